@@ -1,0 +1,360 @@
+//! The shell round the connection's core: it owns the transport actors, and one timer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle,
+    StreamHandler,
+};
+use futures_util::stream::poll_fn;
+use ortc_dtls::{Certificate, DtlsCommand, DtlsEvent};
+use ortc_ice::{IceCommand, IceConfig, IceEvent};
+use ortc_io::{Attach, Detach, Detached, SocketCommand};
+use ortc_rtp::{RouteCommand, RtpCommand, RtpEvent};
+use tokio::sync::watch;
+
+use crate::connection::RTCConnection;
+use crate::connection::{Command, Shared, WeakRTCConnection};
+use crate::core::{ConnectionCore, Input, Output, State};
+use crate::engine::{EngineContext, Slot, Start};
+use crate::events::RTCEvent;
+use crate::hub::EventHub;
+use crate::media::lock;
+use crate::received::Received;
+use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
+
+/// How long one step of closing may take before the next is taken regardless. The media
+/// thread answers within a millisecond; half a second tells a stall from a busy machine.
+const STEP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often the children are looked at: one that has died says nothing any more, and a call
+/// without it is none.
+const CHILD_CHECK: Duration = Duration::from_secs(2);
+
+/// Messages that wait for a connection before datagrams to it are dropped.
+const MAILBOX: usize = 256;
+
+/// One connection on the control thread.
+pub(crate) struct ConnectionActor {
+    core: ConnectionCore,
+    hub: EventHub<RTCConnection, RTCEvent>,
+    received: Received,
+    shared: Arc<Shared>,
+    handle: WeakRTCConnection,
+    engine: Rc<EngineContext>,
+    slot: Slot,
+    children: Option<Children>,
+    /// What the children are made of, until the actor has started.
+    start: Option<ChildrenStart>,
+    step_timer: Option<SpawnHandle>,
+    /// Keeps the actor until it has let go of everything; the children hold weak ports only.
+    own: Option<Addr<Self>>,
+    /// Hangs up, for whoever awaits the end, when the actor is dropped.
+    _closed: watch::Sender<()>,
+}
+
+struct Children {
+    ice: Recipient<IceCommand>,
+    dtls: Recipient<DtlsCommand>,
+    rtp: Recipient<RtpCommand>,
+    media_plane: MediaPlane,
+}
+
+impl Children {
+    fn are_alive(&self) -> bool {
+        self.ice.connected()
+            && self.dtls.connected()
+            && self.rtp.connected()
+            && self.media_plane.is_alive()
+    }
+}
+
+struct ChildrenStart {
+    commands: tokio::sync::mpsc::UnboundedReceiver<Command>,
+    certificate: Certificate,
+    dtls: ortc_dtls::DtlsConfig,
+    ice: IceConfig,
+    cname: String,
+    transports: Transports,
+}
+
+impl ConnectionActor {
+    pub(crate) fn launch(start: Start, engine: &Rc<EngineContext>) {
+        let (random, cname) = start.random.split_at(16);
+        let number =
+            |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        let ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
+            .with_interfaces(start.interfaces)
+            .with_seed(number(&random[8..]));
+        let children = ChildrenStart {
+            commands: start.commands,
+            certificate: start.certificate,
+            dtls: start.dtls,
+            ice,
+            transports: start.transports,
+            // RFC 7022 §4.2: 96 random bits are enough; we have 128.
+            cname: cname.iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        Self {
+            core: ConnectionCore::new(),
+            hub: EventHub::new(),
+            received: Received::default(),
+            shared: start.shared,
+            handle: start.handle,
+            slot: engine.take_slot(),
+            engine: Rc::clone(engine),
+            children: None,
+            start: Some(children),
+            step_timer: None,
+            own: None,
+            _closed: start.closed,
+        }
+        .start();
+    }
+
+    /// Starts the transport actors and registers them with the socket port.
+    fn make_children(&self, start: ChildrenStart, own: &Addr<Self>) -> Children {
+        let connection = self.slot.id;
+        let weak = own.downgrade();
+        let media_plane = self.engine.media_plane.clone();
+        let transports = start.transports;
+        let media_plane = transports.start_socket(SocketStart { connection, media_plane });
+        let MediaPlane { sockets, routes } = media_plane.clone();
+        let ice = transports.start_ice(IceStart {
+            config: start.ice,
+            connection,
+            sockets: sockets.clone(),
+            owner: weak.clone().recipient(),
+        });
+        let dtls = transports.start_dtls(DtlsStart {
+            config: start.dtls,
+            certificate: start.certificate,
+            connection,
+            sockets: sockets.clone(),
+            owner: weak.clone().recipient(),
+        });
+        let owner = weak.recipient();
+        let rtp = transports.start_rtp(RtpStart { connection, cname: start.cname, routes, owner });
+        sockets.do_send(SocketCommand::Attach(Attach {
+            connection,
+            events: ice.socket_events,
+            stun: ice.stun,
+            dtls: dtls.datagrams,
+        }));
+        Children { ice: ice.commands, dtls: dtls.commands, rtp, media_plane }
+    }
+
+    /// The media plane that has this connection's sockets, or the engine's if that has died.
+    fn media_plane(&self) -> &MediaPlane {
+        match &self.children {
+            Some(children) if children.media_plane.is_alive() => &children.media_plane,
+            _ => &self.engine.media_plane,
+        }
+    }
+
+    fn feed(&mut self, input: Input, context: &mut Context<Self>) {
+        self.core.handle(input);
+        self.drain(context);
+    }
+
+    fn drain(&mut self, context: &mut Context<Self>) {
+        while let Some(output) = self.core.poll_output() {
+            self.put_out(output, context);
+        }
+    }
+
+    fn put_out(&mut self, output: Output, context: &mut Context<Self>) {
+        match output {
+            Output::Ice(command) => self.tell(|children| send(&children.ice, command)),
+            Output::Dtls(command) => self.tell(|children| send(&children.dtls, command)),
+            Output::Rtp(command) => self.tell(|children| send(&children.rtp, command)),
+            Output::Emit(event) => self.emit(event),
+            Output::RemoteCertificate(der) => {
+                lock(&self.shared.state).remote_dtls =
+                    Some(ortc_dtls::RTCDtlsConnectionInfo::of_certificate(&der));
+            }
+            Output::Detach => {
+                let done = context.address().recipient();
+                let detach = Detach { connection: self.slot.id, done };
+                self.media_plane().sockets.do_send(SocketCommand::Detach(detach));
+            }
+            Output::ArmStepTimer => {
+                if let Some(timer) = self.step_timer.take() {
+                    context.cancel_future(timer);
+                }
+                let timer = context.run_later(STEP_TIMEOUT, |actor, context| {
+                    actor.step_timer = None;
+                    actor.feed(Input::StepTimedOut, context);
+                });
+                self.step_timer = Some(timer);
+            }
+            Output::Finish => {
+                self.own = None;
+                context.stop();
+            }
+        }
+    }
+
+    /// Tells a child; one that has died takes the connection with it.
+    fn tell(&mut self, tell: impl FnOnce(&Children) -> bool) {
+        if !self.children.as_ref().is_some_and(tell) {
+            self.core.handle(Input::ActorLost);
+        }
+    }
+
+    /// The application has closed: it hears nothing any more, and its handlers are dropped.
+    fn fall_silent(&mut self) {
+        self.hub.close();
+        self.received.close();
+    }
+
+    fn emit(&mut self, event: RTCEvent) {
+        if let RTCEvent::Candidate(candidate) = &event {
+            lock(&self.shared.state).found.push(candidate.clone());
+        }
+        let connection = self.handle.upgrade();
+        self.hub.emit(event, connection.as_ref());
+    }
+}
+
+/// Sends a command that must not be lost; whether there is somebody to hear it.
+fn send<M>(port: &Recipient<M>, message: M) -> bool
+where
+    M: actix::Message + Send,
+    M::Result: Send,
+{
+    let connected = port.connected();
+    port.do_send(message);
+    connected
+}
+
+impl Actor for ConnectionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.set_mailbox_capacity(MAILBOX);
+        let own = context.address();
+        if let Some(mut start) = self.start.take() {
+            let (none, unused) = tokio::sync::mpsc::unbounded_channel();
+            drop(none);
+            let mut commands = std::mem::replace(&mut start.commands, unused);
+            context.add_stream(poll_fn(move |context| commands.poll_recv(context)));
+            self.children = Some(self.make_children(start, &own));
+        }
+        self.own = Some(own);
+        context.run_interval(CHILD_CHECK, |actor, context| {
+            if !actor.children.as_ref().is_some_and(Children::are_alive) {
+                actor.feed(Input::ActorLost, context);
+            }
+        });
+        self.drain(context);
+    }
+}
+
+impl Drop for ConnectionActor {
+    /// However the actor ends, also by a panic, the media plane lets go of its connection.
+    fn drop(&mut self) {
+        lock(&self.shared.state).closed = true;
+        if self.core.state() != State::Closed {
+            self.media_plane().routes.do_send(RouteCommand::Close(self.slot.id));
+            let done = NobodyWaits.start().recipient();
+            let detach = Detach { connection: self.slot.id, done };
+            self.media_plane().sockets.do_send(SocketCommand::Detach(detach));
+        }
+    }
+}
+
+/// Hears that a connection is detached when its own actor has died.
+struct NobodyWaits;
+
+impl Actor for NobodyWaits {
+    type Context = Context<Self>;
+}
+
+impl Handler<Detached> for NobodyWaits {
+    type Result = ();
+
+    fn handle(&mut self, _: Detached, _: &mut Context<Self>) {}
+}
+
+impl StreamHandler<Command> for ConnectionActor {
+    fn handle(&mut self, command: Command, context: &mut Context<Self>) {
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        match command {
+            Command::Connect(peer) => self.core.handle(Input::Connect(peer)),
+            Command::SubscribeTrack(track, subscription) => {
+                self.received.subscribe_track(&track, subscription);
+            }
+            Command::SubscribeStream(stream, subscription) => {
+                self.received.subscribe_stream(&stream, subscription);
+            }
+            Command::Close => {
+                self.fall_silent();
+                self.core.handle(Input::Close);
+            }
+            Command::Subscribe(subscription) => {
+                let connection = self.handle.upgrade();
+                self.hub.subscribe(subscription, connection.as_ref());
+            }
+            Command::Ice(command) => self.put_out(Output::Ice(command), context),
+            Command::Rtp(command) => self.put_out(Output::Rtp(command), context),
+            Command::Receive { track, new, command } => {
+                self.received.add(track, &new);
+                self.put_out(Output::Rtp(command), context);
+                for stream in new {
+                    self.emit(RTCEvent::AddStream(stream));
+                }
+            }
+        }
+        self.drain(context);
+    }
+
+    /// The last handle is gone.
+    fn finished(&mut self, context: &mut Context<Self>) {
+        self.fall_silent();
+        self.feed(Input::Close, context);
+    }
+}
+
+impl Handler<IceEvent> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, event: IceEvent, context: &mut Context<Self>) {
+        if let IceEvent::CandidateWithdrawn(gone) = &event {
+            lock(&self.shared.state).found.retain(|candidate| candidate != gone);
+        }
+        self.feed(Input::Ice(event), context);
+    }
+}
+
+impl Handler<DtlsEvent> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, event: DtlsEvent, context: &mut Context<Self>) {
+        self.feed(Input::Dtls(event), context);
+    }
+}
+
+impl Handler<RtpEvent> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, event: RtpEvent, context: &mut Context<Self>) {
+        match event {
+            RtpEvent::TrackConnected(ssrc) => self.received.connected(ssrc),
+            RtpEvent::TrackDisconnected(ssrc, reason) => self.received.disconnected(ssrc, reason),
+            RtpEvent::Closed => {}
+        }
+        self.feed(Input::Rtp(event), context);
+    }
+}
+
+impl Handler<Detached> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Detached, context: &mut Context<Self>) {
+        self.feed(Input::Detached, context);
+    }
+}

@@ -1,0 +1,49 @@
+//! Which codecs this crate sends and receives.
+
+use ortc_rtp::{CodecName, RTCCodec, TrackKind};
+
+use crate::format::MediaFormat;
+
+/// What this crate can send and receive (ORTC drafts, "RTCCapabilities").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RTCCapabilities {
+    /// The audio codecs, `dtmf` among them.
+    pub audio_codecs: Vec<RTCCodec>,
+    /// The video codecs.
+    pub video_codecs: Vec<RTCCodec>,
+}
+
+/// What this crate can send and receive.
+#[doc(alias = "getRTCCapabilities")]
+pub fn rtc_capabilities() -> RTCCapabilities {
+    let (video, audio) = CodecName::all().partition(|codec| codec.kind() == TrackKind::Video);
+    let describe = |codecs: Vec<CodecName>| codecs.into_iter().map(CodecName::default_codec);
+    RTCCapabilities {
+        audio_codecs: describe(audio).collect(),
+        video_codecs: describe(video).collect(),
+    }
+}
+
+/// The codec of this name, with the payload type that browsers use; `None` when unknown.
+///
+/// Names are compared without regard to case: `opus`, `alaw` (or `PCMA`), `ulaw` (or `PCMU`),
+/// `dtmf`, `vp8`, `vp9`, `av1`, `h264`.
+#[doc(alias = "getRTCCodec")]
+pub fn rtc_codec(name: &str) -> Option<RTCCodec> {
+    CodecName::parse(name).map(CodecName::default_codec)
+}
+
+/// The codecs that a local track of this format is offered with.
+pub(crate) fn offered(format: MediaFormat) -> Vec<RTCCodec> {
+    vec![format.codec().default_codec()]
+}
+
+/// Whether frames of tracks of `kind` can be received with this codec.
+pub(crate) fn is_supported(kind: TrackKind, codec: &RTCCodec) -> bool {
+    codec.known().is_some_and(|known| known.kind() == kind && known != CodecName::Dtmf)
+}
+
+/// Whether a track of this format can be sent as this codec.
+pub(crate) fn carries(format: MediaFormat, codec: &RTCCodec) -> bool {
+    codec.known() == Some(format.codec())
+}

@@ -1,0 +1,185 @@
+use std::io;
+
+use ortc_ice::CredentialsError;
+use ortc_rtp::DescriptionError;
+
+/// Why a connection could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NewConnectionError {
+    /// The control thread or the media thread could not be started.
+    #[error("the media engine could not be started: {0}")]
+    Engine(#[source] io::Error),
+    /// The engine has been stopped, or its thread has died.
+    #[error("the media engine is gone: make a new one")]
+    EngineGone,
+    /// The certificate could not be made.
+    #[error("the certificate could not be made: {0}")]
+    Certificate(String),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes")]
+    Entropy,
+}
+
+/// Why the peer's ICE information was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetRemoteIceError {
+    /// The username fragment or the password is malformed, or our own.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Not a SHA-256 fingerprint.
+    #[error("fingerprint must be \"sha-256\" and 32 bytes as AB:CD:… (RFC 8122 §5)")]
+    Fingerprint,
+    /// Other credentials after `connect()` that name another certificate.
+    #[error(
+        "these credentials name another certificate than the ones that connect() began with: \
+         make a new RTCConnection for a new peer"
+    )]
+    FingerprintChanged,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// Why `connect()` did not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The remote side is not known yet.
+    #[error("the remote side is not set: call set_remote_ice() with the peer's iceInfo first")]
+    RemoteNotSet,
+    /// Nothing says which certificate the peer must have.
+    #[error(
+        "the peer's iceInfo names no certificate fingerprint: have it send one, or allow an \
+         unverified remote in the options"
+    )]
+    NoFingerprint,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// Why a candidate was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CandidateError {
+    /// The description is malformed.
+    #[error("malformed candidate: {0}")]
+    Malformed(#[from] ortc_ice::CandidateError),
+    /// A local candidate that this connection has not found.
+    #[error("no such local candidate: hand back a description from the candidate event")]
+    NotOurs,
+    /// Commands come faster than they are carried out.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// Why a stream was not added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddStreamError {
+    /// There is nothing in the stream that could be sent.
+    #[error("the stream has no track")]
+    Empty,
+    /// A track of the stream was received; forwarding is not a matter of this method.
+    #[error("track {0} was received from a peer and cannot be sent from here")]
+    NotLocal(String),
+    /// More tracks than one connection carries.
+    #[error("one connection sends at most {0} tracks")]
+    TooManyTracks(usize),
+    /// The system gave no random bytes for an SSRC.
+    #[error("the system gave no random bytes")]
+    Entropy,
+    /// Commands come faster than they are carried out.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// Why a track will not be received.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveTrackError {
+    /// The description is malformed.
+    #[error("malformed track description: {0}")]
+    Malformed(#[from] DescriptionError),
+    /// None of the codecs is supported (the drafts' TODO of "receiveTrack").
+    #[error("none of the codecs of the track is supported: {0}")]
+    NoSupportedCodec(String),
+    /// The SSRC is in use by another track of this connection.
+    #[error("ssrc {0} is already received with another description")]
+    DuplicateSsrc(String),
+    /// More tracks than one connection carries.
+    #[error("one connection receives at most {0} tracks")]
+    TooManyTracks(usize),
+    /// Commands come faster than they are carried out.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// Why a sending track could not be started, stopped or removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackError {
+    /// The track has been removed from its connection.
+    #[error("the track has been removed from its connection")]
+    Removed,
+    /// Commands come faster than they are carried out.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+impl From<TrackError> for AddStreamError {
+    fn from(error: TrackError) -> Self {
+        match error {
+            TrackError::Overloaded => Self::Overloaded,
+            TrackError::Removed | TrackError::Closed => Self::Closed,
+        }
+    }
+}
+
+/// Why an attribute of a sending track was not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackAttributeError {
+    /// No description with this attribute is valid.
+    #[error(transparent)]
+    Malformed(#[from] DescriptionError),
+    /// An empty list of codecs.
+    #[error("a track needs at least one codec")]
+    NoCodec,
+    /// Nothing in the list can be sent from the track's source.
+    #[error("none of these codecs is supported for this track: {0}")]
+    NoSupportedCodec(String),
+    /// The pairs do not fit into a packet.
+    #[error("rtpExtHeaders are lines of name=value, of at most 255 bytes together")]
+    ExtHeaders,
+    /// What the source sends is not admitted.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// The track is removed, its connection closed or overloaded.
+    #[error(transparent)]
+    Track(#[from] TrackError),
+}
+
+/// Pictures are larger than what the media attributes of a sending track admit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("pictures of {width}x{height} are larger than every entry of mediaAttributes")]
+pub struct TooLarge {
+    /// Width of the source's pictures in pixels.
+    pub width: u32,
+    /// Their height.
+    pub height: u32,
+}

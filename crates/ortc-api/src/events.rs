@@ -1,0 +1,134 @@
+//! What a connection, and what it receives, tells its application.
+
+use ortc_dtls::DtlsFailure;
+use ortc_ice::RTCIceCandidateDescription;
+use ortc_rtp::DisconnectReason;
+
+use crate::hub::{Event, Events};
+use crate::media::MediaStream;
+
+/// One event of an [`RTCConnection`](crate::RTCConnection).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum RTCEvent {
+    /// A local candidate was found (drafts: `oncandidate`).
+    Candidate(RTCIceCandidateDescription),
+    /// All candidates of this gathering have been found (`onendofcandidates`).
+    EndOfCandidates,
+    /// The pair that the connection uses from now on (`onactivecandidate`); comes again when a
+    /// better one is found.
+    ActiveCandidate {
+        /// Ours.
+        local: RTCIceCandidateDescription,
+        /// The peer's.
+        remote: RTCIceCandidateDescription,
+    },
+    /// ICE has a path, DTLS has the peer's certificate, media may flow (`onconnected`).
+    Connected,
+    /// The peer cannot be reached, or never will be (`ondisconnected`).
+    Disconnected(RTCDisconnectReason),
+    /// A described track belongs to a stream that is new (`onaddstream`).
+    AddStream(MediaStream),
+}
+
+/// Why a connection is disconnected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RTCDisconnectReason {
+    /// No path works at the moment. Checks go on, and [`RTCEvent::Connected`] may come again.
+    #[error("no path to the peer works")]
+    PathLost,
+    /// The peer has closed the connection. Final.
+    #[error("the peer has closed the connection")]
+    ClosedByPeer,
+    /// The peer could not be secured, or is not who was signalled. Final.
+    #[error(transparent)]
+    Security(#[from] DtlsFailure),
+    /// Something in this process has failed. Final.
+    #[error("the connection has failed: {0}")]
+    Internal(&'static str),
+}
+
+impl RTCDisconnectReason {
+    /// Whether the connection can never be connected again.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::PathLost)
+    }
+}
+
+/// The kind of an [`RTCEvent`]: what an event handler is set for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RTCEventKind {
+    /// [`RTCEvent::Candidate`].
+    Candidate,
+    /// [`RTCEvent::EndOfCandidates`].
+    EndOfCandidates,
+    /// [`RTCEvent::ActiveCandidate`].
+    ActiveCandidate,
+    /// [`RTCEvent::Connected`].
+    Connected,
+    /// [`RTCEvent::Disconnected`].
+    Disconnected,
+    /// [`RTCEvent::AddStream`].
+    AddStream,
+}
+
+impl Event for RTCEvent {
+    type Kind = RTCEventKind;
+
+    fn kind(&self) -> RTCEventKind {
+        match self {
+            Self::Candidate(_) => RTCEventKind::Candidate,
+            Self::EndOfCandidates => RTCEventKind::EndOfCandidates,
+            Self::ActiveCandidate { .. } => RTCEventKind::ActiveCandidate,
+            Self::Connected => RTCEventKind::Connected,
+            Self::Disconnected(_) => RTCEventKind::Disconnected,
+            Self::AddStream(_) => RTCEventKind::AddStream,
+        }
+    }
+
+    fn is_state(&self) -> bool {
+        !matches!(self, Self::Candidate(_) | Self::AddStream(_))
+    }
+}
+
+/// The events of an [`RTCConnection`](crate::RTCConnection).
+pub type RTCEvents = Events<RTCEvent>;
+
+/// One event of a received [`MediaStream`] or [`MediaStreamTrack`](crate::MediaStreamTrack).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaEvent {
+    /// RTP has been received: of this track, or of the first track of this stream. Comes
+    /// again after a disconnection.
+    Connected,
+    /// RTCP BYE or no RTP for a while: of this track, or of the last track of this stream.
+    Disconnected(DisconnectReason),
+}
+
+/// The kind of a [`MediaEvent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediaEventKind {
+    /// [`MediaEvent::Connected`].
+    Connected,
+    /// [`MediaEvent::Disconnected`].
+    Disconnected,
+}
+
+impl Event for MediaEvent {
+    type Kind = MediaEventKind;
+
+    fn kind(&self) -> MediaEventKind {
+        match self {
+            Self::Connected => MediaEventKind::Connected,
+            Self::Disconnected(_) => MediaEventKind::Disconnected,
+        }
+    }
+
+    fn is_state(&self) -> bool {
+        true
+    }
+}
+
+/// The events of a received stream or track.
+pub type MediaEvents = Events<MediaEvent>;

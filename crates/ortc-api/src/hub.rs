@@ -1,0 +1,314 @@
+//! Who hears an event: handlers, listeners and streams, for every kind of event target.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use futures_util::task::AtomicWaker;
+
+use crate::media::lock;
+
+/// An event of some target.
+pub trait Event: Clone + Send + 'static {
+    /// The kinds of events there are.
+    type Kind: Copy + Eq + Send + 'static;
+
+    /// The kind of this event.
+    fn kind(&self) -> Self::Kind;
+
+    /// Whether a newer event of this kind makes this one pointless.
+    fn is_state(&self) -> bool;
+}
+
+/// A handler of events. It runs on the control thread: it must not block.
+pub(crate) type Handler<T, E> = Box<dyn FnMut(&T, E) + Send>;
+
+/// Names a listener of an `add_event_listener` method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub(crate) u64);
+
+/// Events that wait for a reader.
+///
+/// Bounded by state: of candidates and streams there is one event each, and of every state
+/// event only the latest is kept, at its place in the order.
+#[derive(Debug)]
+struct Backlog<E>(VecDeque<E>);
+
+impl<E> Default for Backlog<E> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<E: Event> Backlog<E> {
+    fn push(&mut self, event: E) {
+        if event.is_state() {
+            self.0.retain(|waiting| waiting.kind() != event.kind());
+        }
+        self.0.push_back(event);
+    }
+}
+
+/// Hands the events of one target of type `T` to whoever listens. Lives in an actor.
+pub(crate) struct EventHub<T, E: Event> {
+    /// Events of kinds that nobody has listened to so far.
+    unheard: Backlog<E>,
+    handlers: Vec<(E::Kind, Handler<T, E>)>,
+    /// Kinds that have had a listener: their events are not kept any more.
+    heard: Vec<E::Kind>,
+    /// Whether a stream has subscribed, which hears every kind.
+    all_heard: bool,
+    listeners: Vec<(ListenerId, E::Kind, Handler<T, E>)>,
+    streams: Vec<Weak<Queue<E>>>,
+}
+
+/// How an application subscribes.
+pub(crate) enum Subscription<T, E: Event> {
+    /// `on_x(handler)`: replaces; `None` clears.
+    Handler(E::Kind, Option<Handler<T, E>>),
+    /// `add_event_listener`.
+    Listener(ListenerId, E::Kind, Handler<T, E>),
+    /// `remove_event_listener`.
+    RemoveListener(ListenerId),
+    /// `events()`.
+    Stream(Weak<Queue<E>>),
+}
+
+impl<T, E: Event> EventHub<T, E> {
+    pub(crate) fn new() -> Self {
+        Self {
+            unheard: Backlog::default(),
+            handlers: Vec::new(),
+            heard: Vec::new(),
+            all_heard: false,
+            listeners: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
+
+    /// Subscribes, and hands over what has been kept. `target` is `None` once every handle of
+    /// it is gone: then nobody is left to care.
+    pub(crate) fn subscribe(&mut self, subscription: Subscription<T, E>, target: Option<&T>) {
+        match subscription {
+            Subscription::Handler(kind, handler) => {
+                self.handlers.retain(|(other, _)| *other != kind);
+                if let Some(handler) = handler {
+                    self.handlers.push((kind, handler));
+                    self.release_kind(kind, target);
+                }
+            }
+            Subscription::Listener(id, kind, handler) => {
+                self.listeners.push((id, kind, handler));
+                self.release_kind(kind, target);
+            }
+            Subscription::RemoveListener(id) => self.listeners.retain(|(other, ..)| *other != id),
+            Subscription::Stream(queue) => {
+                // Without this, whoever subscribes often while nothing happens would pile up.
+                self.streams.retain(|stream| stream.strong_count() > 0);
+                self.streams.push(queue);
+                self.release(|_| true, target);
+                self.all_heard = true;
+            }
+        }
+    }
+
+    fn release_kind(&mut self, kind: E::Kind, target: Option<&T>) {
+        self.release(|event| event.kind() == kind, target);
+        if !self.heard.contains(&kind) {
+            self.heard.push(kind);
+        }
+    }
+
+    fn release(&mut self, which: impl Fn(&E) -> bool, target: Option<&T>) {
+        let kept = std::mem::take(&mut self.unheard.0);
+        let (now, later): (VecDeque<_>, VecDeque<_>) = kept.into_iter().partition(which);
+        self.unheard.0 = later;
+        for event in now {
+            self.deliver(event, target);
+        }
+    }
+
+    /// Hands out an event, or keeps it for the first listener of its kind.
+    pub(crate) fn emit(&mut self, event: E, target: Option<&T>) {
+        if self.all_heard || self.heard.contains(&event.kind()) {
+            self.deliver(event, target);
+        } else {
+            self.unheard.push(event);
+        }
+    }
+
+    fn deliver(&mut self, event: E, target: Option<&T>) {
+        self.streams.retain(|stream| match stream.upgrade() {
+            Some(queue) => {
+                queue.push(event.clone());
+                true
+            }
+            None => false,
+        });
+        let Some(target) = target else { return };
+        for (kind, handler) in &mut self.handlers {
+            if *kind == event.kind() {
+                handler(target, event.clone());
+            }
+        }
+        for (_, kind, handler) in &mut self.listeners {
+            if *kind == event.kind() {
+                handler(target, event.clone());
+            }
+        }
+    }
+
+    /// Drops every handler and ends every stream.
+    pub(crate) fn close(&mut self) {
+        self.handlers.clear();
+        self.listeners.clear();
+        for queue in self.streams.drain(..).filter_map(|stream| stream.upgrade()) {
+            queue.close();
+        }
+    }
+}
+
+impl<T, E: Event> Drop for EventHub<T, E> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The events of one [`Events`] that have not been read.
+#[derive(Debug)]
+pub(crate) struct Queue<E> {
+    state: Mutex<QueueState<E>>,
+    waker: AtomicWaker,
+}
+
+#[derive(Debug)]
+struct QueueState<E> {
+    waiting: Backlog<E>,
+    closed: bool,
+}
+
+impl<E: Event> Queue<E> {
+    fn push(&self, event: E) {
+        lock(&self.state).waiting.push(event);
+        self.waker.wake();
+    }
+
+    fn close(&self) {
+        lock(&self.state).closed = true;
+        self.waker.wake();
+    }
+}
+
+/// The events of a target as a [`Stream`]; it ends when the connection is closed.
+///
+/// A reader that falls behind misses no candidate and no stream; of states it sees the latest.
+#[derive(Debug)]
+pub struct Events<E> {
+    queue: Arc<Queue<E>>,
+}
+
+impl<E: Event> Events<E> {
+    pub(crate) fn new() -> (Self, Weak<Queue<E>>) {
+        let state = QueueState { waiting: Backlog::default(), closed: false };
+        let queue = Arc::new(Queue { state: Mutex::new(state), waker: AtomicWaker::new() });
+        let weak = Arc::downgrade(&queue);
+        (Self { queue }, weak)
+    }
+
+    /// A stream that has already ended.
+    pub(crate) fn ended() -> Self {
+        let (events, _) = Self::new();
+        events.queue.close();
+        events
+    }
+
+    /// Waits for the next event; `None` when the connection is closed.
+    pub async fn recv(&mut self) -> Option<E> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
+        self.queue.waker.register(context.waker());
+        let mut state = lock(&self.queue.state);
+        match state.waiting.0.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if state.closed => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<E: Event> Stream for Events<E> {
+    type Item = E;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
+        self.poll_recv(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::RTCConnection;
+    use crate::events::{RTCDisconnectReason, RTCEvent};
+    use crate::media::MediaStream;
+
+    type Hub = EventHub<RTCConnection, RTCEvent>;
+
+    fn drain(events: &Events<RTCEvent>) -> Vec<RTCEvent> {
+        lock(&events.queue.state).waiting.0.drain(..).collect()
+    }
+
+    fn stream(hub: &mut Hub) -> Events<RTCEvent> {
+        let (events, queue) = Events::new();
+        hub.subscribe(Subscription::Stream(queue), None);
+        events
+    }
+
+    const LOST: RTCEvent = RTCEvent::Disconnected(RTCDisconnectReason::PathLost);
+
+    #[test]
+    fn events_before_the_first_subscriber_are_kept_in_order() {
+        let mut hub = Hub::new();
+        hub.emit(RTCEvent::EndOfCandidates, None);
+        hub.emit(RTCEvent::Connected, None);
+        let events = stream(&mut hub);
+        assert_eq!(drain(&events), [RTCEvent::EndOfCandidates, RTCEvent::Connected]);
+        let second = stream(&mut hub);
+        assert_eq!(drain(&second), []);
+    }
+
+    #[test]
+    fn state_events_coalesce_to_the_latest_at_its_place() {
+        let mut hub = Hub::new();
+        let events = stream(&mut hub);
+        for _ in 0..1000 {
+            hub.emit(RTCEvent::Connected, None);
+            hub.emit(LOST, None);
+        }
+        hub.emit(RTCEvent::Connected, None);
+        assert_eq!(drain(&events), [LOST, RTCEvent::Connected]);
+    }
+
+    #[test]
+    fn streams_are_never_coalesced() {
+        let mut hub = Hub::new();
+        let events = stream(&mut hub);
+        let (a, b) = (MediaStream::new(), MediaStream::new());
+        hub.emit(RTCEvent::AddStream(a.clone()), None);
+        hub.emit(RTCEvent::AddStream(b.clone()), None);
+        assert_eq!(drain(&events), [RTCEvent::AddStream(a), RTCEvent::AddStream(b)]);
+    }
+
+    #[tokio::test]
+    async fn a_closed_hub_ends_its_streams_after_the_last_event() {
+        let mut hub = Hub::new();
+        let mut events = stream(&mut hub);
+        hub.emit(LOST, None);
+        drop(hub);
+        assert_eq!(events.recv().await, Some(LOST));
+        assert_eq!(events.recv().await, None);
+    }
+}

@@ -1,0 +1,179 @@
+//! `RTCConnection`: real-time media between peers, without SDP.
+//!
+//! Two ORTC drafts of 2013 described a WebRTC API of *connections* and *tracks* in place of
+//! offers and answers. This crate is that API in Rust. Each side makes an [`RTCConnection`],
+//! signals three small JSON messages by whatever means it has (its credentials, its candidates
+//! and the descriptions of its tracks), and that is all: nobody is the offerer, and there is
+//! no round trip.
+//!
+//! ```no_run
+//! use bytes::Bytes;
+//! use ortc_api::{
+//!     MediaFormat, MediaFrame, MediaStream, MediaStreamTrack, RTCConnection,
+//!     RTCConnectionOptions, RTCEvent,
+//! };
+//!
+//! # async fn example(
+//! #     mut signalling_in: tokio::sync::mpsc::Receiver<String>,
+//! #     signal: impl Fn(serde_json::Value) + Clone + Send + 'static,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let conn = RTCConnection::new(RTCConnectionOptions::new())?;
+//! signal(serde_json::json!({ "iceInfo": conn.local().ice }));
+//!
+//! // Apply any local candidate and send it to the peer.
+//! let to_peer = signal.clone();
+//! conn.on_candidate(Some(move |conn: &RTCConnection, candidate| {
+//!     if conn.set_local_candidate(&candidate).is_ok() {
+//!         to_peer(serde_json::json!({ "candidate": candidate }));
+//!     }
+//! }));
+//!
+//! // Send an audio track.
+//! let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
+//! let stream = MediaStream::new();
+//! stream.add_track(&track);
+//! conn.add_stream(&stream, true)?;
+//! for track in conn.tracks(None) {
+//!     signal(serde_json::json!({ "track": track.description() }));
+//! }
+//! frames.send(MediaFrame { data: Bytes::from_static(b"\xf8\xff\xfe"), timestamp: 0 })?;
+//!
+//! // What the peer signals.
+//! while let Some(text) = signalling_in.recv().await {
+//!     let mut message: serde_json::Value = serde_json::from_str(&text)?;
+//!     if message["iceInfo"].is_object() {
+//!         conn.set_remote_ice(serde_json::from_value(message["iceInfo"].take())?)?;
+//!         conn.connect()?;
+//!     }
+//!     if message["candidate"].is_object() {
+//!         conn.set_remote_candidate(&serde_json::from_value(message["candidate"].take())?)?;
+//!     }
+//!     if message["track"].is_object() {
+//!         conn.receive_track(&serde_json::from_value(message["track"].take())?)?;
+//!     }
+//! }
+//!
+//! let mut events = conn.events();
+//! while let Some(event) = events.recv().await {
+//!     if let RTCEvent::AddStream(stream) = event {
+//!         println!("the peer sends {:?}", stream.tracks());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It works from any thread and any runtime, or none: the actors run on a control thread and
+//! the packets on a media thread that the [`Engine`] owns.
+//!
+//! # Who the peer is
+//!
+//! Our `password` carries the fingerprint of our certificate, and `connect()` refuses a peer
+//! whose credentials name none. So a connection is as safe as the channel that `iceInfo`
+//! travels on, and no safer. `remote().dtls` comes from the peer's certificate, once it is
+//! checked.
+//!
+//! # Swapping a transport
+//!
+//! Below a connection are four actors: ICE, DTLS, RTP and the sockets. Each speaks through
+//! messages that its own crate defines, so each can be another one: a factory in
+//! [`Transports`] makes it. This DTLS actor is the default one with a socket port in between
+//! that counts what the handshake costs:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+//! use actix::{Actor, Context, Handler, Recipient};
+//! use ortc_api::{DtlsStart, RTCConnection, RTCConnectionOptions, Transports};
+//! use ortc_io::SocketCommand;
+//!
+//! struct Counting(Recipient<SocketCommand>, Arc<AtomicUsize>);
+//!
+//! impl Actor for Counting {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! impl Handler<SocketCommand> for Counting {
+//!     type Result = ();
+//!
+//!     fn handle(&mut self, command: SocketCommand, _: &mut Context<Self>) {
+//!         if let SocketCommand::SendControl(control) = &command {
+//!             self.1.fetch_add(control.datagram.len(), Relaxed);
+//!         }
+//!         self.0.do_send(command);
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), ortc_api::NewConnectionError> {
+//! let sent = Arc::new(AtomicUsize::new(0));
+//! let total = Arc::clone(&sent);
+//! let transports = Transports::new().with_dtls_actor(move |mut start: DtlsStart| {
+//!     let counting = Counting(start.sockets, Arc::clone(&total));
+//!     start.sockets = counting.start().recipient();
+//!     start.start()
+//! });
+//! let conn = RTCConnection::new(RTCConnectionOptions::new().with_transports(transports))?;
+//! # conn.close();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An ICE actor from scratch takes three kinds of messages, and [`IcePorts::of`] makes its
+//! ports. The sockets and SRTP are swapped together ([`Transports::with_socket_actor`], for
+//! all connections [`EngineConfig::with_media_plane`]), since media goes from one to the other
+//! without passing an actor. `ortc-webrtc-rs` has a second set of all of them.
+//!
+//! # What this crate leaves out on purpose
+//!
+//! SDP, codecs (frames come in and go out encoded), files (see `ortc-media`), and signalling.
+
+#![forbid(unsafe_code)]
+
+mod actor;
+mod codec;
+mod connection;
+mod core;
+mod engine;
+mod error;
+mod events;
+mod format;
+mod hub;
+mod identity;
+mod media;
+mod reader;
+mod received;
+mod source;
+mod track;
+mod transports;
+
+pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
+pub use connection::{RTCConnection, RTCConnectionOptions, RTCConnectionSide, WeakRTCConnection};
+pub use engine::{Engine, EngineConfig};
+pub use error::{
+    AddStreamError, CandidateError, ConnectError, NewConnectionError, ReceiveTrackError,
+    SetRemoteIceError, TooLarge, TrackAttributeError, TrackError,
+};
+pub use events::{
+    MediaEvent, MediaEventKind, MediaEvents, RTCDisconnectReason, RTCEvent, RTCEventKind, RTCEvents,
+};
+pub use format::{MediaFormat, MediaFrame, ReceivedFrame};
+pub use hub::{Event, Events, ListenerId};
+pub use media::{MediaStream, MediaStreamTrack};
+pub use ortc_dtls::{
+    Certificate, CertificateError, CertificateFingerprint, DtlsFailure, DtlsVersion, HashAlgorithm,
+    PemError, RTCDtlsConnectionInfo,
+};
+pub use ortc_ice::{
+    CredentialsError, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo,
+};
+pub use ortc_rtp::codec::PacketizeError;
+pub use ortc_rtp::{
+    CodecName, DescriptionError, DisconnectReason, RTCCodec, RTCCodecParam, RTCMediaAttributes,
+    RTCTrackDescription, TrackKind,
+};
+pub use reader::{FrameReceiver, PacketCounts};
+pub use source::FrameSender;
+pub use track::{RTCTrack, RTCTrackFilter};
+pub use transports::{
+    DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, RtpStart, SocketStart, Transports,
+};

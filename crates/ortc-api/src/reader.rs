@@ -1,0 +1,198 @@
+//! Received tracks: from packets to an application's frames.
+
+use std::time::Duration;
+
+use ortc_io::ring::RingReceiver;
+use ortc_rtp::codec::{EncodedFrame, FrameAssembler, FrameEvent};
+use ortc_rtp::{RTCTrackDescription, ReceivedPacket, TrackKind};
+
+use crate::format::ReceivedFrame;
+
+/// Packets between the media thread and an application: 10 s of audio at 20 ms.
+const AUDIO_RECEIVE_RING: usize = 512;
+/// The same for video: a second of 20 Mbit/s.
+const VIDEO_RECEIVE_RING: usize = 2_048;
+
+/// Room for what is received of a kind of track.
+pub(crate) const fn receive_ring(kind: TrackKind) -> usize {
+    match kind {
+        TrackKind::Video => VIDEO_RECEIVE_RING,
+        TrackKind::Audio | TrackKind::Dtmf => AUDIO_RECEIVE_RING,
+    }
+}
+
+/// Reads the frames of a received track.
+#[derive(Debug)]
+pub struct FrameReceiver {
+    packets: RingReceiver<ReceivedPacket>,
+    assembler: FrameAssembler,
+    /// The newest timestamp, as received and unwrapped.
+    unwrapped: Option<(u32, u64)>,
+    packets_seen: u64,
+    damages: u64,
+    ended: bool,
+}
+
+/// The packets of a received track, as its reader has seen them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PacketCounts {
+    /// Packets that came, whatever became of them.
+    pub packets: u64,
+    /// Packets that were missing when their turn had come, and were not waited for any longer.
+    pub lost: u64,
+    /// Packets of no use: they came after their turn, or twice.
+    pub late: u64,
+}
+
+/// Later than anything that a [`FrameAssembler`] waits for.
+const AT_THE_END: Duration = Duration::from_secs(3600);
+
+impl FrameReceiver {
+    pub(crate) fn new(
+        packets: RingReceiver<ReceivedPacket>,
+        description: &RTCTrackDescription,
+    ) -> Self {
+        let assembler = FrameAssembler::for_track(description);
+        Self { packets, assembler, unwrapped: None, packets_seen: 0, damages: 0, ended: false }
+    }
+
+    /// Waits for the next whole frame, in order of sending; `None` when the track is gone.
+    ///
+    /// A packet that was overtaken is waited for, at most 100 ms. Needs a tokio runtime with
+    /// time enabled. Cancelling it loses nothing.
+    pub async fn recv(&mut self) -> Option<ReceivedFrame> {
+        loop {
+            let now = ortc_io::now();
+            match self.assembler.poll(if self.ended { now + AT_THE_END } else { now }) {
+                Some(FrameEvent::Frame(frame)) => return Some(self.finish(frame)),
+                Some(FrameEvent::Damaged(_)) => {
+                    self.damages += 1;
+                    continue;
+                }
+                None if self.ended => return None,
+                None => {}
+            }
+            let packet = match self.assembler.poll_timeout() {
+                None => self.packets.recv().await,
+                Some(at) => tokio::select! {
+                    biased;
+                    packet = self.packets.recv() => packet,
+                    () = tokio::time::sleep_until(at.into()) => continue,
+                },
+            };
+            match packet {
+                Some(packet) => {
+                    self.packets_seen += 1;
+                    self.assembler.push(packet);
+                }
+                None => self.ended = true,
+            }
+        }
+    }
+
+    /// How often something was missing: packets, or parts of a frame.
+    pub fn damages(&self) -> u64 {
+        self.damages
+    }
+
+    /// The packets that came and that did not, as far as they were read.
+    pub fn packet_counts(&self) -> PacketCounts {
+        let reorder = self.assembler.counts().reorder;
+        PacketCounts {
+            packets: self.packets_seen,
+            lost: reorder.given_up,
+            late: reorder.late + reorder.duplicates + reorder.unread,
+        }
+    }
+
+    /// Whether a key frame has to come before video can be decoded.
+    pub fn needs_key_frame(&self) -> bool {
+        self.assembler.needs_key_frame()
+    }
+
+    fn finish(&mut self, frame: EncodedFrame) -> ReceivedFrame {
+        ReceivedFrame {
+            timestamp: self.unwrap(frame.timestamp),
+            data: frame.data,
+            sequence: frame.sequence,
+            payload_id: frame.payload_type.0,
+            key: frame.key,
+            intact: frame.intact,
+            received_at: frame.received_at,
+        }
+    }
+
+    /// Unwraps an RTP timestamp: at most half its range away from the newest one.
+    fn unwrap(&mut self, timestamp: u32) -> u64 {
+        // Starts one range up, so that a reordered first packet does not go below zero.
+        let (newest, at) =
+            *self.unwrapped.get_or_insert((timestamp, (1 << 32) + u64::from(timestamp)));
+        let distance = timestamp.wrapping_sub(newest) as i32;
+        let unwrapped = at.saturating_add_signed(i64::from(distance));
+        if distance > 0 {
+            self.unwrapped = Some((timestamp, unwrapped));
+        }
+        unwrapped
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ortc_io::ring::ring;
+    use ortc_rtp::{CodecName, PayloadType};
+
+    /// The reader of a track of Opus whose sender is gone.
+    pub(crate) fn opus_reader(ssrc: u32) -> FrameReceiver {
+        opus_reader_of(ring(1).1, ssrc)
+    }
+
+    fn opus_reader_of(packets: RingReceiver<ReceivedPacket>, ssrc: u32) -> FrameReceiver {
+        let description = RTCTrackDescription {
+            kind: TrackKind::Audio,
+            ssrc: ssrc.to_string(),
+            msid: vec!["m".into()],
+            codecs: vec![CodecName::Opus.default_codec()],
+            media_attributes: None,
+            rtp_ext_headers: None,
+        };
+        FrameReceiver::new(packets, &description)
+    }
+
+    #[test]
+    fn timestamps_are_unwrapped_across_the_range_and_out_of_order() {
+        let mut frames = opus_reader(1);
+        let base = (1u64 << 32) + 0xffff_ff00;
+        assert_eq!(frames.unwrap(0xffff_ff00), base);
+        assert_eq!(frames.unwrap(0x0000_0100), base + 0x200);
+        assert_eq!(frames.unwrap(0xffff_ff80), base + 0x80);
+        assert_eq!(frames.unwrap(0x0000_0200), base + 0x300);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn frames_come_in_order_and_packets_are_counted() {
+        let (sender, packets) = ring(16);
+        let mut frames = opus_reader_of(packets, 1);
+        // 1 and 2 have changed places, 4 is lost, 5 comes twice, 0 once more.
+        for sequence in [0, 2, 1, 3, 5, 5, 6, 0] {
+            let packet = ReceivedPacket {
+                payload: Bytes::copy_from_slice(&[0x78, sequence]),
+                payload_type: PayloadType(111),
+                sequence: u64::from(sequence),
+                timestamp: u32::from(sequence) * 960,
+                marker: false,
+                received_at: ortc_io::now(),
+            };
+            assert!(sender.push(packet).is_ok());
+        }
+        let mut marks = Vec::new();
+        for _ in 0..6 {
+            marks.push(frames.recv().await.unwrap().data[1]);
+        }
+        assert_eq!(marks, [0, 1, 2, 3, 5, 6]);
+        let counts = PacketCounts { packets: 8, lost: 1, late: 2 };
+        assert_eq!((frames.packet_counts(), frames.damages()), (counts, 1));
+        drop(sender);
+        assert_eq!(frames.recv().await, None);
+    }
+}

@@ -1,0 +1,273 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+
+use ortc_rtp::{RTCCodec, RTCMediaAttributes, RTCTrackDescription, RtpCommand, Ssrc, TrackKind};
+
+use crate::codec;
+use crate::connection::{Command, Inner};
+use crate::error::{TrackAttributeError, TrackError};
+use crate::media::{MediaStream, MediaStreamTrack, lock};
+use crate::source::Bounds;
+
+/// Bytes that the pairs of one track may take in its packets: one RFC 8285 two-byte element.
+const MAX_EXT_HEADERS: usize = 255;
+
+/// A track that a connection sends (ORTC drafts, "RTCTrack").
+///
+/// Cheap to clone; clones are the same track. It does not keep its connection alive.
+#[derive(Clone)]
+pub struct RTCTrack {
+    inner: Arc<TrackInner>,
+}
+
+struct TrackInner {
+    connection: Weak<Inner>,
+    source: MediaStreamTrack,
+    ssrc: Ssrc,
+    /// What the source has to keep to; shared with its outlet.
+    bounds: Arc<Bounds>,
+    state: Mutex<TrackState>,
+}
+
+struct TrackState {
+    codecs: Vec<RTCCodec>,
+    msid: Vec<String>,
+    ext_headers: BTreeMap<String, String>,
+    enabled: bool,
+    removed: bool,
+}
+
+impl RTCTrack {
+    pub(crate) fn new(
+        connection: Weak<Inner>,
+        source: MediaStreamTrack,
+        ssrc: Ssrc,
+        codecs: Vec<RTCCodec>,
+        stream: &MediaStream,
+        enabled: bool,
+    ) -> Self {
+        let state = TrackState {
+            codecs,
+            msid: vec![stream.id().to_owned()],
+            ext_headers: BTreeMap::new(),
+            enabled,
+            removed: false,
+        };
+        let bounds = Arc::default();
+        let state = Mutex::new(state);
+        Self { inner: Arc::new(TrackInner { connection, source, ssrc, bounds, state }) }
+    }
+
+    /// The track that is sent.
+    pub fn source(&self) -> &MediaStreamTrack {
+        &self.inner.source
+    }
+
+    /// Audio or video.
+    pub fn kind(&self) -> TrackKind {
+        self.inner.source.kind()
+    }
+
+    /// The SSRC in decimal, as descriptions spell it.
+    pub fn ssrc(&self) -> String {
+        self.inner.ssrc.0.to_string()
+    }
+
+    /// Ids of the streams that this track belongs to.
+    pub fn msid(&self) -> Vec<String> {
+        lock(&self.inner.state).msid.clone()
+    }
+
+    /// Sets the ids of the streams that this track belongs to, for descriptions from now on.
+    ///
+    /// # Errors
+    /// When no valid description has them.
+    pub fn set_msid(&self, msid: Vec<String>) -> Result<(), TrackAttributeError> {
+        let changed = RTCTrackDescription { msid, ..self.description() };
+        changed.validate()?;
+        lock(&self.inner.state).msid = changed.msid;
+        Ok(())
+    }
+
+    /// The codecs that may be sent.
+    pub fn codecs(&self) -> Vec<RTCCodec> {
+        lock(&self.inner.state).codecs.clone()
+    }
+
+    /// Sets the codecs that may be sent. The first of them that is supported, and is what the
+    /// source carries, is sent from now on.
+    ///
+    /// # Errors
+    /// When the list is empty, no valid description has it, or no codec in it can be sent.
+    pub fn set_codecs(&self, codecs: Vec<RTCCodec>) -> Result<(), TrackAttributeError> {
+        if codecs.is_empty() {
+            return Err(TrackAttributeError::NoCodec);
+        }
+        let changed = RTCTrackDescription { codecs, ..self.description() };
+        changed.validate()?;
+        let chosen = self.choose(&changed.codecs).ok_or_else(|| {
+            let names: Vec<_> = changed.codecs.iter().map(|codec| &*codec.name).collect();
+            TrackAttributeError::NoSupportedCodec(names.join(", "))
+        })?;
+        self.send_as(vec![chosen], self.is_enabled())?;
+        lock(&self.inner.state).codecs = changed.codecs;
+        Ok(())
+    }
+
+    /// The codec of a list that is sent.
+    fn choose(&self, codecs: &[RTCCodec]) -> Option<RTCCodec> {
+        let format = self.inner.source.format()?;
+        codecs.iter().find(|codec| codec::carries(format, codec)).cloned()
+    }
+
+    /// The bounds on what is sent; any of them may match, none is no bound.
+    pub fn media_attributes(&self) -> Vec<RTCMediaAttributes> {
+        self.inner.bounds.attributes()
+    }
+
+    /// Bounds what is sent: pictures of the source that no entry admits are not sent.
+    ///
+    /// # Errors
+    /// When the source's pictures, as it has said, are larger than every entry.
+    pub fn set_media_attributes(
+        &self,
+        attributes: Vec<RTCMediaAttributes>,
+    ) -> Result<(), TrackAttributeError> {
+        self.inner.bounds.set(attributes, self.inner.source.dimensions())?;
+        Ok(())
+    }
+
+    /// The pairs that identify this track in its RTP packets.
+    pub fn rtp_ext_headers(&self) -> BTreeMap<String, String> {
+        lock(&self.inner.state).ext_headers.clone()
+    }
+
+    /// Sets the pairs that identify this track, for descriptions from now on.
+    ///
+    /// # Errors
+    /// When they take more than 255 bytes as lines of `name=value`, or a name has a `=` or a
+    /// line has a line break in it.
+    pub fn set_rtp_ext_headers(
+        &self,
+        pairs: BTreeMap<String, String>,
+    ) -> Result<(), TrackAttributeError> {
+        let sound = |(name, value): (&String, &String)| {
+            !name.is_empty() && !name.contains(['=', '\n']) && !value.contains('\n')
+        };
+        let length: usize = pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        if length > MAX_EXT_HEADERS || !pairs.iter().all(sound) {
+            return Err(TrackAttributeError::ExtHeaders);
+        }
+        lock(&self.inner.state).ext_headers = pairs;
+        Ok(())
+    }
+
+    /// What the peer has to know to receive this track.
+    #[doc(alias = "getDescription")]
+    pub fn description(&self) -> RTCTrackDescription {
+        let attributes = self.media_attributes();
+        let state = lock(&self.inner.state);
+        RTCTrackDescription {
+            kind: self.kind(),
+            ssrc: self.ssrc(),
+            msid: state.msid.clone(),
+            codecs: state.codecs.clone(),
+            media_attributes: (!attributes.is_empty()).then_some(attributes),
+            rtp_ext_headers: (!state.ext_headers.is_empty()).then(|| state.ext_headers.clone()),
+        }
+    }
+
+    /// Whether the track is sent while its connection is connected.
+    pub fn is_enabled(&self) -> bool {
+        lock(&self.inner.state).enabled
+    }
+
+    /// Has the media plane send this track, or send it differently from now on.
+    pub(crate) fn send_as(&self, codecs: Vec<RTCCodec>, enabled: bool) -> Result<(), TrackError> {
+        let packets = self.inner.source.outlet(&self.inner.bounds).ok_or(TrackError::Removed)?;
+        let description = RTCTrackDescription { codecs, ..self.description() };
+        self.command(RtpCommand::Send { description, packets, enabled })
+    }
+
+    /// Starts sending, at once or when the connection is connected.
+    ///
+    /// # Errors
+    /// When the track has been removed, or its connection closed.
+    pub fn start(&self) -> Result<(), TrackError> {
+        self.enable(true)
+    }
+
+    /// Stops sending; [`start`](Self::start) goes on with the same SSRC.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn stop(&self) -> Result<(), TrackError> {
+        self.enable(false)
+    }
+
+    fn enable(&self, enabled: bool) -> Result<(), TrackError> {
+        self.command(RtpCommand::EnableSender(self.inner.ssrc, enabled))?;
+        lock(&self.inner.state).enabled = enabled;
+        Ok(())
+    }
+
+    /// Removes the track from its connection, with an RTCP BYE; the stream keeps it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn remove(&self) -> Result<(), TrackError> {
+        self.command(RtpCommand::RemoveSender(self.inner.ssrc))?;
+        lock(&self.inner.state).removed = true;
+        if let Some(connection) = self.inner.connection.upgrade() {
+            connection.forget_sending(self);
+        }
+        Ok(())
+    }
+
+    fn command(&self, command: RtpCommand) -> Result<(), TrackError> {
+        if lock(&self.inner.state).removed {
+            return Err(TrackError::Removed);
+        }
+        let connection = self.inner.connection.upgrade().ok_or(TrackError::Closed)?;
+        connection.send(Command::Rtp(command)).map_err(TrackError::from)
+    }
+
+    /// Whether the track belongs to this stream.
+    pub(crate) fn is_of(&self, stream: &MediaStream) -> bool {
+        lock(&self.inner.state).msid.iter().any(|id| id == stream.id())
+    }
+}
+
+impl PartialEq for RTCTrack {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for RTCTrack {}
+
+impl fmt::Debug for RTCTrack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RTCTrack")
+            .field("kind", &self.kind())
+            .field("ssrc", &self.inner.ssrc.0)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Chooses among the sending tracks of a connection (ORTC drafts, "RTCTrackFilter").
+#[derive(Debug, Clone, Default)]
+pub struct RTCTrackFilter {
+    /// Only tracks of this stream.
+    pub media_stream: Option<MediaStream>,
+    /// Only tracks of this kind.
+    pub kind: Option<TrackKind>,
+}
+
+impl RTCTrackFilter {
+    pub(crate) fn admits(&self, track: &RTCTrack) -> bool {
+        self.media_stream.as_ref().is_none_or(|stream| track.is_of(stream))
+            && self.kind.is_none_or(|kind| track.kind() == kind)
+    }
+}

@@ -1,0 +1,628 @@
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use ortc_io::{SrtpKeys, SrtpProfile};
+use tracing::{debug, warn};
+use zeroize::Zeroizing;
+
+use crate::association::{Association, Event, Failure, Taken};
+use crate::record::{client_random, is_plausible};
+use crate::state::{State, Transition};
+use crate::{Certificate, DtlsConfig, DtlsError, DtlsFailure, DtlsRole};
+
+/// Datagrams kept until the role is known: a ClientHello in two fragments, sent four times.
+const MAX_PARKED: usize = 8;
+
+/// The largest datagram looked at: a jumbo frame.
+const MAX_DATAGRAM: usize = 9_216;
+
+/// Outputs that wait for the owner. It takes them after every call, so that this many are
+/// there only if one call made them all.
+const MAX_OUTPUTS: usize = 256;
+
+/// RFC 9000 §8.1 has the same figure: what an unvalidated address may be sent per byte received.
+const AMPLIFICATION: u64 = 3;
+
+/// Between two answers to a client that still sends its last flight: what it sends in one go
+/// is answered once.
+const FINAL_FLIGHT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often a client is answered like that. Within a handshake's 40 s an honest one asks some
+/// 40 times; whoever forges its datagrams gets no more than this out of us.
+const FINAL_FLIGHT_REPEATS: u32 = 64;
+
+/// The engine names an instant years ahead when it has nothing to wait for.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What an endpoint wants done.
+#[derive(Debug, Clone)]
+pub enum DtlsOutput {
+    /// Send this datagram to the peer.
+    Transmit(Bytes),
+    /// The handshake is complete and the peer's certificate is the expected one.
+    Connected {
+        /// The SRTP master keys, sorted into ours and theirs.
+        keys: SrtpKeys,
+        /// The peer's certificate, DER.
+        certificate: Bytes,
+    },
+    /// The peer sent application data.
+    ApplicationData(Bytes),
+    /// It is over; the last output. `Ok` after either side has closed.
+    Stopped(Result<(), DtlsFailure>),
+}
+
+/// Counters of one endpoint, from its creation on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DtlsStats {
+    /// Datagrams given to the endpoint.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Datagrams to transmit.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Dropped because they could be no DTLS record of an honest
+    /// peer: too long, cut short, another protocol, another version.
+    pub dropped_implausible: u64,
+    /// Dropped because eight were parked, or because a client has no use for what came early.
+    pub dropped_parked: u64,
+    /// Dropped by a client that waits for a first answer, as they were none.
+    pub dropped_unrecognized: u64,
+    /// Dropped because it was over.
+    pub dropped_stopped: u64,
+    /// Not sent, for the limit on amplification.
+    pub dropped_amplification: u64,
+    /// Outputs dropped because nobody took them.
+    pub dropped_outputs: u64,
+    /// Handshakes begun afresh after an error.
+    pub restarts: u64,
+}
+
+/// One side of a DTLS association: a state machine without socket, clock or thread.
+///
+/// After every call take [`DtlsOutput`]s until there are none, then arm one timer for
+/// [`poll_timeout`](Self::poll_timeout).
+#[derive(Debug)]
+pub struct DtlsEndpoint {
+    config: DtlsConfig,
+    certificate: Certificate,
+    state: State,
+    /// Of the last call; never goes back.
+    now: Instant,
+    parked: Vec<Bytes>,
+    handshake: Option<Handshake>,
+    association: Option<Association>,
+    timer: Option<Timer>,
+    /// How far the engine's clock is ahead of ours. The engine doubles its timeout without a
+    /// limit; in a handshake that waits longer than `max_rto` its clock is set forward.
+    skew: Duration,
+    /// What a server that is connected sent last, for a client that has not heard it.
+    final_flight: Option<FinalFlight>,
+    outputs: VecDeque<DtlsOutput>,
+    stats: DtlsStats,
+}
+
+/// The datagrams that ended a handshake for the server, and may have been lost.
+#[derive(Debug)]
+struct FinalFlight {
+    datagrams: Vec<Bytes>,
+    sent_at: Instant,
+    /// How often it may still be sent again.
+    left: u32,
+}
+
+/// When the engine is to be called.
+#[derive(Debug, Clone, Copy)]
+struct Timer {
+    due: Instant,
+    /// What the engine's clock then shows.
+    engine: Instant,
+}
+
+/// What is needed from start to connected.
+#[derive(Debug)]
+struct Handshake {
+    role: DtlsRole,
+    expected_sha256: Option<[u8; 32]>,
+    deadline: Instant,
+    /// Fresh associations begun.
+    attempt: u32,
+    /// When a client whose handshake failed begins afresh. It waits for a round trip, so that
+    /// what the server sent for the old hello is not taken for an answer to the new one.
+    resume_at: Option<Instant>,
+    /// Those that were not free.
+    restarts: u32,
+    /// Datagrams sent by the present association.
+    answered: u64,
+    /// Of the ClientHello that the present association has seen first.
+    client_random: Option<[u8; 32]>,
+    peer_certificate: Option<Bytes>,
+    keys: Option<(SrtpProfile, Zeroizing<Vec<u8>>)>,
+}
+
+impl DtlsEndpoint {
+    /// Makes an endpoint that waits to be started.
+    pub fn new(config: DtlsConfig, certificate: Certificate, now: Instant) -> Self {
+        Self {
+            config,
+            certificate,
+            state: State::ExpectStart,
+            now,
+            parked: Vec::new(),
+            handshake: None,
+            association: None,
+            timer: None,
+            skew: Duration::ZERO,
+            final_flight: None,
+            outputs: VecDeque::new(),
+            stats: DtlsStats::default(),
+        }
+    }
+
+    /// Begins the handshake in the given role, with what has been parked.
+    ///
+    /// `expected_sha256` is the SHA-256 of the certificate that the peer must present; no key
+    /// is released before it was compared. `None` takes any certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`DtlsError::AlreadyStarted`] if it was started or closed before.
+    pub fn start(
+        &mut self,
+        role: DtlsRole,
+        expected_sha256: Option<[u8; 32]>,
+        now: Instant,
+    ) -> Result<(), DtlsError> {
+        if self.state != State::ExpectStart {
+            return Err(DtlsError::AlreadyStarted);
+        }
+        self.advance(now);
+        self.handshake = Some(Handshake {
+            role,
+            expected_sha256,
+            deadline: self.now + self.config.handshake_timeout,
+            attempt: 0,
+            resume_at: None,
+            restarts: 0,
+            answered: 0,
+            client_random: None,
+            peer_certificate: None,
+            keys: None,
+        });
+        self.transition(Transition::Start, "the role is decided");
+        self.begin_association();
+        for datagram in std::mem::take(&mut self.parked) {
+            match role {
+                DtlsRole::Server => self.feed(&datagram),
+                // Nobody can have answered a hello that had not been sent.
+                DtlsRole::Client => self.stats.dropped_parked += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a datagram from the peer.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+        self.advance(now);
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += datagram.len() as u64;
+        if !is_plausible(datagram, MAX_DATAGRAM) {
+            self.stats.dropped_implausible += 1;
+            return;
+        }
+        match self.state {
+            State::ExpectStart if self.parked.len() < MAX_PARKED => {
+                self.parked.push(Bytes::copy_from_slice(datagram));
+            }
+            State::ExpectStart => self.stats.dropped_parked += 1,
+            State::Stopped => self.stats.dropped_stopped += 1,
+            State::ExpectCertificate | State::ExpectFinished | State::ExpectClose => {
+                self.feed(datagram);
+            }
+        }
+    }
+
+    /// Does what is due: retransmissions, and giving up.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        if self.state.is_handshaking()
+            && self.handshake.as_ref().is_some_and(|handshake| self.now >= handshake.deadline)
+        {
+            return self.fail(DtlsFailure::TimedOut);
+        }
+        if let Some(handshake) = self.handshake.as_mut()
+            && handshake.resume_at.take_if(|at| *at <= self.now).is_some()
+        {
+            return self.begin_association();
+        }
+        if let Some(timer) = self.timer.filter(|timer| timer.due <= self.now) {
+            self.skew = self.skew.max(timer.engine.saturating_duration_since(self.now));
+        }
+        let now = self.engine_now();
+        let Some(association) = self.association.as_mut() else { return };
+        match association.handle_timeout(now) {
+            Ok(()) => self.settle(),
+            Err(failure) => self.recover(failure),
+        }
+    }
+
+    /// Sends application data to the peer, in one record.
+    ///
+    /// # Errors
+    ///
+    /// [`DtlsError::NotConnected`], or [`DtlsError::TooLarge`] if it does not fit into one
+    /// datagram.
+    pub fn send_application_data(&mut self, now: Instant, message: &[u8]) -> Result<(), DtlsError> {
+        self.advance(now);
+        let limit = self.config.largest_message();
+        if message.len() > limit {
+            return Err(DtlsError::TooLarge { actual: message.len(), limit });
+        }
+        let now = self.engine_now();
+        let Some(association) =
+            self.association.as_mut().filter(|_| self.state == State::ExpectClose)
+        else {
+            return Err(DtlsError::NotConnected);
+        };
+        match association.handle_timeout(now).and_then(|()| association.send(message)) {
+            Ok(()) => self.settle(),
+            Err(failure) => self.recover(failure),
+        }
+        Ok(())
+    }
+
+    /// Closes: with a close_notify if connected, silently otherwise. Ends in
+    /// [`DtlsOutput::Stopped`].
+    pub fn close(&mut self, now: Instant) {
+        self.advance(now);
+        if self.state == State::Stopped {
+            return;
+        }
+        if self.state == State::ExpectClose {
+            self.flush_close_notify();
+        }
+        self.stop(Transition::Close, Ok(()));
+    }
+
+    /// What is to be done next; `None` until the next call.
+    pub fn poll_output(&mut self) -> Option<DtlsOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let engine = self.timer.map(|timer| (timer.due, "DTLS retransmission"));
+        let handshake = self.handshake.as_ref().filter(|_| self.state.is_handshaking());
+        let deadline = handshake.map(|it| (it.deadline, "DTLS handshake deadline"));
+        let resume = handshake.and_then(|it| Some((it.resume_at?, "DTLS fresh start")));
+        [engine, deadline, resume].into_iter().flatten().min()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> DtlsStats {
+        self.stats
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn engine_now(&self) -> Instant {
+        self.now + self.skew
+    }
+
+    /// Notes when the engine wants to be called, in our time.
+    fn arm(&mut self, engine: Instant) {
+        let engine_now = self.engine_now();
+        if engine >= engine_now + NEVER {
+            self.timer = None;
+            return;
+        }
+        // With a gap in the peer's flight the engine wants to repeat its ACK at once, for ever.
+        let engine = if engine <= engine_now { engine_now + self.config.first_rto } else { engine };
+        if self.timer.is_some_and(|timer| timer.engine == engine) {
+            return;
+        }
+        let mut wait = engine - engine_now;
+        if self.state.is_handshaking() {
+            wait = wait.min(self.config.max_rto);
+        }
+        self.timer = Some(Timer { due: self.now + wait, engine });
+    }
+
+    fn feed(&mut self, datagram: &[u8]) {
+        let sent = self.stats.datagrams_sent;
+        self.offer_and_settle(datagram);
+        if self.stats.datagrams_sent == sent && is_handshake_of_epoch_0(datagram) {
+            self.repeat_final_flight();
+        }
+    }
+
+    /// Answers a client that still sends its own last flight: it has not heard ours.
+    ///
+    /// The engine does this too, at intervals that double without a limit; a client would give
+    /// up between them. The same bytes again are to it what a late datagram is.
+    fn repeat_final_flight(&mut self) {
+        let now = self.now;
+        let Some(flight) = self.final_flight.as_mut() else { return };
+        if flight.left == 0 || now < flight.sent_at + FINAL_FLIGHT_INTERVAL {
+            return;
+        }
+        flight.left -= 1;
+        flight.sent_at = now;
+        for datagram in flight.datagrams.clone() {
+            self.transmit(datagram);
+        }
+    }
+
+    fn offer_and_settle(&mut self, datagram: &[u8]) {
+        self.notice_fresh_client(datagram);
+        match self.offer(datagram) {
+            Ok(Taken::Yes) => self.settle(),
+            Ok(Taken::Unrecognized) => self.stats.dropped_unrecognized += 1,
+            // What clogs the queue is not this datagram: the fresh association may have it.
+            Err(failure @ Failure::Clogged(_)) if self.state.is_handshaking() => {
+                self.recover(failure);
+                if let Ok(Taken::Yes) = self.offer(datagram) {
+                    self.settle();
+                }
+            }
+            Err(failure) => self.recover(failure),
+        }
+    }
+
+    fn offer(&mut self, datagram: &[u8]) -> Result<Taken, Failure> {
+        let now = self.engine_now();
+        match self.association.as_mut() {
+            Some(association) => association.handle_datagram(now, datagram),
+            None => Ok(Taken::Unrecognized),
+        }
+    }
+
+    /// A server whose client has begun afresh in mid-handshake begins afresh with it, for the
+    /// engine would answer the new hello with the old flight.
+    fn notice_fresh_client(&mut self, datagram: &[u8]) {
+        let Some(handshake) = self.handshake.as_mut() else { return };
+        if handshake.role == DtlsRole::Client || self.state != State::ExpectCertificate {
+            return;
+        }
+        let Some(random) = client_random(datagram) else { return };
+        let begun_afresh = handshake.client_random.is_some_and(|known| known != random);
+        if begun_afresh {
+            self.recover(Failure::Protocol("the client has begun another handshake".to_owned()));
+        }
+        if let Some(handshake) = self.handshake.as_mut() {
+            handshake.client_random.get_or_insert(random);
+        }
+    }
+
+    /// Makes a fresh association of the engine; when even that fails, all is over.
+    fn begin_association(&mut self) {
+        let Some(handshake) = self.handshake.as_mut() else { return };
+        handshake.answered = 0;
+        handshake.client_random = None;
+        handshake.peer_certificate = None;
+        handshake.keys = None;
+        let attempt = handshake.attempt;
+        handshake.attempt += 1;
+        let now = self.now + self.skew;
+        match Association::new(&self.config, &self.certificate, handshake.role, attempt, now) {
+            Ok(association) => {
+                self.association = Some(association);
+                self.settle();
+            }
+            Err(failure) => self.fail(failure.into()),
+        }
+    }
+
+    /// Takes all that the engine has to say. Certificates go first: nothing leaves, no packet
+    /// and no key, for a peer that is not the expected one.
+    fn settle(&mut self) {
+        let Some(association) = self.association.as_mut() else { return };
+        let (events, timer) = match association.poll() {
+            Ok(polled) => polled,
+            Err(failure) => return self.recover(failure),
+        };
+        self.arm(timer);
+
+        for event in &events {
+            if let Event::PeerCertificate(certificate) = event
+                && !self.accept(certificate)
+            {
+                return self.fail(DtlsFailure::FingerprintMismatch);
+            }
+        }
+        let (mut connected, mut closed) = (false, false);
+        let mut application_data = Vec::new();
+        let mut packets = Vec::new();
+        for event in events {
+            match event {
+                Event::PeerCertificate(_) => {}
+                Event::Packet(packet) => {
+                    packets.push(packet.clone());
+                    self.transmit(packet);
+                }
+                Event::Keys(profile, material) => {
+                    if let Some(handshake) = self.handshake.as_mut() {
+                        handshake.keys = Some((profile, material));
+                    }
+                }
+                Event::Connected => connected = true,
+                Event::ApplicationData(data) => application_data.push(data),
+                Event::CloseNotify => closed = true,
+            }
+        }
+        if connected {
+            if self.handshake.as_ref().is_some_and(|it| it.role == DtlsRole::Server) {
+                let (sent_at, left) = (self.now, FINAL_FLIGHT_REPEATS);
+                self.final_flight = Some(FinalFlight { datagrams: packets, sent_at, left });
+            }
+            if !self.finish() {
+                return;
+            }
+        }
+        for data in application_data {
+            self.emit(DtlsOutput::ApplicationData(data));
+        }
+        if closed {
+            self.flush_close_notify();
+            self.stop(Transition::Close, Ok(()));
+        }
+    }
+
+    /// Compares the peer's certificate with the signalled fingerprint.
+    fn accept(&mut self, certificate: &Bytes) -> bool {
+        let Some(handshake) = self.handshake.as_mut() else { return false };
+        let actual = digest(&SHA256, certificate);
+        if handshake.expected_sha256.is_some_and(|expected| actual.as_ref() != expected) {
+            return false;
+        }
+        handshake.peer_certificate = Some(certificate.clone());
+        self.transition(Transition::Accept, "the certificate is the expected one");
+        true
+    }
+
+    /// Releases the keys; `false` if there is nothing to release and all is over.
+    fn finish(&mut self) -> bool {
+        let Some(handshake) = self.handshake.take() else { return false };
+        let is_client = handshake.role == DtlsRole::Client;
+        let Some(certificate) = handshake.peer_certificate else {
+            self.fail(DtlsFailure::Protocol("the peer showed no certificate".to_owned()));
+            return false;
+        };
+        let keys = handshake
+            .keys
+            .and_then(|(profile, material)| SrtpKeys::from_exported(profile, &material, is_client));
+        let Some(keys) = keys else {
+            self.flush_close_notify();
+            self.fail(DtlsFailure::NoSrtpProfile);
+            return false;
+        };
+        let version = self.association.as_ref().and_then(Association::version);
+        debug!(?version, profile = ?keys.profile, "DTLS connected");
+        self.transition(Transition::Finish, "the handshake is complete");
+        self.emit(DtlsOutput::Connected { keys, certificate });
+        true
+    }
+
+    /// Decides what a failure of the engine means: a fresh start, or the end.
+    fn recover(&mut self, failure: Failure) {
+        let Some(handshake) = self.handshake.as_mut().filter(|_| self.state.is_handshaking())
+        else {
+            return self.fail(failure.into());
+        };
+        // A server that has answered nothing owes nothing: noise before the hello is free.
+        let free = handshake.role == DtlsRole::Server && handshake.answered == 0;
+        if !free {
+            if handshake.restarts >= self.config.restarts {
+                return self.fail(failure.into());
+            }
+            handshake.restarts += 1;
+        }
+        self.stats.restarts += 1;
+        debug!(?failure, "the DTLS handshake begins afresh");
+        // Not the period of the server's retransmissions, which would meet it each time.
+        let pause = self.config.first_rto * handshake.restarts * 3 / 4;
+        match handshake.role {
+            DtlsRole::Server => {
+                self.transition(Transition::Restart, "the engine gave up");
+                self.begin_association();
+            }
+            DtlsRole::Client => {
+                handshake.resume_at = Some(self.now + pause);
+                self.association = None;
+                self.timer = None;
+                self.transition(Transition::Restart, "the engine gave up");
+            }
+        }
+    }
+
+    fn flush_close_notify(&mut self) {
+        let now = self.engine_now();
+        let Some(association) = self.association.as_mut() else { return };
+        let polled = association
+            .handle_timeout(now)
+            .and_then(|()| association.close())
+            .and_then(|()| association.poll());
+        let Ok((events, _)) = polled else { return };
+        for event in events {
+            if let Event::Packet(packet) = event {
+                self.transmit(packet);
+            }
+        }
+    }
+
+    fn transmit(&mut self, packet: Bytes) {
+        let limited = !self.config.address_validated
+            && self.state == State::ExpectCertificate
+            && self.handshake.as_ref().is_some_and(|it| it.role == DtlsRole::Server);
+        let bytes = packet.len() as u64;
+        if limited && self.stats.bytes_sent + bytes > AMPLIFICATION * self.stats.bytes_received {
+            self.stats.dropped_amplification += 1;
+            return;
+        }
+        if let Some(handshake) = self.handshake.as_mut() {
+            handshake.answered += 1;
+        }
+        self.stats.datagrams_sent += 1;
+        self.stats.bytes_sent += bytes;
+        self.emit(DtlsOutput::Transmit(packet));
+    }
+
+    fn emit(&mut self, output: DtlsOutput) {
+        let is_bulk = matches!(output, DtlsOutput::Transmit(_) | DtlsOutput::ApplicationData(_));
+        if is_bulk && self.outputs.len() >= MAX_OUTPUTS {
+            self.stats.dropped_outputs += 1;
+            return;
+        }
+        self.outputs.push_back(output);
+    }
+
+    fn fail(&mut self, failure: DtlsFailure) {
+        warn!(%failure, "DTLS failed");
+        self.stop(Transition::Fail, Err(failure));
+    }
+
+    fn stop(&mut self, transition: Transition, result: Result<(), DtlsFailure>) {
+        if !self.transition(transition, "it is over") {
+            return;
+        }
+        self.association = None;
+        self.handshake = None;
+        self.final_flight = None;
+        self.timer = None;
+        self.parked = Vec::new();
+        self.emit(DtlsOutput::Stopped(result));
+    }
+
+    /// The only place where the state changes.
+    fn transition(&mut self, transition: Transition, reason: &'static str) -> bool {
+        let Some(next) = self.state.next(transition) else {
+            // A second certificate in one handshake ends here: it was compared, nothing moves.
+            debug!(state = ?self.state, ?transition, reason, "not in this state");
+            return false;
+        };
+        debug!(from = ?self.state, to = ?next, reason, "DTLS");
+        self.state = next;
+        true
+    }
+}
+
+/// Whether a datagram begins with a handshake record that is not encrypted (RFC 6347 §4.1).
+fn is_handshake_of_epoch_0(datagram: &[u8]) -> bool {
+    matches!(datagram, [22, _, _, 0, 0, ..])
+}
+
+impl From<Failure> for DtlsFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::TimedOut => Self::TimedOut,
+            Failure::Clogged(reason) | Failure::Protocol(reason) => Self::Protocol(reason),
+        }
+    }
+}

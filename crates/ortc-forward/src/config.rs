@@ -1,0 +1,42 @@
+use ortc_io::UdpConfig;
+use ortc_rtp::SessionOptions;
+
+/// How a packet forwarder is set up.
+#[derive(Debug, Clone)]
+pub struct ForwarderConfig {
+    /// Name of the thread, `ortc-forward-0` unless set; systems cut it at 15 bytes.
+    pub name: String,
+    /// The core to pin the thread to. If the system refuses, that is logged once and the
+    /// thread runs unpinned. `None`, the default, leaves it to the scheduler.
+    pub core: Option<usize>,
+    /// Seeds sequence numbers, timestamps and report intervals; `None`, the default, draws
+    /// from the system.
+    pub seed: Option<u64>,
+    /// Commands that may wait for the thread, 1,024 by default.
+    pub command_capacity: usize,
+    /// Events that may wait for the control plane, 4,096 by default. Datagrams take at most
+    /// three quarters of it, so that they never crowd out what must not be lost.
+    pub event_capacity: usize,
+    /// Connections at a time, 16,384 by default; one more is refused and counted.
+    pub max_connections: usize,
+    /// How sockets are opened and used.
+    pub udp: UdpConfig,
+    /// Timings of reports and time-outs; `ntp_at_start` is set per connection from the
+    /// forwarder's clock.
+    pub session: SessionOptions,
+}
+
+impl Default for ForwarderConfig {
+    fn default() -> Self {
+        Self {
+            name: "ortc-forward-0".to_owned(),
+            core: None,
+            seed: None,
+            command_capacity: 1024,
+            event_capacity: 4096,
+            max_connections: 16 * 1024,
+            udp: UdpConfig::default(),
+            session: SessionOptions::default(),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+use std::io;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use ortc_io::paths::{Admission, PathTable};
+use ortc_io::ring::RingReceiver;
+use ortc_io::{
+    DatagramIo, DatagramKind, DatagramReceived, Path, ReceiveBatch, SendBatch, SocketId, classify,
+};
+
+use crate::clock::WallClock;
+use crate::handle::Wakeup;
+use crate::link::guarded;
+use crate::outbox::Outbox;
+use crate::plane::Plane;
+use crate::ready::ReadyList;
+use crate::tables::Slots;
+use crate::timers::Timers;
+use crate::{ForwarderCommand, ForwarderConfig, ForwarderEvent, ForwarderHandle, ForwarderStats};
+
+/// Commands carried out in one turn. The dearest, binding a socket, takes some 10 µs; so
+/// media wait for commands about a millisecond at the very worst.
+const COMMANDS_PER_TURN: usize = 128;
+
+/// Batches of 64 datagrams received in one turn: after 256 it is time to send.
+const RECEIVES_PER_TURN: usize = 4;
+
+/// Connections on the ready list served in one turn.
+const READY_PER_TURN: usize = 256;
+
+/// When to try again to hand over events that the ring had no room for.
+const OUTBOX_RETRY: Duration = Duration::from_millis(1);
+
+/// The core of the media plane: routes every datagram of its sockets, runs SRTP and the
+/// streams of every connection in place, and sends in batches.
+///
+/// It has no thread, clock, socket or randomness of its own. [`spawn_pinned`] steps it on
+/// an operating-system thread; the `sim` feature steps it in virtual time.
+///
+/// [`spawn_pinned`]: crate::spawn_pinned
+#[derive(Debug)]
+pub struct PacketForwarder {
+    commands: Receiver<ForwarderCommand>,
+    wakeup: std::sync::Arc<Wakeup>,
+    incoming: ReceiveBatch,
+    failed: Vec<(SocketId, io::Error)>,
+    plane: Plane,
+}
+
+/// What a [turn](PacketForwarder::turn) left to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// When the next turn is due at the latest, and what for.
+    pub next: Option<(Instant, &'static str)>,
+    /// Whether there is more to do at once: take the next turn without waiting.
+    pub more: bool,
+    /// Whether it has stopped and let go of everything; there is no next turn.
+    pub stopped: bool,
+}
+
+impl PacketForwarder {
+    /// Makes a forwarder, the handle that commands it and the ring that its events come out
+    /// of.
+    ///
+    /// `seed` fixes all of its randomness; `clock` says what the wall clock showed at some
+    /// instant, for the NTP timestamps of RTCP reports. `waker` is woken, at most once per turn, when a
+    /// command or a packet to be sent has come: take a turn then.
+    pub fn new(
+        config: &ForwarderConfig,
+        seed: u64,
+        clock: WallClock,
+        waker: Waker,
+    ) -> (Self, ForwarderHandle, RingReceiver<ForwarderEvent>) {
+        let (sender, commands) = bounded(config.command_capacity.max(1));
+        let wakeup = Wakeup::new(waker);
+        let (outbox, events) = Outbox::new(config.event_capacity);
+        let plane = Plane {
+            links: Slots::new(config.max_connections),
+            paths: PathTable::new(),
+            outgoing: SendBatch::new(),
+            outbox,
+            timers: Timers::default(),
+            ready: ReadyList::new(config.max_connections.max(1), wakeup.clone()),
+            stats: ForwarderStats::default(),
+            touched: Vec::new(),
+            seed,
+            clock,
+            cpu: None,
+            session: config.session.clone(),
+        };
+        let handle = ForwarderHandle::new(sender, wakeup.clone());
+        let incoming = ReceiveBatch::new();
+        (Self { commands, wakeup, incoming, failed: Vec::new(), plane }, handle, events)
+    }
+
+    /// Has snapshots include CPU time, as `read` gives it on the thread that takes the turns.
+    pub fn meter_cpu(&mut self, read: fn() -> Duration) {
+        self.plane.cpu = Some(read);
+    }
+
+    /// Does all that there is to do at `now`, within bounds, and never blocks.
+    ///
+    /// Commands first, then what has arrived, what is due, and what applications have
+    /// pushed; all that is to be sent leaves in one batch at the end, and so do the events.
+    pub fn turn(&mut self, now: Instant, io: &mut impl DatagramIo) -> Turn {
+        self.wakeup.answer();
+        let (mut more, mut held_back) = (false, false);
+        if self.wakeup.is_stopping() || self.plane.outbox.is_closed {
+            return self.stop(now, io);
+        }
+        for left in (0..COMMANDS_PER_TURN).rev() {
+            if self.plane.outbox.is_congested() {
+                held_back = true;
+                break;
+            }
+            match self.commands.try_recv() {
+                Ok(command) => self.plane.execute(now, command, io),
+                Err(TryRecvError::Empty) => break,
+                // Nobody can command it any more.
+                Err(TryRecvError::Disconnected) => return self.stop(now, io),
+            }
+            more |= left == 0;
+        }
+        more |= self.receive(now, io);
+        self.expire(now, io);
+        more |= self.serve_ready(io);
+        while let Some(slot) = self.plane.touched.pop() {
+            if let Some(id) = self.plane.links.at_mut(slot).map(|link| link.id) {
+                self.plane.follow_up(now, id, io);
+            }
+        }
+        self.plane.flush(io);
+        let deadlines = [self.plane.timers.next(), self.plane.paths.poll_timeout()];
+        let mut next = deadlines.into_iter().flatten().min();
+        if self.plane.outbox.flush() {
+            more |= held_back;
+        } else {
+            let retry = (now + OUTBOX_RETRY, "events that the control plane had no room for");
+            next = Some(next.map_or(retry, |next| next.min(retry)));
+        }
+        more |= self.plane.ready.len() > 0;
+        Turn { next, more, stopped: false }
+    }
+
+    fn stop(&mut self, now: Instant, io: &mut impl DatagramIo) -> Turn {
+        self.plane.shut_down(now, io);
+        self.plane.outbox.flush();
+        // What still waits in the queue goes with it, keys zeroized as they drop.
+        while self.commands.try_recv().is_ok() {}
+        Turn { next: None, more: false, stopped: true }
+    }
+
+    /// Takes what has arrived; returns whether more may be waiting.
+    fn receive(&mut self, now: Instant, io: &mut impl DatagramIo) -> bool {
+        for _ in 0..RECEIVES_PER_TURN {
+            self.incoming.clear();
+            let more = io.receive(&mut self.incoming, &mut self.failed);
+            self.plane.stats.received += self.incoming.len() as u64;
+            for index in 0..self.incoming.len() {
+                let (datagram, bytes) = self.incoming.get_mut(index);
+                let path = Path::plain(datagram.socket, datagram.remote);
+                self.plane.route(now, path, bytes, io);
+            }
+            for (socket, error) in self.failed.drain(..) {
+                self.plane.lose_socket(socket, Some(error), io);
+            }
+            self.plane.stats.too_long = self.incoming.truncated();
+            if !more {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Does what is due.
+    fn expire(&mut self, now: Instant, io: &mut impl DatagramIo) {
+        self.plane.paths.handle_timeout(now);
+        // Each slot at most once a turn, should a core ask for an instant that has passed.
+        let mut fired = 0;
+        while fired <= self.plane.links.len()
+            && let Some(slot) = self.plane.timers.fire(now)
+        {
+            fired += 1;
+            let Some(link) = self.plane.links.at_mut(slot) else { continue };
+            let id = link.id;
+            let Some(session) = &mut link.session else { continue };
+            if guarded(|| session.handle_timeout(now)).is_none() {
+                self.plane.give_up(id, io);
+            }
+            self.plane.touch(id);
+        }
+    }
+
+    /// Has the connections followed up whose applications have pushed packets; returns
+    /// whether more of them wait.
+    fn serve_ready(&mut self, io: &mut impl DatagramIo) -> bool {
+        let plane = &mut self.plane;
+        if plane.ready.has_overflowed() {
+            let ids: Vec<_> = plane.links.iter_mut().map(|link| link.id).collect();
+            for id in ids {
+                plane.listen(id, io);
+            }
+        }
+        for _ in 0..READY_PER_TURN.min(plane.ready.len()) {
+            let Some(id) = plane.ready.pop() else { return false };
+            plane.listen(id, io);
+        }
+        plane.ready.len() > 0
+    }
+}
+
+impl Plane {
+    /// Brings one datagram from the network to where it belongs.
+    fn route(&mut self, now: Instant, path: Path, bytes: &mut [u8], io: &mut impl DatagramIo) {
+        let kind = classify(bytes);
+        if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
+            return self.route_media(now, path, kind, bytes, io);
+        }
+        let Admission::Deliver(connection) = self.paths.admit(now, path, kind, bytes) else {
+            return;
+        };
+        if !self.outbox.has_room_for_datagram() {
+            return;
+        }
+        let datagram = Bytes::copy_from_slice(bytes);
+        let datagram = DatagramReceived { connection, path, received_at: now, datagram };
+        self.outbox.push(match kind {
+            DatagramKind::Dtls => ForwarderEvent::Dtls(datagram),
+            _ => ForwarderEvent::Stun(datagram),
+        });
+    }
+
+    fn route_media(
+        &mut self,
+        now: Instant,
+        path: Path,
+        kind: DatagramKind,
+        bytes: &mut [u8],
+        io: &mut impl DatagramIo,
+    ) {
+        let Some(id) = self.paths.route(now, path) else {
+            self.paths.count_unvalidated(path.socket, 1);
+            return;
+        };
+        let link = self.links.get_mut(id);
+        let Some(session) = link.and_then(|link| link.session.as_mut()) else {
+            self.stats.media_not_open += 1;
+            return;
+        };
+        let handled = guarded(|| match kind {
+            DatagramKind::Rtcp => session.handle_rtcp(now, bytes),
+            _ => session.handle_rtp(now, bytes),
+        });
+        match handled {
+            Some(()) => self.touch(id),
+            None => self.give_up(id, io),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+use actix::Message;
+use ortc_io::{
+    Bind, ConnectionId, DatagramReceived, PathUpdate, SendControl, SocketEvent, SocketId, SrtpKeys,
+};
+use ortc_rtp::{ReceiverConfig, RouteEvent, SenderConfig, Ssrc};
+use tokio::sync::oneshot;
+
+use crate::ForwarderStats;
+
+/// What the control plane asks of a forwarder: the socket and the route commands without
+/// the recipients in them, which never leave the control plane.
+#[derive(Debug)]
+pub enum ForwarderCommand {
+    /// Registers a connection on the socket port. Comes first.
+    Attach(ConnectionId),
+    /// Forgets a connection and closes its sockets; answered with
+    /// [`ForwarderEvent::Detached`], also when there is no such connection.
+    Detach(ConnectionId),
+    /// Asks for the addresses of this host.
+    EnumerateInterfaces(ConnectionId),
+    /// Binds a socket.
+    Bind(Bind),
+    /// Closes one socket of a connection.
+    Unbind(ConnectionId, SocketId),
+    /// Sends one control datagram.
+    SendControl(SendControl),
+    /// What ICE has found out about a path.
+    Path(ConnectionId, PathUpdate),
+    /// Opens a connection for media.
+    Open(ConnectionId),
+    /// Gives a connection its SRTP keys.
+    SetKeys(ConnectionId, SrtpKeys),
+    /// Adds a track to be sent.
+    AddSender(ConnectionId, SenderConfig),
+    /// Starts or stops sending a track.
+    EnableSender(ConnectionId, Ssrc, bool),
+    /// Removes a sending track.
+    RemoveSender(ConnectionId, Ssrc),
+    /// Adds a track to be received.
+    AddReceiver(ConnectionId, ReceiverConfig),
+    /// Removes a receiving track.
+    RemoveReceiver(ConnectionId, Ssrc),
+    /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
+    /// there is no such connection.
+    Close(ConnectionId),
+    /// Asks for the counters; dropped without an answer when the asker has gone.
+    Snapshot(oneshot::Sender<ForwarderStats>),
+    /// Panics while that connection is handled, or else in between.
+    #[cfg(test)]
+    Panic(Option<ConnectionId>),
+}
+
+/// What a forwarder tells the control plane.
+#[derive(Debug)]
+pub enum ForwarderEvent {
+    /// An answer to a socket command, or a socket that failed.
+    Socket(ConnectionId, SocketEvent),
+    /// All that a connection had is let go of.
+    Detached(ConnectionId),
+    /// What happened to a connection's media.
+    Route(RouteEvent),
+    /// A STUN datagram, from any address.
+    Stun(DatagramReceived),
+    /// A DTLS datagram from a validated path.
+    Dtls(DatagramReceived),
+}
+
+/// Asks a [`ForwarderActor`](crate::ForwarderActor) for the counters of its forwarder.
+///
+/// Answered with `None` when the media plane has gone.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Option<ForwarderStats>")]
+pub struct TakeSnapshot;

@@ -1,0 +1,417 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ortc_io::paths::{Parked, PathTable};
+use ortc_io::{
+    Bind, ConnectionId, DatagramIo, DatagramReceived, Path, PathUpdate, SendBatch, SendControl,
+    SocketEvent, SocketId,
+};
+use ortc_rtp::{RouteEvent, RtpSession, SessionOptions};
+
+use crate::clock::WallClock;
+use crate::link::{Link, Transmitted, guarded};
+use crate::outbox::Outbox;
+use crate::ready::ReadyList;
+use crate::tables::{Entry, Slots};
+use crate::timers::Timers;
+use crate::{ForwarderCommand, ForwarderEvent, ForwarderStats};
+
+/// Everything a forwarder knows, but for what it is reading from: so that a received batch
+/// can be worked on in place while this changes.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    pub(crate) links: Slots<Link>,
+    pub(crate) paths: PathTable,
+    pub(crate) outgoing: SendBatch,
+    pub(crate) outbox: Outbox,
+    pub(crate) timers: Timers,
+    pub(crate) ready: ReadyList,
+    pub(crate) stats: ForwarderStats,
+    /// Slots to be followed up at the end of the turn.
+    pub(crate) touched: Vec<u32>,
+    pub(crate) seed: u64,
+    pub(crate) clock: WallClock,
+    /// Reads the CPU time of the thread.
+    pub(crate) cpu: Option<fn() -> Duration>,
+    pub(crate) session: SessionOptions,
+}
+
+impl Plane {
+    /// Carries out one command.
+    pub(crate) fn execute(
+        &mut self,
+        now: Instant,
+        command: ForwarderCommand,
+        io: &mut impl DatagramIo,
+    ) {
+        match command {
+            ForwarderCommand::Attach(id) => self.attach(now, id, io),
+            ForwarderCommand::Detach(id) => self.detach(now, id, io),
+            ForwarderCommand::EnumerateInterfaces(id) => self.enumerate(id, io),
+            ForwarderCommand::Bind(bind) => self.bind(bind, io),
+            ForwarderCommand::Unbind(id, socket) => self.unbind(id, socket, io),
+            ForwarderCommand::SendControl(control) => self.send_control(&control, io),
+            ForwarderCommand::Path(id, update) => self.update_path(now, id, update),
+            ForwarderCommand::Open(id) => self.open(now, id, io),
+            ForwarderCommand::SetKeys(id, keys) => {
+                let known = self.with_session(id, io, |session| {
+                    if let Err(error) = session.set_keys(now, &keys) {
+                        tracing::error!(?id, %error, "the SRTP keys were not taken");
+                    }
+                });
+                self.stats.stale_keys += u64::from(!known);
+            }
+            ForwarderCommand::AddSender(id, sender) => {
+                self.with_session(id, io, |session| session.add_sender(now, sender));
+                self.listen(id, io);
+            }
+            ForwarderCommand::EnableSender(id, ssrc, enabled) => {
+                self.with_session(id, io, |session| session.enable_sender(ssrc, enabled));
+            }
+            ForwarderCommand::RemoveSender(id, ssrc) => {
+                self.with_session(id, io, |session| session.remove_sender(now, ssrc));
+            }
+            ForwarderCommand::AddReceiver(id, receiver) => {
+                self.with_session(id, io, |session| session.add_receiver(now, receiver));
+            }
+            ForwarderCommand::RemoveReceiver(id, ssrc) => {
+                self.with_session(id, io, |session| session.remove_receiver(ssrc));
+            }
+            ForwarderCommand::Close(id) => {
+                if !self.close(now, id, io) {
+                    self.outbox.push(ForwarderEvent::Route(RouteEvent::Closed(id)));
+                }
+            }
+            ForwarderCommand::Snapshot(reply) => {
+                let _ = reply.send(self.snapshot());
+            }
+            #[cfg(test)]
+            ForwarderCommand::Panic(Some(id)) => {
+                self.with_session(id, io, |_| panic!("a test wants it so"));
+            }
+            #[cfg(test)]
+            ForwarderCommand::Panic(None) => panic!("a test wants it so"),
+        }
+    }
+
+    /// The connection, made now if its generation has not been here yet; `None`, counted,
+    /// when it may not be made.
+    fn ensure(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        io: &mut impl DatagramIo,
+    ) -> Option<&mut Link> {
+        if self.links.get_mut(id).is_none() {
+            if let Some(old) = self.links.at_mut(id.slot).map(|link| link.id)
+                && old.generation < id.generation
+            {
+                // Its owner has forgotten it; it ends as if it had been detached.
+                self.detach(now, old, io);
+            }
+            match self.links.admit(id, Link::new(id, self.ready.mark(id))) {
+                Entry::Admitted(_) => {}
+                Entry::Stale => {
+                    self.stats.stale_commands += 1;
+                    return None;
+                }
+                Entry::Refused => {
+                    tracing::warn!(?id, "there are as many connections as allowed");
+                    self.stats.refused_connections += 1;
+                    return None;
+                }
+            }
+        }
+        self.links.get_mut(id)
+    }
+
+    fn attach(&mut self, now: Instant, id: ConnectionId, io: &mut impl DatagramIo) {
+        if self.ensure(now, id, io).is_some() && self.paths.attach(id).is_err() {
+            self.stats.stale_commands += 1;
+        }
+    }
+
+    fn open(&mut self, now: Instant, id: ConnectionId, io: &mut impl DatagramIo) {
+        let seed = mix(self.seed, id);
+        let ntp_at_start = self.clock.ntp(now);
+        let options = SessionOptions { ntp_at_start, ..self.session.clone() };
+        match self.ensure(now, id, io) {
+            None => {}
+            Some(link) if link.session.is_none() && !link.is_closed => {
+                let session = RtpSession::with_options(id, seed, now, options);
+                link.session = Some(Box::new(session));
+                self.touch(id);
+            }
+            Some(_) => self.stats.stale_commands += 1,
+        }
+    }
+
+    /// Runs `work` on a connection's session; returns whether there is one.
+    fn with_session(
+        &mut self,
+        id: ConnectionId,
+        io: &mut impl DatagramIo,
+        work: impl FnOnce(&mut RtpSession),
+    ) -> bool {
+        let Some(session) = self.links.get_mut(id).and_then(|link| link.session.as_mut()) else {
+            self.stats.stale_commands += 1;
+            return false;
+        };
+        if guarded(|| work(session)).is_none() {
+            self.give_up(id, io);
+        }
+        self.touch(id);
+        true
+    }
+
+    /// Listens again to what a connection's applications push, and has it followed up.
+    pub(crate) fn listen(&mut self, id: ConnectionId, io: &mut impl DatagramIo) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if guarded(|| link.listen()).is_none() {
+            self.give_up(id, io);
+        }
+        self.touch(id);
+    }
+
+    /// Says BYE, sends it, and lets go of streams and keys; returns whether there were any.
+    fn close(&mut self, now: Instant, id: ConnectionId, io: &mut impl DatagramIo) -> bool {
+        let Some(link) = self.links.get_mut(id) else { return false };
+        link.is_closed = true;
+        let Some(session) = link.session.as_mut() else { return false };
+        if guarded(|| session.close(now)).is_none() {
+            self.give_up(id, io);
+            return true;
+        }
+        self.follow_up(now, id, io);
+        if let Some(link) = self.links.get_mut(id)
+            && let Some(session) = link.session.take()
+        {
+            self.stats.media.add(session.stats());
+        }
+        true
+    }
+
+    fn detach(&mut self, now: Instant, id: ConnectionId, io: &mut impl DatagramIo) {
+        self.close(now, id, io);
+        // What was said last has to leave before the sockets close.
+        self.flush(io);
+        if self.links.remove(id).is_some() {
+            self.release(id, io);
+        }
+        self.outbox.push(ForwarderEvent::Detached(id));
+    }
+
+    /// Lets go of the paths, sockets and alarm of a connection; returns the sockets.
+    fn release(&mut self, id: ConnectionId, io: &mut impl DatagramIo) -> Vec<SocketId> {
+        self.timers.disarm(id.slot);
+        if let Some(stats) = self.paths.stats(id) {
+            self.stats.add_paths(&stats);
+        }
+        let sockets = self.paths.detach(id);
+        for socket in &sockets {
+            io.close(*socket);
+        }
+        self.stats.sockets -= sockets.len() as u64;
+        sockets
+    }
+
+    fn enumerate(&mut self, id: ConnectionId, io: &mut impl DatagramIo) {
+        let interfaces = io.interfaces().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the interfaces of this host cannot be listed");
+            Vec::new()
+        });
+        self.outbox.push(ForwarderEvent::Socket(id, SocketEvent::Interfaces(interfaces)));
+    }
+
+    fn bind(&mut self, bind: Bind, io: &mut impl DatagramIo) {
+        let Bind { connection, token, address } = bind;
+        let event = match self.bind_for(connection, address, io) {
+            Ok((socket, local)) => SocketEvent::Bound { token, socket, local },
+            Err(error) => SocketEvent::BindFailed { token, address, error: Arc::new(error) },
+        };
+        self.outbox.push(ForwarderEvent::Socket(connection, event));
+    }
+
+    fn bind_for(
+        &mut self,
+        id: ConnectionId,
+        address: SocketAddr,
+        io: &mut impl DatagramIo,
+    ) -> io::Result<(SocketId, SocketAddr)> {
+        if !self.paths.is_attached(id) {
+            self.stats.stale_commands += 1;
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the connection is gone"));
+        }
+        let (socket, local) = io.bind(address)?;
+        if let Err(error) = self.paths.bound(id, socket, local) {
+            io.close(socket);
+            return Err(io::Error::other(error));
+        }
+        self.stats.sockets += 1;
+        Ok((socket, local))
+    }
+
+    fn unbind(&mut self, id: ConnectionId, socket: SocketId, io: &mut impl DatagramIo) {
+        if self.paths.owner(socket) == Some(id) {
+            self.flush(io);
+            self.lose_socket(socket, None, io);
+        } else {
+            self.stats.stale_commands += 1;
+            let event = SocketEvent::Unbound { socket, error: None };
+            self.outbox.push(ForwarderEvent::Socket(id, event));
+        }
+    }
+
+    /// Lets go of a socket that was given back or has failed.
+    pub(crate) fn lose_socket(
+        &mut self,
+        socket: SocketId,
+        error: Option<io::Error>,
+        io: &mut impl DatagramIo,
+    ) {
+        let Some(id) = self.paths.unbound(socket) else { return };
+        io.close(socket);
+        self.stats.sockets -= 1;
+        let event = SocketEvent::Unbound { socket, error: error.map(Arc::new) };
+        self.outbox.push(ForwarderEvent::Socket(id, event));
+        self.touch(id);
+    }
+
+    fn send_control(&mut self, control: &SendControl, io: &mut impl DatagramIo) {
+        let path = self.paths.outgoing(control.connection, control.path);
+        let Some(Path { socket, remote, .. }) = path else { return };
+        if self.outgoing.push(socket, remote, &control.datagram) {
+            return;
+        }
+        self.flush(io);
+        if !self.outgoing.push(socket, remote, &control.datagram) {
+            self.stats.send_dropped += 1;
+        }
+    }
+
+    fn update_path(&mut self, now: Instant, id: ConnectionId, update: PathUpdate) {
+        let released = match self.paths.update(now, id, update) {
+            Ok(released) => released,
+            Err(error) => {
+                tracing::debug!(?id, ?update, %error, "a path update is ignored");
+                self.stats.stale_commands += 1;
+                return;
+            }
+        };
+        for Parked { path, received_at, datagram } in released {
+            let datagram = DatagramReceived { connection: id, path, received_at, datagram };
+            self.outbox.push(ForwarderEvent::Dtls(datagram));
+        }
+        self.touch(id);
+    }
+
+    /// Has the end of the turn follow up on a connection.
+    pub(crate) fn touch(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(id)
+            && !link.is_touched
+        {
+            link.is_touched = true;
+            self.touched.push(id.slot);
+        }
+    }
+
+    /// Sends what a connection has to send, tells what it has to tell and sets its alarm.
+    pub(crate) fn follow_up(&mut self, now: Instant, id: ConnectionId, io: &mut impl DatagramIo) {
+        let mut share = Link::share();
+        let path = self.paths.sending_path(id);
+        loop {
+            let Some(link) = self.links.get_mut(id) else { return };
+            link.is_touched = false;
+            let outgoing = &mut self.outgoing;
+            match guarded(|| link.transmit(now, path, outgoing, &mut share)) {
+                Some(Transmitted::All) => break,
+                Some(Transmitted::Share) => {
+                    link.mark.set();
+                    break;
+                }
+                Some(Transmitted::BatchFull) if self.outgoing.is_empty() => {
+                    debug_assert!(false, "no packet is larger than a whole batch");
+                    break;
+                }
+                Some(Transmitted::BatchFull) => self.flush(io),
+                None => return self.give_up(id, io),
+            }
+        }
+        let Some(link) = self.links.get_mut(id) else { return };
+        let Some(session) = &mut link.session else { return };
+        let outbox = &mut self.outbox;
+        let polled = guarded(|| {
+            while let Some(event) = session.poll_event() {
+                outbox.push(ForwarderEvent::Route(event));
+            }
+            session.poll_timeout()
+        });
+        let Some(deadline) = polled else { return self.give_up(id, io) };
+        self.timers.arm(id.slot, deadline);
+    }
+
+    /// Hands the batch to the network.
+    pub(crate) fn flush(&mut self, io: &mut impl DatagramIo) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let report = io.send(&mut self.outgoing);
+        self.stats.sent += report.sent as u64;
+        self.stats.send_dropped += report.dropped as u64;
+        self.stats.send_calls += report.calls as u64;
+    }
+
+    /// Ends a connection whose handling panicked; all others go on.
+    pub(crate) fn give_up(&mut self, id: ConnectionId, io: &mut impl DatagramIo) {
+        let Some(mut link) = self.links.remove(id) else { return };
+        tracing::error!(?id, "handling a connection panicked: it is given up");
+        self.stats.panicked_connections += 1;
+        for socket in self.release(id, io) {
+            let error = io::Error::other("the media plane has given up this connection");
+            let event = SocketEvent::Unbound { socket, error: Some(Arc::new(error)) };
+            self.outbox.push(ForwarderEvent::Socket(id, event));
+        }
+        if let Some(session) = link.session.take() {
+            self.outbox.push(ForwarderEvent::Route(RouteEvent::Closed(id)));
+            // A state that a panic has left half-changed may panic again when dropped.
+            guarded(|| drop(session));
+        }
+    }
+
+    /// Says BYE everywhere and closes all sockets.
+    pub(crate) fn shut_down(&mut self, now: Instant, io: &mut impl DatagramIo) {
+        let ids: Vec<_> = self.links.iter_mut().map(|link| link.id).collect();
+        for id in ids {
+            self.detach(now, id, io);
+        }
+    }
+
+    fn snapshot(&mut self) -> ForwarderStats {
+        let mut stats = self.stats.clone();
+        stats.cpu = self.cpu.map_or(Duration::ZERO, |read| read());
+        stats.connections = self.links.len() as u64;
+        stats.orphaned = self.paths.orphaned();
+        stats.datagram_events_dropped = self.outbox.datagrams_dropped;
+        stats.state_events_dropped = self.outbox.states_dropped;
+        for link in self.links.iter_mut() {
+            if let Some(session) = &link.session {
+                stats.media.add(session.stats());
+            }
+            if let Some(paths) = self.paths.stats(link.id) {
+                stats.add_paths(&paths);
+            }
+        }
+        stats
+    }
+}
+
+/// Gives each connection randomness of its own from one seed (the finalizer of SplitMix64).
+fn mix(seed: u64, id: ConnectionId) -> u64 {
+    let id = (u64::from(id.slot) << 32) | u64::from(id.generation);
+    let mut z = seed.wrapping_add(id.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use actix::Recipient;
+use ortc_io::{Attach, ConnectionId, DatagramReceived, Detached, SocketEvent, SocketId};
+use ortc_rtp::RouteEvent;
+
+use crate::{ForwarderCommand, ForwarderEvent};
+
+/// Who hears what happens to which connection, and which questions are still open: so that
+/// they can be answered even if the forwarder never will.
+#[derive(Default)]
+pub(crate) struct Registry {
+    entries: BTreeMap<ConnectionId, Entry>,
+    /// Datagrams for which a mailbox had no room.
+    pub(crate) mailbox_full: u64,
+}
+
+#[derive(Default)]
+struct Entry {
+    ports: Option<Attach>,
+    routes: Option<Recipient<RouteEvent>>,
+    done: Vec<Recipient<Detached>>,
+    sockets: Vec<SocketId>,
+    /// Tokens and addresses of sockets that were asked for.
+    binding: Vec<(u64, std::net::SocketAddr)>,
+}
+
+impl Registry {
+    pub(crate) fn attach(&mut self, attach: Attach) {
+        let connection = attach.connection;
+        self.entries.entry(connection).or_default().ports = Some(attach);
+    }
+
+    pub(crate) fn open(&mut self, connection: ConnectionId, events: Recipient<RouteEvent>) {
+        self.entries.entry(connection).or_default().routes = Some(events);
+    }
+
+    pub(crate) fn detaching(&mut self, connection: ConnectionId, done: Recipient<Detached>) {
+        self.entries.entry(connection).or_default().done.push(done);
+    }
+
+    pub(crate) fn binding(&mut self, bind: ortc_io::Bind) {
+        if let Some(entry) = self.entries.get_mut(&bind.connection) {
+            entry.binding.push((bind.token, bind.address));
+        }
+    }
+
+    /// Hands an event to whom it concerns; nobody is left to hear of a connection that has
+    /// been detached.
+    pub(crate) fn dispatch(&mut self, event: ForwarderEvent) {
+        match event {
+            ForwarderEvent::Stun(datagram) => self.datagram(datagram, |ports| &ports.stun),
+            ForwarderEvent::Dtls(datagram) => self.datagram(datagram, |ports| &ports.dtls),
+            ForwarderEvent::Socket(connection, event) => self.socket(connection, event),
+            ForwarderEvent::Detached(connection) => self.detached(connection),
+            ForwarderEvent::Route(event) => self.route(event),
+        }
+    }
+
+    fn datagram(
+        &mut self,
+        datagram: DatagramReceived,
+        port: impl Fn(&Attach) -> &Recipient<DatagramReceived>,
+    ) {
+        let entry = self.entries.get(&datagram.connection);
+        if let Some(ports) = entry.and_then(|entry| entry.ports.as_ref())
+            && port(ports).try_send(datagram).is_err()
+        {
+            self.mailbox_full += 1;
+        }
+    }
+
+    fn socket(&mut self, connection: ConnectionId, event: SocketEvent) {
+        let Some(entry) = self.entries.get_mut(&connection) else { return };
+        match &event {
+            SocketEvent::Bound { token, socket, .. } => {
+                entry.binding.retain(|(open, _)| open != token);
+                entry.sockets.push(*socket);
+            }
+            SocketEvent::BindFailed { token, .. } => {
+                entry.binding.retain(|(open, _)| open != token);
+            }
+            SocketEvent::Unbound { socket, .. } => entry.sockets.retain(|open| open != socket),
+            SocketEvent::Interfaces(_) => {}
+        }
+        if let Some(ports) = &entry.ports {
+            ports.events.do_send(event);
+        }
+    }
+
+    fn route(&mut self, event: RouteEvent) {
+        let (connection, closed) = match event {
+            RouteEvent::Closed(connection) => (connection, true),
+            RouteEvent::ReceiverConnected(connection, _)
+            | RouteEvent::ReceiverDisconnected(connection, ..) => (connection, false),
+        };
+        let Some(entry) = self.entries.get_mut(&connection) else { return };
+        if let Some(routes) = &entry.routes {
+            routes.do_send(event);
+        }
+        if closed {
+            entry.routes = None;
+            self.forget_if_unused(connection);
+        }
+    }
+
+    fn detached(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.entries.get_mut(&connection) else { return };
+        entry.ports = None;
+        entry.sockets.clear();
+        entry.binding.clear();
+        for done in entry.done.drain(..) {
+            done.do_send(Detached(connection));
+        }
+        self.forget_if_unused(connection);
+    }
+
+    fn forget_if_unused(&mut self, connection: ConnectionId) {
+        let unused = self.entries.get(&connection).is_some_and(|entry| {
+            entry.ports.is_none() && entry.routes.is_none() && entry.done.is_empty()
+        });
+        if unused {
+            self.entries.remove(&connection);
+        }
+    }
+
+    /// Answers a command that the forwarder will never see.
+    pub(crate) fn refuse(&mut self, command: &ForwarderCommand) {
+        match command {
+            ForwarderCommand::Bind(bind) => self.socket(
+                bind.connection,
+                SocketEvent::BindFailed {
+                    token: bind.token,
+                    address: bind.address,
+                    error: stopped(),
+                },
+            ),
+            ForwarderCommand::Unbind(connection, socket) => self.socket(
+                *connection,
+                SocketEvent::Unbound { socket: *socket, error: Some(stopped()) },
+            ),
+            ForwarderCommand::EnumerateInterfaces(connection) => {
+                self.socket(*connection, SocketEvent::Interfaces(Vec::new()));
+            }
+            ForwarderCommand::Detach(connection) => self.detached(*connection),
+            ForwarderCommand::Close(connection) => self.route(RouteEvent::Closed(*connection)),
+            _ => {}
+        }
+    }
+
+    /// Reports to every connection that the forwarder is gone, and answers what is open.
+    pub(crate) fn fail_all(&mut self) {
+        let connections: Vec<_> = self.entries.keys().copied().collect();
+        for connection in connections {
+            let Some(entry) = self.entries.get_mut(&connection) else { continue };
+            let (sockets, binding) =
+                (std::mem::take(&mut entry.sockets), std::mem::take(&mut entry.binding));
+            let detaching = !entry.done.is_empty();
+            for (token, address) in binding {
+                let error = stopped();
+                self.socket(connection, SocketEvent::BindFailed { token, address, error });
+            }
+            for socket in sockets {
+                let error = Some(stopped());
+                self.socket(connection, SocketEvent::Unbound { socket, error });
+            }
+            self.route(RouteEvent::Closed(connection));
+            if detaching {
+                self.detached(connection);
+            }
+        }
+    }
+}
+
+fn stopped() -> Arc<io::Error> {
+    Arc::new(io::Error::new(io::ErrorKind::BrokenPipe, "the packet forwarder has stopped"))
+}

@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use ortc_io::paths::PathStats;
+use ortc_rtp::SessionStats;
+
+/// What a forwarder has done and dropped since it started.
+///
+/// Every datagram, command or event that it lets fall is counted in exactly one field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForwarderStats {
+    /// Connections that there are now.
+    pub connections: u64,
+    /// Sockets that there are now.
+    pub sockets: u64,
+
+    /// CPU time that its thread has used; zero where it has none, in virtual time.
+    pub cpu: Duration,
+    /// Datagrams taken from the network.
+    pub received: u64,
+    /// Datagrams that the network took.
+    pub sent: u64,
+    /// Datagrams that the network did not take.
+    pub send_dropped: u64,
+    /// System calls made for sending.
+    pub send_calls: u64,
+
+    /// Datagrams longer than any that is taken.
+    pub too_long: u64,
+    /// Datagrams, received or to be sent, of a connection that is gone.
+    pub orphaned: u64,
+    /// RTP or RTCP for a connection that is not open for media.
+    pub media_not_open: u64,
+
+    /// Commands for a connection or generation that is gone, or that came twice.
+    pub stale_commands: u64,
+    /// Among them, keys: zeroized.
+    pub stale_keys: u64,
+    /// Connections refused because there were as many as allowed.
+    pub refused_connections: u64,
+    /// STUN and DTLS datagrams that the control plane was too slow for.
+    pub datagram_events_dropped: u64,
+    /// Other events that it was too slow for.
+    pub state_events_dropped: u64,
+    /// Control datagrams that the actor dropped because the command queue was full.
+    pub backlog_datagrams_dropped: u64,
+    /// Other commands that it dropped because its backlog was full as well.
+    pub backlog_commands_dropped: u64,
+    /// STUN and DTLS datagrams for which the mailbox of the protocol actor had no room.
+    pub mailbox_full: u64,
+    /// What was dropped and parked for want of a trusted path, over all connections, those
+    /// that have ended included.
+    pub paths: PathStats,
+    /// What the sessions of all connections have counted, ended ones included.
+    pub media: SessionStats,
+    /// Connections that were given up because handling them panicked.
+    pub panicked_connections: u64,
+}
+
+impl ForwarderStats {
+    pub(crate) fn add_paths(&mut self, one: &PathStats) {
+        let all = &mut self.paths;
+        all.parked += one.parked;
+        all.released += one.released;
+        all.park_overflow += one.park_overflow;
+        all.unvalidated += one.unvalidated;
+        all.unknown += one.unknown;
+        all.no_path += one.no_path;
+        all.suspended += one.suspended;
+        all.foreign_socket += one.foreign_socket;
+    }
+}

@@ -1,0 +1,115 @@
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use ortc_io::UdpIo;
+use ortc_io::ring::RingReceiver;
+
+use crate::{ForwarderConfig, ForwarderEvent, ForwarderHandle, PacketForwarder, WallClock};
+
+/// The thread of a pinned forwarder. Dropped without [`join`](Self::join), it runs on until
+/// it is stopped.
+#[derive(Debug)]
+pub struct ForwarderThread {
+    join: JoinHandle<()>,
+    /// Hangs up when the thread ends.
+    finished: Receiver<()>,
+}
+
+impl ForwarderThread {
+    /// Waits at most `timeout` for the thread to end; returns whether it has.
+    ///
+    /// Tell it to [`stop`](ForwarderHandle::stop) first.
+    pub fn join(self, timeout: Duration) -> bool {
+        match self.finished.recv_timeout(timeout) {
+            Err(RecvTimeoutError::Timeout) => false,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                // A panic has been reported through the event ring's hang-up.
+                let _ = self.join.join();
+                true
+            }
+        }
+    }
+}
+
+/// Starts a forwarder on a thread of its own, over the system's sockets.
+///
+/// Should the thread panic outside of what is confined to one connection, the event ring
+/// hangs up; that is all there is to notice.
+///
+/// # Errors
+/// When the system refuses a thread or a poller.
+pub fn spawn_pinned(
+    config: ForwarderConfig,
+) -> io::Result<(ForwarderHandle, RingReceiver<ForwarderEvent>, ForwarderThread)> {
+    let io = UdpIo::new(config.udp)?;
+    let seed = match config.seed {
+        Some(seed) => seed,
+        None => system_seed()?,
+    };
+    let clock = WallClock::system(ortc_io::now());
+    let (forwarder, handle, events) = PacketForwarder::new(&config, seed, clock, io.waker());
+    let (alive, finished) = bounded(0);
+    let core = config.core;
+    let join = std::thread::Builder::new()
+        .name(config.name)
+        .spawn(move || run(forwarder, io, core, alive))?;
+    Ok((handle, events, ForwarderThread { join, finished }))
+}
+
+/// The thread: a turn, then a wait for whatever comes first.
+fn run(mut forwarder: PacketForwarder, mut io: UdpIo, core: Option<usize>, _alive: Sender<()>) {
+    if let Some(core) = core {
+        pin(core);
+    }
+    forwarder.meter_cpu(cpu_time);
+    loop {
+        let now = ortc_io::now();
+        let turn = forwarder.turn(now, &mut io);
+        if turn.stopped {
+            return;
+        }
+        // Also where there is more to do at once: only a wait learns what has arrived.
+        let deadline = if turn.more { Some(now) } else { turn.next.map(|(at, _)| at) };
+        if let Err(error) = io.wait(deadline) {
+            // Nothing would ever be received again; the hang-up tells the control plane.
+            tracing::error!(%error, "the poller has failed: the forwarder stops");
+            return;
+        }
+    }
+}
+
+fn system_seed() -> io::Result<u64> {
+    let mut seed = [0; 8];
+    aws_lc_rs::rand::fill(&mut seed)
+        .map_err(|_| io::Error::other("the system gives no randomness"))?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+/// CPU time of the calling thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = Duration::from_secs(time.tv_sec.try_into().unwrap_or(0));
+    seconds + Duration::from_nanos(time.tv_nsec.try_into().unwrap_or(0))
+}
+
+#[cfg(target_os = "linux")]
+fn pin(core: usize) {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    let pinned = if core < CpuSet::MAX_CPU {
+        let mut cores = CpuSet::new();
+        cores.set(core);
+        sched_setaffinity(None, &cores)
+    } else {
+        Err(rustix::io::Errno::INVAL)
+    };
+    if let Err(error) = pinned {
+        tracing::warn!(core, %error, "the thread cannot be pinned; it runs on");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pin(core: usize) {
+    tracing::warn!(core, "threads cannot be pinned on this system; it runs on");
+}

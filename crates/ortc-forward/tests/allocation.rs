@@ -1,0 +1,225 @@
+//! Nothing is allocated per packet: from an application's ring to the wire, and from the
+//! wire to the decrypted packet.
+#![allow(unsafe_code, reason = "a global allocator that counts cannot be written otherwise")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ortc_forward::{
+    ForwarderCommand, ForwarderConfig, ForwarderEvent, ForwarderHandle, PacketForwarder, WallClock,
+};
+use ortc_io::ring::{Popped, RingReceiver, ring};
+use ortc_io::{
+    Bind, ConnectionId, DatagramIo, InterfaceAddress, Path, PathUpdate, ReceiveBatch, SendBatch,
+    SendReport, SocketEvent, SocketId, SrtpKeys, SrtpProfile,
+};
+use ortc_rtp::{OutgoingPacket, PayloadType, ReceiverConfig, SenderConfig, Ssrc};
+
+const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+const SSRC: Ssrc = Ssrc(7);
+const OPUS: PayloadType = PayloadType(111);
+
+thread_local! {
+    static COUNTING: Cell<bool> = const { Cell::new(false) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counter;
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counter {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if COUNTING.get() {
+            ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        }
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counter = Counter;
+
+/// How many allocations `work` makes.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    COUNTING.set(true);
+    work();
+    COUNTING.set(false);
+    ALLOCATIONS.get() - before
+}
+
+/// What is on its way to one of two ends.
+type Queue = Rc<RefCell<VecDeque<Vec<u8>>>>;
+
+/// One end of a wire between two sockets; what the wire itself allocates is not counted.
+struct End {
+    out: Queue,
+    inward: Queue,
+    remote: SocketAddr,
+}
+
+const SOCKET: SocketId = SocketId { slot: 0, generation: 0 };
+
+fn uncounted<T>(work: impl FnOnce() -> T) -> T {
+    let counting = COUNTING.replace(false);
+    let result = work();
+    COUNTING.set(counting);
+    result
+}
+
+impl DatagramIo for End {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
+        Ok((SOCKET, address))
+    }
+
+    fn close(&mut self, _: SocketId) {}
+
+    fn receive(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        _failed: &mut Vec<(SocketId, io::Error)>,
+    ) -> bool {
+        uncounted(|| {
+            while !batch.is_full() {
+                let Some(datagram) = self.inward.borrow_mut().pop_front() else { return false };
+                batch.push(SOCKET, self.remote, &datagram);
+            }
+            true
+        })
+    }
+
+    fn send(&mut self, batch: &mut SendBatch) -> SendReport {
+        uncounted(|| {
+            let sent = batch.len();
+            let datagrams = batch.iter().map(|(_, _, datagram)| datagram.to_vec());
+            self.out.borrow_mut().extend(datagrams);
+            batch.clear();
+            SendReport { sent, dropped: 0, calls: 1 }
+        })
+    }
+
+    fn interfaces(&mut self) -> io::Result<Vec<InterfaceAddress>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A forwarder with one connection that may send to and receive from the other end.
+fn forwarder(
+    is_client: bool,
+    now: Instant,
+    io: &mut End,
+) -> (PacketForwarder, ForwarderHandle, RingReceiver<ForwarderEvent>) {
+    let clock = WallClock::new(now, 0);
+    let (mut forwarder, handle, mut events) =
+        PacketForwarder::new(&ForwarderConfig::default(), 1, clock, Waker::noop().clone());
+    let material: Vec<u8> = (0..56).collect();
+    let keys =
+        SrtpKeys::from_exported(SrtpProfile::AeadAes128Gcm, &material, is_client).expect("56");
+    let path = Path::plain(SOCKET, io.remote);
+    for command in [
+        ForwarderCommand::Attach(ID),
+        ForwarderCommand::Bind(Bind { connection: ID, token: 0, address: io.remote }),
+        ForwarderCommand::Path(ID, PathUpdate::Validated(path)),
+        ForwarderCommand::Path(ID, PathUpdate::Selected(path)),
+        ForwarderCommand::Open(ID),
+        ForwarderCommand::SetKeys(ID, keys),
+    ] {
+        handle.send(command).expect("there is room");
+    }
+    forwarder.turn(now, io);
+    assert!(matches!(
+        events.pop(),
+        Popped::Item(ForwarderEvent::Socket(ID, SocketEvent::Bound { .. }))
+    ));
+    (forwarder, handle, events)
+}
+
+#[test]
+fn nothing_is_allocated_per_packet_but_the_applications_copy() {
+    let start = Instant::now();
+    let (there, back) = (Queue::default(), Queue::default());
+    let remote = SocketAddr::from(([192, 0, 2, 1], 9));
+    let mut sending = End { out: there.clone(), inward: back.clone(), remote };
+    let mut receiving = End { out: back, inward: there, remote };
+    let (mut a, to_a, _a_events) = forwarder(true, start, &mut sending);
+    let (mut b, to_b, _b_events) = forwarder(false, start, &mut receiving);
+
+    let (applications, packets) = ring(64);
+    let config = SenderConfig {
+        ssrc: SSRC,
+        payload_type: OPUS,
+        clock_rate: 48_000,
+        cname: "somebody".to_owned(),
+        packets,
+        enabled: true,
+    };
+    to_a.send(ForwarderCommand::AddSender(ID, config)).unwrap();
+    let (packets, mut received) = ring(64);
+    let config = ReceiverConfig { ssrc: SSRC, payload_types: vec![(OPUS, 48_000)], packets };
+    to_b.send(ForwarderCommand::AddReceiver(ID, config)).unwrap();
+
+    let payload = Bytes::from(vec![0x55; 1_100]);
+    let (mut sent, mut opened) = (0, 0);
+    // Under the second after which reports would be due; the first rounds grow what is
+    // reused ever after.
+    for round in 0..60u32 {
+        let now = start + Duration::from_millis(u64::from(round));
+        for n in 0..16 {
+            let timestamp = u64::from(round * 16 + n) * 960;
+            let packet = OutgoingPacket { payload: payload.clone(), timestamp, marker: false };
+            applications.push(packet).unwrap();
+        }
+        let sealing = allocations(|| {
+            a.turn(now, &mut sending);
+        });
+        let opening = allocations(|| {
+            b.turn(now, &mut receiving);
+        });
+        let mut count = 0;
+        while let Popped::Item(packet) = received.pop() {
+            assert_eq!(packet.payload, payload);
+            count += 1;
+        }
+        assert_eq!(count, 16, "round {round}");
+        if round >= 10 {
+            sent += sealing;
+            opened += opening;
+        }
+    }
+    assert_eq!(sent, 0, "allocations for 800 packets from the ring to the wire");
+    assert_eq!(opened, 800, "allocations for 800 packets from the wire to the application");
+
+    // Nobody receives any more: what is decrypted is dropped, and costs nothing once as
+    // many early packets are kept as may be.
+    to_b.send(ForwarderCommand::RemoveReceiver(ID, SSRC)).unwrap();
+    let mut dropped = 0;
+    for round in 60..120u32 {
+        let now = start + Duration::from_millis(u64::from(round));
+        for n in 0..16 {
+            let timestamp = u64::from(round * 16 + n) * 960;
+            let packet = OutgoingPacket { payload: payload.clone(), timestamp, marker: false };
+            applications.push(packet).unwrap();
+        }
+        a.turn(now, &mut sending);
+        let opening = allocations(|| {
+            b.turn(now, &mut receiving);
+        });
+        if round >= 80 {
+            dropped += opening;
+        }
+    }
+    assert_eq!(dropped, 0, "allocations for 640 packets that nobody takes");
+}

@@ -1,0 +1,134 @@
+use std::time::Instant;
+
+use actix::{
+    Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, SpawnHandle,
+    WeakRecipient,
+};
+use ortc_io::{Bind, ConnectionId, DatagramReceived, SendControl, SocketCommand, SocketEvent, now};
+
+use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, ReadIceStats};
+
+/// Messages that wait for this actor before `try_send` refuses more.
+const MAILBOX: usize = 256;
+
+/// The ICE agent of one connection, as an actor.
+///
+/// A shell round [`IceAgent`]: it hears [`IceCommand`]s from its owner, [`SocketEvent`]s and
+/// STUN datagrams from the socket port, and answers with [`SocketCommand`]s and
+/// [`IceEvent`]s. Its creator attaches it to the port
+/// ([`SocketCommand::Attach`]) before the first command.
+///
+/// It stops on [`IceCommand::Close`], and when its owner is gone.
+#[derive(Debug)]
+pub struct IceActor {
+    agent: IceAgent,
+    connection: ConnectionId,
+    sockets: Recipient<SocketCommand>,
+    owner: WeakRecipient<IceEvent>,
+    timer: Option<(Instant, SpawnHandle)>,
+}
+
+impl IceActor {
+    /// Makes the actor of `connection`; it does nothing before its first command.
+    pub fn new(
+        config: IceConfig,
+        connection: ConnectionId,
+        sockets: Recipient<SocketCommand>,
+        owner: WeakRecipient<IceEvent>,
+    ) -> Self {
+        Self { agent: IceAgent::new(config), connection, sockets, owner, timer: None }
+    }
+
+    /// Hands on what the agent has to say and waits for the time that it names.
+    fn drive(&mut self, ctx: &mut Context<Self>) {
+        while let Some(output) = self.agent.poll_output() {
+            let command = match output {
+                Output::Event(event) => {
+                    let closed = event == IceEvent::StateChanged(IceState::Closed);
+                    match self.owner.upgrade() {
+                        Some(owner) => owner.do_send(event),
+                        None => return ctx.stop(),
+                    }
+                    if closed {
+                        return ctx.stop();
+                    }
+                    continue;
+                }
+                Output::Enumerate => SocketCommand::EnumerateInterfaces(self.connection),
+                Output::Bind { token, address } => {
+                    SocketCommand::Bind(Bind { connection: self.connection, token, address })
+                }
+                Output::Unbind(socket) => SocketCommand::Unbind(self.connection, socket),
+                Output::Transmit { path, datagram } => SocketCommand::SendControl(SendControl {
+                    connection: self.connection,
+                    path: Some(path),
+                    datagram,
+                }),
+                Output::Path(update) => SocketCommand::Path(self.connection, update),
+            };
+            self.sockets.do_send(command);
+        }
+        self.arm(ctx);
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let deadline = self.agent.poll_timeout().map(|(at, _)| at);
+        if deadline == self.timer.map(|(at, _)| at) {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        self.timer = deadline.map(|at| {
+            let handle = ctx.run_later(at.saturating_duration_since(now()), |actor, ctx| {
+                actor.timer = None;
+                actor.agent.handle_timeout(now());
+                actor.drive(ctx);
+            });
+            (at, handle)
+        });
+    }
+}
+
+impl Actor for IceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<IceCommand> for IceActor {
+    type Result = ();
+
+    fn handle(&mut self, command: IceCommand, ctx: &mut Self::Context) {
+        self.agent.handle_command(now(), command);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<SocketEvent> for IceActor {
+    type Result = ();
+
+    fn handle(&mut self, event: SocketEvent, ctx: &mut Self::Context) {
+        self.agent.handle_socket_event(now(), event);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<DatagramReceived> for IceActor {
+    type Result = ();
+
+    fn handle(&mut self, received: DatagramReceived, ctx: &mut Self::Context) {
+        self.agent.handle_datagram(now(), received.path, &received.datagram);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<ReadIceStats> for IceActor {
+    type Result = MessageResult<ReadIceStats>;
+
+    fn handle(&mut self, _: ReadIceStats, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.agent.stats())
+    }
+}

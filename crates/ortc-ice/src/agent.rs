@@ -1,0 +1,440 @@
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ortc_io::{Path, PathUpdate, SocketEvent, SocketId};
+use tracing::{debug, warn};
+
+use crate::engine::{Engine, EngineEvent, MAX_PAIRS, Pace};
+use crate::held::HeldRequests;
+use crate::local::{Gathering, Local};
+use crate::paths::Paths;
+use crate::remote::RemoteCandidates;
+use crate::state::{self, Cause};
+use crate::transactions::Transactions;
+use crate::upkeep::{Due, Upkeep};
+use crate::{
+    IceCommand, IceConfig, IceEvent, IceState, IceStats, IgnoredReason, RTCIceCandidateDescription,
+    RTCIceConnectionInfo,
+};
+
+/// What an [`IceAgent`] wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Enumerate the addresses of this host; answered by [`SocketEvent::Interfaces`].
+    Enumerate,
+    /// Bind a UDP socket; answered by [`SocketEvent::Bound`] or [`SocketEvent::BindFailed`].
+    Bind {
+        /// To be repeated in the answer.
+        token: u64,
+        /// The address; port 0 for any.
+        address: SocketAddr,
+    },
+    /// Close a socket whose address is gone.
+    Unbind(SocketId),
+    /// Send a STUN datagram.
+    Transmit {
+        /// On this path.
+        path: Path,
+        /// These bytes.
+        datagram: Bytes,
+    },
+    /// Tell the socket port about a path.
+    Path(PathUpdate),
+    /// Tell the owner.
+    Event(IceEvent),
+}
+
+/// The ICE state machine of one connection: no socket, no clock, no thread.
+///
+/// It is driven in four steps, in any order, as often as there is reason to:
+/// 1. [`handle_command`](Self::handle_command), [`handle_socket_event`](Self::handle_socket_event),
+///    [`handle_datagram`](Self::handle_datagram): what has happened, and when.
+/// 2. [`poll_output`](Self::poll_output) until it returns `None`: what is to be done.
+/// 3. [`poll_timeout`](Self::poll_timeout): when to come back.
+/// 4. [`handle_timeout`](Self::handle_timeout) at that time.
+#[derive(Debug)]
+pub struct IceAgent {
+    pub(crate) config: IceConfig,
+    pub(crate) state: IceState,
+    pub(crate) remote: Option<RTCIceConnectionInfo>,
+    /// Made at [`IceCommand::Connect`], so that the role precedes every pair.
+    pub(crate) engine: Option<Engine>,
+    pub(crate) gathering: Gathering,
+    pub(crate) remotes: RemoteCandidates,
+    pub(crate) held: HeldRequests,
+    pub(crate) transactions: Transactions,
+    pub(crate) paths: Paths,
+    pub(crate) upkeep: Upkeep,
+    /// Addresses that the peer saw us under.
+    pub(crate) mapped: Vec<SocketAddr>,
+    pub(crate) stats: IceStats,
+    outputs: VecDeque<Output>,
+    engine_deadline: Option<Instant>,
+}
+
+impl IceAgent {
+    /// Makes an agent; it does nothing before its first command.
+    pub fn new(config: IceConfig) -> Self {
+        Self {
+            state: IceState::AwaitingConnect,
+            remote: None,
+            engine: None,
+            gathering: Gathering::new(&config),
+            remotes: RemoteCandidates::default(),
+            held: HeldRequests::default(),
+            transactions: Transactions::default(),
+            paths: Paths::default(),
+            upkeep: Upkeep::new(config.timing, config.seed),
+            mapped: Vec::new(),
+            stats: IceStats::default(),
+            outputs: VecDeque::new(),
+            engine_deadline: None,
+            config,
+        }
+    }
+
+    /// The state, as last told by [`IceEvent::StateChanged`].
+    pub fn state(&self) -> IceState {
+        self.state
+    }
+
+    /// Whether we nominate. May change until connected, by role conflicts (RFC 8445 §7.3.1.1).
+    pub fn is_controlling(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::controlling)
+    }
+
+    /// The path that media uses.
+    pub fn selected_path(&self) -> Option<Path> {
+        self.paths.selected()
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> IceStats {
+        self.stats
+    }
+
+    /// Carries out a command of the owner. After [`IceCommand::Close`] all are ignored.
+    pub fn handle_command(&mut self, now: Instant, command: IceCommand) {
+        if self.state == IceState::Closed {
+            return;
+        }
+        match command {
+            IceCommand::Gather => {
+                if !self.config.servers.is_empty() {
+                    warn!("candidates of STUN and TURN servers are not gathered yet");
+                }
+                self.gather();
+            }
+            IceCommand::Update => self.gather(),
+            IceCommand::SetLocalCandidate(candidate) => self.set_local(now, candidate),
+            IceCommand::SetRemoteCandidate(candidate) => self.set_remote(now, candidate),
+            // Checks go on regardless: a peer-reflexive candidate may always turn up.
+            IceCommand::RemoteEndOfCandidates => debug!("the peer has no more candidates"),
+            IceCommand::Connect { remote, controlling } => self.connect(now, remote, controlling),
+            IceCommand::Close => {
+                self.change_state(Cause::CloseRequested);
+                self.engine = None;
+                self.held = HeldRequests::default();
+            }
+        }
+    }
+
+    /// Takes an answer of the socket port.
+    pub fn handle_socket_event(&mut self, now: Instant, event: SocketEvent) {
+        if self.state == IceState::Closed {
+            return;
+        }
+        match event {
+            SocketEvent::Interfaces(interfaces) => {
+                let difference = self.gathering.interfaces(&interfaces);
+                self.stats.over_limit += difference.left_out as u64;
+                for local in difference.gone {
+                    let socket = local.socket;
+                    self.withdraw(now, local);
+                    self.outputs.push_back(Output::Unbind(socket));
+                }
+                for wanted in difference.wanted {
+                    let (token, address) = (wanted.token, wanted.address);
+                    self.outputs.push_back(Output::Bind { token, address });
+                }
+                self.after_gathering();
+            }
+            SocketEvent::Bound { token, socket, local } => {
+                match self.gathering.bound(token, socket, local) {
+                    Some(local) => {
+                        let found = IceEvent::CandidateFound(local.description.clone());
+                        self.event(found);
+                        self.after_gathering();
+                    }
+                    None => self.outputs.push_back(Output::Unbind(socket)),
+                }
+            }
+            SocketEvent::BindFailed { token, address, error } => {
+                if let Some(next) = self.gathering.bind_failed(token) {
+                    let (token, address) = (next.token, next.address);
+                    self.outputs.push_back(Output::Bind { token, address });
+                    return;
+                }
+                warn!(%address, %error, "no candidate on this address");
+                self.stats.bind_failures += 1;
+                self.after_gathering();
+            }
+            SocketEvent::Unbound { socket, error } => {
+                if let Some(local) = self.gathering.unbound(socket) {
+                    debug!(address = %local.address, ?error, "a socket is gone");
+                    self.withdraw(now, local);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass. To be called at the time that [`poll_timeout`](Self::poll_timeout)
+    /// names; at other times it does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(due) = self.upkeep.due(now) {
+            match due {
+                Due::Settle => {
+                    let kept = self.paths.worth_keeping(Upkeep::spares());
+                    let interval = self.upkeep.settle(kept);
+                    self.set_pace(Pace::Consent(interval));
+                }
+                Due::Hurry => self.set_pace(Pace::Search),
+                Due::ConsentExpired => {
+                    self.outputs.push_back(Output::Path(PathUpdate::SendingSuspended));
+                    if self.state == IceState::Connected {
+                        self.change_state(Cause::ConsentExpired);
+                        self.form_pairs_again(now);
+                    }
+                }
+                Due::Retry => self.form_pairs_again(now),
+            }
+        }
+        for path in self.paths.expire(now, self.config.timing.path_idle) {
+            self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
+        }
+        self.run_engine(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called, and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        if self.state == IceState::Closed {
+            return None;
+        }
+        let expiry = self.paths.next_expiry(self.config.timing.path_idle);
+        let own = [(self.engine_deadline, "a check is due"), (expiry, "a path has been silent")];
+        own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
+    }
+
+    fn gather(&mut self) {
+        if self.gathering.start() {
+            self.outputs.push_back(Output::Enumerate);
+        }
+    }
+
+    fn after_gathering(&mut self) {
+        if self.gathering.has_ended() {
+            self.event(IceEvent::EndOfCandidates);
+            if self.gathering.take_again() {
+                self.gather();
+            }
+        }
+    }
+
+    fn set_local(&mut self, now: Instant, candidate: RTCIceCandidateDescription) {
+        let Ok(set) = self.gathering.set(&candidate) else {
+            let reason = IgnoredReason::UnknownLocal;
+            return self.event(IceEvent::CandidateIgnored { candidate, reason });
+        };
+        if let (Some(local), Some(engine)) = (set, &mut self.engine) {
+            engine.add_local(local);
+            self.upkeep_of_new_pairs(now);
+        }
+    }
+
+    fn set_remote(&mut self, now: Instant, candidate: RTCIceCandidateDescription) {
+        match self.remotes.insert(candidate.clone()) {
+            Ok(Some(usable)) => {
+                if let Some(engine) = &mut self.engine {
+                    engine.add_remote(usable, &candidate);
+                    self.upkeep_of_new_pairs(now);
+                }
+            }
+            Ok(None) => self.stats.candidates_duplicate += 1,
+            Err(reason) => {
+                debug!(%candidate, %reason, "a remote candidate is ignored");
+                self.stats.candidates_ignored += 1;
+                self.event(IceEvent::CandidateIgnored { candidate, reason });
+            }
+        }
+    }
+
+    /// New pairs are checked at the fast pace, even when the rest has settled.
+    fn upkeep_of_new_pairs(&mut self, now: Instant) {
+        self.upkeep.something_new(now);
+        self.set_pace(Pace::Search);
+        self.run_engine(now);
+    }
+
+    fn connect(&mut self, now: Instant, remote: RTCIceConnectionInfo, controlling: bool) {
+        if let Err(error) = remote.validate_remote(&self.config.credentials) {
+            warn!(%error, "the credentials of the peer are refused");
+            self.stats.credentials_refused += 1;
+            return;
+        }
+        let same = self.remote.as_ref().is_some_and(|known| {
+            known.username_frag == remote.username_frag && known.password == remote.password
+        });
+        if same {
+            return;
+        }
+        // A role that was settled with the peer outlives its restart (RFC 8445 §9).
+        let controlling = self.engine.as_ref().map_or(controlling, Engine::controlling);
+        let restarted = self.engine.is_some();
+        let mut engine = Engine::new(&self.config, &remote, controlling);
+        self.remotes.forget_learned();
+        for local in self.gathering.set_candidates() {
+            engine.add_local(local);
+        }
+        for (usable, description) in self.remotes.signalled() {
+            engine.add_remote(usable, description);
+        }
+        self.engine = Some(engine);
+        self.remote = Some(remote);
+        self.transactions = Transactions::default();
+        self.mapped.clear();
+        self.upkeep.hurry();
+        self.upkeep.stop_retrying();
+        self.change_state(if restarted { Cause::RemoteRestarted } else { Cause::ConnectRequested });
+        self.run_engine(now);
+        let (held, dropped) = self.held.take(now);
+        self.stats.requests_held_dropped += dropped as u64;
+        for (path, datagram) in held {
+            self.handle_datagram(now, path, &datagram);
+        }
+    }
+
+    /// Takes a candidate of ours out of play.
+    fn withdraw(&mut self, now: Instant, local: Local) {
+        if let Some(engine) = self.engine.as_mut().filter(|_| local.set) {
+            engine.withdraw_local(&local);
+        }
+        for path in self.paths.remove_socket(local.socket) {
+            self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
+        }
+        self.event(IceEvent::CandidateWithdrawn(local.description));
+        self.run_engine(now);
+    }
+
+    /// Starts all checks afresh, and again after a while.
+    fn form_pairs_again(&mut self, now: Instant) {
+        if self.state != IceState::Disconnected {
+            return;
+        }
+        self.upkeep.hurry();
+        self.set_pace(Pace::Search);
+        if let Some(engine) = &mut self.engine {
+            engine.recreate_pairs();
+        }
+        // Long enough for every pair to have two turns.
+        let passes = self.config.timing.check_interval * 2 * self.pair_count() as u32;
+        self.upkeep.retry_after(now, self.config.timing.retry_interval.max(passes));
+    }
+
+    fn pair_count(&self) -> usize {
+        let of = |ipv4| {
+            let locals = self.gathering.set_candidates().filter(|l| l.address.is_ipv4() == ipv4);
+            locals.count() * self.remotes.count_family(ipv4)
+        };
+        (of(true) + of(false)).min(MAX_PAIRS)
+    }
+
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        if let Some(engine) = &mut self.engine {
+            engine.set_pace(&self.config.timing, pace);
+        }
+    }
+
+    /// Lets the engine act, after everything that may have changed it.
+    pub(crate) fn run_engine(&mut self, now: Instant) {
+        let Some(engine) = &mut self.engine else { return };
+        engine.handle_timeout(now);
+        while let Some((source, destination, datagram)) =
+            self.engine.as_mut().and_then(Engine::poll_transmit)
+        {
+            self.transmit(now, source, destination, datagram);
+        }
+        while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
+            match event {
+                EngineEvent::Selected { local, remote } => self.select(now, local, remote),
+                EngineEvent::PairsFailed => {
+                    if matches!(self.state, IceState::Checking | IceState::Connected) {
+                        self.change_state(Cause::PairsFailed);
+                        self.form_pairs_again(now);
+                    }
+                }
+            }
+        }
+        self.engine_deadline = self.engine.as_mut().and_then(Engine::poll_timeout);
+    }
+
+    fn transmit(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: Bytes) {
+        let Some(local) = self.gathering.by_address(from) else { return };
+        let path = Path::plain(local.socket, to);
+        if let Some(id) = crate::inbound::request_id(&datagram) {
+            if !self.upkeep.allows(path) {
+                self.stats.requests_withheld += 1;
+                return;
+            }
+            self.stats.requests_sent += 1;
+            self.transactions.insert(now, id, path);
+        }
+        self.outputs.push_back(Output::Transmit { path, datagram });
+    }
+
+    fn select(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr) {
+        let Some(local) = self.gathering.by_address(local) else { return };
+        let path = Path::plain(local.socket, remote);
+        let ours = local.description.clone();
+        let Some(theirs) = self.remotes.describe(remote).cloned() else { return };
+        let first = self.state != IceState::Connected;
+        let changed = self.paths.selected() != Some(path);
+        let answered = self.paths.select(path).unwrap_or(now);
+        self.upkeep.selected(now, path, answered);
+        if first || changed {
+            self.outputs.push_back(Output::Path(PathUpdate::Selected(path)));
+            self.event(IceEvent::ActivePair { local: ours, remote: theirs });
+        }
+        if first {
+            self.change_state(Cause::PairSelected);
+        }
+    }
+
+    /// The one place where the state changes.
+    fn change_state(&mut self, cause: Cause) {
+        match state::next(self.state, cause) {
+            Some(next) => {
+                debug!(from = ?self.state, to = ?next, ?cause, "ICE state");
+                if next != self.state {
+                    self.state = next;
+                    self.event(IceEvent::StateChanged(next));
+                }
+            }
+            None => tracing::error!(state = ?self.state, ?cause, "illegal change of the ICE state"),
+        }
+    }
+
+    pub(crate) fn output_path(&mut self, update: Option<PathUpdate>) {
+        self.outputs.extend(update.map(Output::Path));
+    }
+
+    fn event(&mut self, event: IceEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}

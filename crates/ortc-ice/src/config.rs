@@ -1,0 +1,210 @@
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ortc_io::{InterfaceAddress, InterfaceKind};
+
+use crate::{RTCIceConnectionInfo, RTCIceServer};
+
+/// What an ICE agent is made with.
+///
+/// ```
+/// use ortc_ice::{IceConfig, RTCIceConnectionInfo};
+///
+/// // Randomness comes from the caller: 32 bytes of a CSPRNG.
+/// let credentials = RTCIceConnectionInfo::from_random([7; 32]);
+/// let config = IceConfig::new(credentials, 0x1234_5678_9abc_def0).with_loopback(true);
+/// assert!(config.interfaces.loopback);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IceConfig {
+    /// Our credentials, as they are signalled to the peer.
+    pub credentials: RTCIceConnectionInfo,
+    /// Settles role conflicts: the larger number keeps controlling (RFC 8445 §7.3.1.1).
+    pub tie_breaker: u64,
+    /// Seeds what need not be secret: the jitter of consent checks, the first port tried.
+    pub seed: u64,
+    /// Which addresses of this host are gathered.
+    pub interfaces: InterfaceFilter,
+    /// STUN and TURN servers. Gathering from them is not there yet: the actor says so once,
+    /// in a warning, and gathers host candidates only.
+    pub servers: Vec<RTCIceServer>,
+    /// Ports to bind; any, when `None`.
+    pub port_range: Option<RangeInclusive<u16>>,
+    /// How fast checks go and when things are given up.
+    pub timing: IceTiming,
+}
+
+impl IceConfig {
+    /// Makes a configuration with defaults: all interfaces but loopback, both families, any
+    /// port, the timing of [`IceTiming::default`].
+    pub fn new(credentials: RTCIceConnectionInfo, tie_breaker: u64) -> Self {
+        Self {
+            credentials,
+            tie_breaker,
+            seed: tie_breaker,
+            interfaces: InterfaceFilter::default(),
+            servers: Vec::new(),
+            port_range: None,
+            timing: IceTiming::default(),
+        }
+    }
+
+    /// Gathers loopback addresses as well, or not.
+    #[must_use]
+    pub fn with_loopback(mut self, include: bool) -> Self {
+        self.interfaces.loopback = include;
+        self
+    }
+
+    /// Gathers only what the filter admits.
+    #[must_use]
+    pub fn with_interfaces(mut self, filter: InterfaceFilter) -> Self {
+        self.interfaces = filter;
+        self
+    }
+
+    /// Names STUN and TURN servers; see [`servers`](Self::servers).
+    #[must_use]
+    pub fn with_servers(mut self, servers: Vec<RTCIceServer>) -> Self {
+        self.servers = servers;
+        self
+    }
+
+    /// Binds only ports of this range.
+    #[must_use]
+    pub fn with_port_range(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.port_range = Some(ports);
+        self
+    }
+
+    /// Stops sending when no response came for this long (RFC 7675 §5.1); 30 s by default.
+    #[must_use]
+    pub fn with_consent_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.consent_timeout = timeout;
+        self
+    }
+
+    /// Seeds what need not be secret.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+}
+
+/// Chooses among the addresses of this host.
+///
+/// IPv4 and IPv6 link-local addresses are never gathered: they mean nothing to a peer on
+/// another link, and one on the same link has better ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceFilter {
+    /// Whether addresses of loopback interfaces are gathered; by default not.
+    pub loopback: bool,
+    /// Whether IPv4 addresses are gathered; by default they are.
+    pub ipv4: bool,
+    /// Whether IPv6 addresses are gathered; by default they are.
+    pub ipv6: bool,
+    /// Names of the only interfaces to use; empty for all.
+    pub only: Vec<String>,
+    /// Names of interfaces not to use.
+    pub except: Vec<String>,
+}
+
+impl Default for InterfaceFilter {
+    fn default() -> Self {
+        Self { loopback: false, ipv4: true, ipv6: true, only: Vec::new(), except: Vec::new() }
+    }
+}
+
+impl InterfaceFilter {
+    /// Whether a candidate is to be gathered on this address.
+    pub fn admits(&self, interface: &InterfaceAddress) -> bool {
+        let address = interface.address;
+        let family = if address.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        family
+            && (self.loopback || interface.kind != InterfaceKind::Loopback)
+            && !crate::description::is_link_local(address)
+            && !address.is_unspecified()
+            && !address.is_multicast()
+            && (self.only.is_empty() || self.only.contains(&interface.name))
+            && !self.except.contains(&interface.name)
+    }
+}
+
+/// How fast checks go and when things are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IceTiming {
+    /// Time between two checks (Ta). RFC 8445 §14.2 says 50 ms by default and lets it be as
+    /// little as 5 ms; 20 ms, as checks are small and pairs are few.
+    pub check_interval: Duration,
+    /// First retransmission of a check. RFC 8445 §14.3 says 500 ms; 100 ms, as a lost first
+    /// check is what a user waits for.
+    pub initial_rto: Duration,
+    /// Longest time between two retransmissions while there is no connection: 1 s.
+    pub max_rto: Duration,
+    /// Retransmissions before a pair has failed: 12, about 10 s with the above.
+    pub max_retransmits: usize,
+    /// Mean time between two consent checks: 5 s, randomised by 20 % (RFC 7675 §5.1).
+    pub consent_interval: Duration,
+    /// No response for this long, and nothing is sent any more: 30 s (RFC 7675 §5.1).
+    pub consent_timeout: Duration,
+    /// Once connected for this long, only the selected pair and two spares are checked: 10 s.
+    pub prune_after: Duration,
+    /// While disconnected, all pairs are formed again every 2 s.
+    pub retry_interval: Duration,
+    /// An unselected path that was not heard from for this long is dropped: 40 s, longer
+    /// than any consent interval and its retransmissions.
+    pub path_idle: Duration,
+}
+
+impl Default for IceTiming {
+    fn default() -> Self {
+        Self {
+            check_interval: Duration::from_millis(20),
+            initial_rto: Duration::from_millis(100),
+            max_rto: Duration::from_secs(1),
+            max_retransmits: 12,
+            consent_interval: Duration::from_secs(5),
+            consent_timeout: Duration::from_secs(30),
+            prune_after: Duration::from_secs(10),
+            retry_interval: Duration::from_secs(2),
+            path_idle: Duration::from_secs(40),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, address: &str, kind: InterfaceKind) -> InterfaceAddress {
+        InterfaceAddress { name: name.into(), address: address.parse().unwrap(), scope_id: 0, kind }
+    }
+
+    #[test]
+    fn a_filter_chooses_by_kind_family_and_name() {
+        let all = [
+            interface("lo", "127.0.0.1", InterfaceKind::Loopback),
+            interface("eth0", "192.0.2.1", InterfaceKind::Network),
+            interface("eth0", "2001:db8::1", InterfaceKind::Network),
+            interface("eth0", "fe80::1", InterfaceKind::Network),
+            interface("eth1", "169.254.3.4", InterfaceKind::Network),
+            interface("tun0", "10.8.0.1", InterfaceKind::Network),
+        ];
+        let admitted = |filter: &InterfaceFilter| {
+            all.iter()
+                .filter(|i| filter.admits(i))
+                .map(|i| i.address.to_string())
+                .collect::<Vec<_>>()
+        };
+        let base = InterfaceFilter::default;
+        assert_eq!(admitted(&base()), ["192.0.2.1", "2001:db8::1", "10.8.0.1"]);
+        let loopback = InterfaceFilter { loopback: true, ipv6: false, ..base() };
+        assert_eq!(admitted(&loopback), ["127.0.0.1", "192.0.2.1", "10.8.0.1"]);
+        let only = InterfaceFilter { only: vec!["eth0".into()], ipv4: false, ..base() };
+        assert_eq!(admitted(&only), ["2001:db8::1"]);
+        let except = InterfaceFilter { except: vec!["eth0".into()], ..base() };
+        assert_eq!(admitted(&except), ["10.8.0.1"]);
+    }
+}

@@ -1,0 +1,216 @@
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::credentials::is_ice_char;
+use crate::error::Quoted;
+use crate::{CandidateError, IgnoredReason};
+
+/// ICE credentials of one side, as they are signalled (ORTC draft A and B, "RTCIceConnectionInfo").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RTCIceConnectionInfo {
+    /// The username fragment: 4 to 256 ice-chars (RFC 8445 §5.3).
+    pub username_frag: String,
+    /// The password: 22 to 256 ice-chars.
+    pub password: String,
+    /// SHA-256 fingerprint of the certificate, `sha-256 AB:CD:…`: an addition of ours, optional.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+}
+
+/// One ICE candidate, as it is signalled (ORTC draft A and B, "RTCIceCandidateDescription").
+///
+/// The same thing as a line of text (RFC 8839 §5.1) is its [`Display`](std::fmt::Display) and
+/// [`FromStr`](std::str::FromStr):
+///
+/// ```
+/// use ortc_ice::RTCIceCandidateDescription;
+///
+/// let line = "candidate:1 1 udp 2130706431 192.0.2.33 10000 typ host generation 0";
+/// let candidate: RTCIceCandidateDescription = line.parse()?;
+/// assert_eq!(candidate.connection_port, 10000);
+/// assert_eq!(candidate.to_string(), "candidate:1 1 udp 2130706431 192.0.2.33 10000 typ host");
+/// # Ok::<(), ortc_ice::CandidateError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RTCIceCandidateDescription {
+    /// Groups candidates of one base, type and server: 1 to 32 ice-chars.
+    pub foundation: String,
+    /// Always 1: RTP and RTCP share a component (RFC 5761).
+    pub component: u32,
+    /// `udp` (or `tcp`), in lower case.
+    pub transport: String,
+    /// RFC 8445 §5.1.2: 1 to 2³¹ − 1. (The drafts say `int`; the text, unsigned.)
+    pub priority: u32,
+    /// An IP address, or a name.
+    pub connection_address: String,
+    /// A port, 1 to 65535 (9 for active TCP).
+    pub connection_port: u16,
+    /// `host`, `srflx`, `prflx` or `relay`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The base of a reflexive or relayed candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rel_address: Option<String>,
+    /// The port of that base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rel_port: Option<u16>,
+}
+
+/// The type of a candidate, in the order of RFC 8445 §5.1.2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Host,
+    PeerReflexive,
+    ServerReflexive,
+    Relayed,
+}
+
+impl Kind {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "host" => Self::Host,
+            "prflx" => Self::PeerReflexive,
+            "srflx" => Self::ServerReflexive,
+            "relay" => Self::Relayed,
+            _ => return None,
+        })
+    }
+}
+
+/// A candidate of the peer that passed every check and can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usable {
+    pub(crate) address: SocketAddr,
+    pub(crate) kind: Kind,
+}
+
+impl RTCIceCandidateDescription {
+    /// Checks every field (RFC 8839 §5.1), without judging whether the candidate is of use.
+    ///
+    /// # Errors
+    /// The first field that is wrong, with its value.
+    pub fn validate(&self) -> Result<(), CandidateError> {
+        let foundation = self.foundation.as_bytes();
+        if !(1..=32).contains(&foundation.len()) || !foundation.iter().copied().all(is_ice_char) {
+            return Err(CandidateError::Foundation(Quoted::new(&self.foundation)));
+        }
+        if !(1..=256).contains(&self.component) {
+            return Err(CandidateError::Component(Quoted::new(&self.component.to_string())));
+        }
+        if !is_token(&self.transport) {
+            return Err(CandidateError::Transport(Quoted::new(&self.transport)));
+        }
+        if !(1..1 << 31).contains(&self.priority) {
+            return Err(CandidateError::Priority(Quoted::new(&self.priority.to_string())));
+        }
+        match parse_address(&self.connection_address) {
+            Some(Address::Ip(ip)) if !is_unicast(ip) => {
+                return Err(CandidateError::Address(Quoted::new(&self.connection_address)));
+            }
+            Some(_) => {}
+            None => return Err(CandidateError::Address(Quoted::new(&self.connection_address))),
+        }
+        if self.connection_port == 0 {
+            return Err(CandidateError::Port(Quoted::new("0")));
+        }
+        if Kind::parse(&self.kind).is_none() {
+            return Err(CandidateError::Kind(Quoted::new(&self.kind)));
+        }
+        match &self.rel_address {
+            Some(address) if parse_address(address).is_none() => {
+                Err(CandidateError::RelAddress(Quoted::new(address)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What checks can be made with, or why none can.
+    pub(crate) fn usable(&self) -> Result<Usable, IgnoredReason> {
+        self.validate().map_err(|_| IgnoredReason::Malformed)?;
+        if self.component != 1 {
+            return Err(IgnoredReason::OtherComponent);
+        }
+        if !self.transport.eq_ignore_ascii_case("udp") {
+            return Err(IgnoredReason::TransportUnsupported);
+        }
+        let kind = Kind::parse(&self.kind).ok_or(IgnoredReason::Malformed)?;
+        match parse_address(&self.connection_address) {
+            Some(Address::Ip(ip)) if is_link_local(ip) => Err(IgnoredReason::LinkLocal),
+            Some(Address::Ip(ip)) => {
+                Ok(Usable { address: SocketAddr::new(ip, self.connection_port), kind })
+            }
+            _ => Err(IgnoredReason::NameUnresolved),
+        }
+    }
+}
+
+/// What may stand where an address is expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Ip(IpAddr),
+    Name,
+}
+
+/// An IP address (an IPv4-mapped one as IPv4), or a host name by RFC 1123 §2.1.
+///
+/// An IPv6 address may stand in brackets, as in `RTCIceCandidate.address` of Chromium.
+pub(crate) fn parse_address(text: &str) -> Option<Address> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(v6) = bare {
+        return Some(Address::Ip(IpAddr::V6(v6.parse().ok()?).to_canonical()));
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(Address::Ip(ip.to_canonical()));
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A last label of digits is a mistyped IPv4 address (RFC 1123 §2.1).
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next()?;
+    let numeric = last.bytes().all(|byte| byte.is_ascii_digit());
+    (name.len() <= 253 && name.split('.').all(label) && !numeric).then_some(Address::Name)
+}
+
+/// Whether an address can be one end of a path.
+fn is_unicast(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast(),
+    }
+}
+
+/// Whether an address is of a single link.
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_may_stand_in_brackets_and_nothing_else_may() {
+        let ip = |text: &str| Some(Address::Ip(text.parse().unwrap()));
+        assert_eq!(parse_address("[fd00::2]"), ip("fd00::2"));
+        assert_eq!(parse_address("fd00::2"), ip("fd00::2"));
+        assert_eq!(parse_address("[::ffff:192.0.2.1]"), ip("192.0.2.1"));
+        for text in ["[192.0.2.1]", "[fd00::2", "fd00::2]", "[]", "[example.org]", "10.0.0.300"] {
+            assert_eq!(parse_address(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use is::stun::{StunMessage, StunPacket};
+use is::{Candidate, CandidateKind, IceAgentEvent, IceConnectionState, IceCreds, Protocol};
+
+use crate::description::{Kind, Usable};
+use crate::local::Local;
+use crate::{IceConfig, IceTiming, RTCIceCandidateDescription, RTCIceConnectionInfo};
+
+/// Most pairs that are checked at once.
+pub(crate) const MAX_PAIRS: usize = 400;
+
+/// How much faster we check while the peer's own checks are coming in.
+const ANSWER: u32 = 4;
+
+/// How fast checks are repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Nothing is known to work.
+    Search,
+    /// Checks of the peer come in, so something works one way at least. Stands for the
+    /// triggered checks of RFC 8445 §7.3.1.4, which the engine does not make: a pair is
+    /// given up after the same time, but checked four times as often.
+    Answer,
+    /// A pair is selected and fresh; checks ask for consent, this far apart.
+    Consent(Duration),
+}
+
+/// HMAC-SHA1 of aws-lc-rs for the engine.
+#[derive(Debug)]
+struct HmacSha1;
+
+static HMAC_SHA1: HmacSha1 = HmacSha1;
+
+impl is::Sha1HmacProvider for HmacSha1 {
+    fn sha1_hmac(&self, key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
+        sha1_hmac(key, payloads)
+    }
+}
+
+fn sha1_hmac(key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+    let mut context = hmac::Context::with_key(&key);
+    for payload in payloads {
+        context.update(payload);
+    }
+    let mut tag = [0; 20];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
+}
+
+/// Whether a message carries a MESSAGE-INTEGRITY made with this password.
+pub(crate) fn verify(message: &StunMessage<'_>, password: &str) -> bool {
+    message.verify(password.as_bytes(), sha1_hmac)
+}
+
+/// What the engine reports, in our words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EngineEvent {
+    Selected { local: SocketAddr, remote: SocketAddr },
+    PairsFailed,
+}
+
+/// The crate `is`, with the few of its methods that we use and its rules of use kept.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    inner: is::IceAgent,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        config: &IceConfig,
+        remote: &RTCIceConnectionInfo,
+        controlling: bool,
+    ) -> Self {
+        let mut inner = is::IceAgent::with_hmac(credentials(&config.credentials), &HMAC_SHA1);
+        let IceTiming { check_interval, initial_rto, max_rto, max_retransmits, .. } = config.timing;
+        inner.set_control_tie_breaker(config.tie_breaker);
+        inner.set_timing_advance(check_interval);
+        inner.set_initial_stun_rto(initial_rto);
+        inner.set_max_stun_rto(max_rto);
+        inner.set_max_stun_retransmits(max_retransmits);
+        inner.set_max_candidate_pairs(MAX_PAIRS);
+        // Before any candidate: pairs take their order from the role.
+        inner.set_controlling(controlling);
+        inner.set_remote_credentials(credentials(remote));
+        Self { inner }
+    }
+
+    pub(crate) fn controlling(&self) -> bool {
+        self.inner.controlling()
+    }
+
+    pub(crate) fn add_local(&mut self, local: &Local) {
+        let Ok(candidate) = Candidate::host(local.address, Protocol::Udp) else {
+            return; // The interface filter admits no address that the engine refuses.
+        };
+        // It asks for the preference of one candidate, when that is added: this one.
+        let preference = u32::from(local.preference);
+        self.inner.set_local_preference(move |_: &Candidate, _: usize| preference);
+        self.inner.add_local_candidate(candidate);
+    }
+
+    pub(crate) fn withdraw_local(&mut self, local: &Local) {
+        if let Ok(candidate) = Candidate::host(local.address, Protocol::Udp) {
+            self.inner.invalidate_candidate(&candidate);
+        }
+    }
+
+    pub(crate) fn add_remote(&mut self, usable: Usable, description: &RTCIceCandidateDescription) {
+        let kind = match usable.kind {
+            Kind::Host => CandidateKind::Host,
+            Kind::PeerReflexive => CandidateKind::PeerReflexive,
+            Kind::ServerReflexive => CandidateKind::ServerReflexive,
+            Kind::Relayed => CandidateKind::Relayed,
+        };
+        self.inner.add_remote_candidate(Candidate::from_parts(
+            description.foundation.clone(),
+            1,
+            Protocol::Udp,
+            description.priority,
+            usable.address,
+            kind,
+            None,
+            None,
+            None,
+        ));
+    }
+
+    /// Takes an authenticated message; false if it is of no use.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        message: StunMessage<'_>,
+    ) -> bool {
+        let packet =
+            StunPacket { proto: Protocol::Udp, source: remote, destination: local, message };
+        self.inner.handle_packet(now, packet)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.inner.handle_timeout(now);
+    }
+
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        self.inner.poll_timeout()
+    }
+
+    /// The next datagram: our address, theirs, the bytes.
+    pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, SocketAddr, Bytes)> {
+        let transmit = self.inner.poll_transmit()?;
+        let datagram = Bytes::from(Vec::from(transmit.contents));
+        Some((transmit.source, transmit.destination, datagram))
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<EngineEvent> {
+        loop {
+            return Some(match self.inner.poll_event()? {
+                IceAgentEvent::NominatedSend { source, destination, .. } => {
+                    EngineEvent::Selected { local: source, remote: destination }
+                }
+                IceAgentEvent::IceConnectionStateChange(IceConnectionState::Disconnected)
+                    if self.inner.state().is_disconnected() =>
+                {
+                    EngineEvent::PairsFailed
+                }
+                _ => continue,
+            });
+        }
+    }
+
+    /// Checks at this pace from now on.
+    pub(crate) fn set_pace(&mut self, timing: &IceTiming, pace: Pace) {
+        let (max_rto, retransmits) = match pace {
+            Pace::Search => (timing.max_rto, timing.max_retransmits),
+            Pace::Answer => (timing.max_rto / ANSWER, timing.max_retransmits * ANSWER as usize),
+            Pace::Consent(interval) => (interval, timing.max_retransmits),
+        };
+        self.inner.set_max_stun_rto(max_rto);
+        self.inner.set_max_stun_retransmits(retransmits);
+    }
+
+    /// Forms all pairs again, as if nothing had been checked.
+    pub(crate) fn recreate_pairs(&mut self) {
+        self.inner.recreate_candidate_pairs();
+    }
+}
+
+fn credentials(info: &RTCIceConnectionInfo) -> IceCreds {
+    IceCreds { ufrag: info.username_frag.clone(), pass: info.password.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hmac_sha1_gives_the_vectors_of_rfc_2202_for_short_and_long_keys() {
+        let hex = |tag: [u8; 20]| tag.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let tag = sha1_hmac(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(hex(tag), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+        // Longer than the block of 64 bytes, as passwords with a fingerprint are.
+        let text = b"Test Using Larger Than Block-Size Key - Hash Key First";
+        assert_eq!(
+            hex(sha1_hmac(&[0xaa; 80], &[text])),
+            "aa4ae5e15272d00e95705637ce8a3b55ed402112"
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! What comes from the network: everything is refused until it is authenticated.
+
+use std::time::Instant;
+
+use is::stun::{Class, Method, StunMessage};
+use ortc_io::{Encapsulation, Path};
+
+use crate::engine::{Pace, verify};
+use crate::transactions::TransactionId;
+use crate::{IceAgent, IceState};
+
+/// Most addresses that a peer may say it sees us under. One a socket is usual; symmetric
+/// NATs make it one a pair.
+const MAX_MAPPED: usize = 32;
+
+/// The transaction identifier of a binding request of ours.
+pub(crate) fn request_id(datagram: &[u8]) -> Option<TransactionId> {
+    match datagram {
+        [0x00, 0x01, ..] => transaction_id(datagram),
+        _ => None,
+    }
+}
+
+fn transaction_id(datagram: &[u8]) -> Option<TransactionId> {
+    datagram.get(8..20)?.try_into().ok()
+}
+
+impl IceAgent {
+    /// Takes a STUN datagram from the network.
+    ///
+    /// One that is malformed, unauthenticated, or of a socket whose candidate was not set is
+    /// dropped and counted; it is never answered and changes nothing.
+    pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        if self.state == IceState::Closed {
+            return;
+        }
+        if path.encapsulation != Encapsulation::Plain
+            || self.gathering.by_socket(path.socket).is_none()
+        {
+            self.stats.not_set += 1;
+            return;
+        }
+        let (Ok(message), Some(id)) = (StunMessage::parse(datagram), transaction_id(datagram))
+        else {
+            self.stats.malformed += 1;
+            return;
+        };
+        match (message.method(), message.class()) {
+            (Method::Binding, Class::Request) => {
+                self.handle_request(now, path, message, datagram);
+            }
+            (Method::Binding, Class::Success | Class::Failure) => {
+                self.handle_response(now, path, message, id);
+            }
+            // A keep-alive (RFC 8445 §11): it has done its work on the way here.
+            (Method::Binding, Class::Indication) => {}
+            _ => self.stats.malformed += 1,
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Instant,
+        path: Path,
+        message: StunMessage<'_>,
+        datagram: &[u8],
+    ) {
+        // The parser lets no request pass without a username and a priority.
+        let (Some((ours, theirs)), Some(priority)) = (message.split_username(), message.prio())
+        else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if ours != self.config.credentials.username_frag {
+            self.stats.foreign_username += 1;
+            return;
+        }
+        if !verify(&message, &self.config.credentials.password) {
+            self.stats.bad_integrity += 1;
+            return;
+        }
+        let known = self.remote.as_ref().is_some_and(|remote| remote.username_frag == theirs);
+        if !known {
+            // The peer is ahead of its own signalling, at the start or after a restart.
+            self.stats.requests_held += 1;
+            self.stats.requests_held_dropped += self.held.push(now, path, datagram) as u64;
+            return;
+        }
+        if !self.paths.has_room_for(path) || !self.remotes.has_room_for(path.remote) {
+            self.stats.over_limit += 1;
+            return;
+        }
+        // Before the engine, which may select the pair at once and asks what it is.
+        self.remotes.learn(path.remote, priority);
+        let nominates = message.use_candidate();
+        if !self.feed_engine(now, path, message) {
+            return;
+        }
+        self.stats.requests_received += 1;
+        let update = self.paths.note_request(now, path);
+        self.output_path(update);
+        if matches!(self.state, IceState::Checking | IceState::Disconnected) {
+            self.set_pace(Pace::Answer);
+        }
+        if nominates && !self.is_controlling() {
+            self.upkeep.keep(path);
+        }
+        self.run_engine(now);
+    }
+
+    fn handle_response(
+        &mut self,
+        now: Instant,
+        path: Path,
+        message: StunMessage<'_>,
+        id: TransactionId,
+    ) {
+        let Some(remote) = self.remote.as_ref() else {
+            self.stats.unasked_responses += 1;
+            return;
+        };
+        if !self.transactions.sent_on(&id, path) {
+            self.stats.unasked_responses += 1;
+            return;
+        }
+        if !verify(&message, &remote.password) {
+            self.stats.bad_integrity += 1;
+            return;
+        }
+        if !self.takes_mapped_address(&message) {
+            self.stats.over_limit += 1;
+            return;
+        }
+        let success = message.is_successful_binding_response();
+        if success {
+            // Before the engine, which may select the path at once.
+            let update = self.paths.note_response(now, path);
+            self.output_path(update);
+            self.stats.responses_received += 1;
+        }
+        self.feed_engine(now, path, message);
+        if success && self.paths.selected() == Some(path) && self.state == IceState::Connected {
+            // Unsettled, the pace of before may still be that of answering.
+            let pace = self.upkeep.consented(now).map_or(Pace::Search, Pace::Consent);
+            self.set_pace(pace);
+        }
+        self.run_engine(now);
+    }
+
+    /// The engine remembers every address that a peer says it sees us under; this bounds it.
+    fn takes_mapped_address(&mut self, message: &StunMessage<'_>) -> bool {
+        let Some(mapped) = message.mapped_address() else { return true };
+        let known = self.mapped.contains(&mapped) || self.gathering.by_address(mapped).is_some();
+        if !known && self.mapped.len() < MAX_MAPPED {
+            self.mapped.push(mapped);
+            return true;
+        }
+        known
+    }
+
+    fn feed_engine(&mut self, now: Instant, path: Path, message: StunMessage<'_>) -> bool {
+        let Some(local) = self.gathering.by_socket(path.socket) else { return false };
+        let (engine, address) = (self.engine.as_mut(), local.address);
+        engine.is_some_and(|engine| engine.handle(now, address, path.remote, message))
+    }
+}

@@ -1,0 +1,81 @@
+//! Interactive Connectivity Establishment (RFC 8445, trickle by RFC 8838) as an actor.
+//!
+//! An [`IceActor`] finds a path between two hosts and keeps watch over it. It gathers the
+//! host candidates of its interfaces, tells its owner of each, checks those that the owner
+//! has *set* against the candidates of the peer, and tells the socket port which path is
+//! authenticated, validated, selected or lost. It never sees media.
+//!
+//! # Driving it
+//!
+//! 1. Make an [`IceConfig`] with credentials, and an [`IceActor`] with the two ports it
+//!    speaks to: the socket port (`SocketActor` of `ortc-io`, or the packet forwarder) and
+//!    its owner.
+//! 2. Register it at the socket port with [`SocketCommand::Attach`](ortc_io::SocketCommand).
+//! 3. Send [`IceCommand::Gather`]. Signal each [`IceEvent::CandidateFound`] to the peer and
+//!    hand it back with [`IceCommand::SetLocalCandidate`]. One that is not handed back sends
+//!    nothing and answers nothing.
+//! 4. Send what the peer signals, in any order: [`IceCommand::SetRemoteCandidate`],
+//!    [`IceCommand::Connect`].
+//! 5. [`IceEvent::ActivePair`] names the pair that media uses; it comes again when a better
+//!    one is found.
+//!
+//! `examples/two_agents.rs` is a whole program. The actor is a shell: [`IceAgent`] is the
+//! same machine without a socket, a thread or a clock, for whoever drives his own loop.
+//!
+//! # How it differs from the letter of RFC 8445
+//!
+//! - Pairs are never frozen, as there is one stream with one component (§6.1.2.6).
+//! - A nomination is not final: the controlling side nominates again when a better pair
+//!   succeeds, and both go back to a spare when the selected pair fails (§8.1.1).
+//! - There is no failed state (§6.1.3): while disconnected, all pairs are formed again every
+//!   two seconds, so that a peer that comes late, or back, is found.
+//! - Triggered checks (§7.3.1.4) are replaced: while requests of the peer come in and no
+//!   pair is selected, every pair is checked four times as often.
+//! - Ten seconds after connecting, only the selected pair and two spares are checked (§8.3
+//!   would free the other candidates; here they go on answering).
+//! - If both sides are controlled, the one with the smaller tie-breaker takes control
+//!   (§7.3.1.1 has the larger do so). It settles with peers that follow the letter as well.
+//! - FINGERPRINT is sent, and not required of the peer: MESSAGE-INTEGRITY is (§7.2.2).
+//! - Together, both username fragments have at most 127 characters (§5.3 allows 256 each).
+//!
+//! Consent is that of RFC 7675: asked for every 4 to 6 s, gone after 30 s without a
+//! response.
+//!
+//! # What is left out for now
+//!
+//! STUN and TURN servers (an [`RTCIceServer`] is checked and kept, not used), TCP candidates,
+//! names as addresses (mDNS), ICE lite, and answering a restart of the peer without new
+//! credentials from the owner. What takes no part for such a reason is reported by
+//! [`IceEvent::CandidateIgnored`] and counted in [`IceStats`].
+
+#![forbid(unsafe_code)]
+
+mod actor;
+mod agent;
+mod candidate_line;
+mod config;
+mod credentials;
+mod description;
+mod engine;
+mod error;
+mod held;
+mod inbound;
+mod local;
+mod messages;
+mod paths;
+mod random;
+mod remote;
+mod server;
+mod state;
+mod stats;
+mod transactions;
+mod upkeep;
+
+pub use actor::IceActor;
+pub use agent::{IceAgent, Output};
+pub use config::{IceConfig, IceTiming, InterfaceFilter};
+pub use description::{RTCIceCandidateDescription, RTCIceConnectionInfo};
+pub use error::{CandidateError, CredentialsError, IceError, IgnoredReason, Quoted, ServerError};
+pub use messages::{IceCommand, IceEvent, IceState, ReadIceStats};
+pub use server::{IceServerScheme, IceServerTransport, IceServerUri, RTCIceServer};
+pub use stats::IceStats;

@@ -1,0 +1,355 @@
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use ortc_io::{InterfaceAddress, InterfaceKind, SocketId};
+
+use crate::random::SplitMix;
+use crate::{IceConfig, InterfaceFilter, RTCIceCandidateDescription};
+
+/// Most addresses that are gathered. A host with containers has some 20.
+const MAX_LOCAL: usize = 32;
+
+/// Ports of a range that are tried before an address is given up.
+const MAX_PORTS_TRIED: u32 = 64;
+
+/// Type preference of host candidates (RFC 8445 §5.1.2.2).
+const HOST_TYPE_PREFERENCE: u32 = 126;
+
+/// A socket of ours, and the host candidate that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Local {
+    pub(crate) socket: SocketId,
+    pub(crate) address: SocketAddr,
+    /// RFC 8445 §5.1.2.1, unlike that of any other.
+    pub(crate) preference: u16,
+    pub(crate) description: RTCIceCandidateDescription,
+    /// Whether the owner has let it take part.
+    pub(crate) set: bool,
+}
+
+/// An address that is being bound.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    token: u64,
+    ip: IpAddr,
+    first_port: u32,
+    tried: u32,
+}
+
+/// A socket that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WantedSocket {
+    pub(crate) token: u64,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a look at the interfaces has changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) wanted: Vec<WantedSocket>,
+    pub(crate) gone: Vec<Local>,
+    /// Addresses over the limit.
+    pub(crate) left_out: usize,
+}
+
+/// Gathers host candidates: one socket for each address that the filter admits.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    filter: InterfaceFilter,
+    ports: Option<RangeInclusive<u16>>,
+    random: SplitMix,
+    awaits_interfaces: bool,
+    /// Asked to gather again meanwhile.
+    again: bool,
+    pending: Vec<Pending>,
+    found: Vec<Local>,
+    next_token: u64,
+    next_preference: u16,
+}
+
+impl Gathering {
+    pub(crate) fn new(config: &IceConfig) -> Self {
+        Self {
+            filter: config.interfaces.clone(),
+            ports: config.port_range.clone().filter(|ports| !ports.is_empty()),
+            random: SplitMix::new(config.seed),
+            awaits_interfaces: false,
+            again: false,
+            pending: Vec::new(),
+            found: Vec::new(),
+            next_token: 0,
+            next_preference: u16::MAX,
+        }
+    }
+
+    /// Starts, or starts again once the running gathering is over. Returns whether the
+    /// interfaces are to be enumerated now.
+    pub(crate) fn start(&mut self) -> bool {
+        if self.is_running() {
+            self.again = true;
+            return false;
+        }
+        self.awaits_interfaces = true;
+        true
+    }
+
+    fn is_running(&self) -> bool {
+        self.awaits_interfaces || !self.pending.is_empty()
+    }
+
+    /// Whether the gathering has just come to its end; asked after each answer of the port.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.is_running()
+    }
+
+    /// Takes the wish for another round.
+    pub(crate) fn take_again(&mut self) -> bool {
+        std::mem::take(&mut self.again)
+    }
+
+    /// Compares the interfaces of this host with what is bound.
+    pub(crate) fn interfaces(&mut self, interfaces: &[InterfaceAddress]) -> Difference {
+        if !std::mem::take(&mut self.awaits_interfaces) {
+            return Difference::default();
+        }
+        let addresses = preferred_order(&self.filter, interfaces);
+        let gone = |local: &Local| !addresses.contains(&local.address.ip());
+        let mut difference = Difference {
+            gone: self.found.iter().filter(|local| gone(local)).cloned().collect(),
+            ..Difference::default()
+        };
+        self.found.retain(|local| !gone(local));
+        for ip in addresses {
+            if self.found.iter().any(|local| local.address.ip() == ip) {
+                continue;
+            }
+            if self.found.len() + self.pending.len() >= MAX_LOCAL {
+                difference.left_out += 1;
+                continue;
+            }
+            let first_port = (self.random.next() >> 32) as u32;
+            let pending = Pending { token: self.next_token, ip, first_port, tried: 0 };
+            self.next_token += 1;
+            self.pending.push(pending);
+            difference.wanted.push(self.wanted(pending));
+        }
+        difference
+    }
+
+    fn wanted(&self, pending: Pending) -> WantedSocket {
+        let port = match &self.ports {
+            None => 0,
+            Some(ports) => {
+                let count = u32::from(ports.end() - ports.start()) + 1;
+                let offset = pending.first_port.wrapping_add(pending.tried) % count;
+                // Below `count`, which is at most 65,536 from the start of the range.
+                ports.start() + offset as u16
+            }
+        };
+        WantedSocket { token: pending.token, address: SocketAddr::new(pending.ip, port) }
+    }
+
+    /// A socket is bound; `None` if it was not asked for.
+    pub(crate) fn bound(
+        &mut self,
+        token: u64,
+        socket: SocketId,
+        address: SocketAddr,
+    ) -> Option<&Local> {
+        let index = self.pending.iter().position(|pending| pending.token == token)?;
+        self.pending.remove(index);
+        let preference = self.next_preference;
+        // 65,535 addresses later they are no longer unique, which costs an order, no more.
+        self.next_preference = self.next_preference.saturating_sub(1).max(1);
+        let address = SocketAddr::new(address.ip(), address.port());
+        let description = RTCIceCandidateDescription {
+            foundation: (u32::from(u16::MAX - preference) + 1).to_string(),
+            component: 1,
+            transport: "udp".into(),
+            priority: host_priority(preference),
+            connection_address: address.ip().to_string(),
+            connection_port: address.port(),
+            kind: "host".into(),
+            rel_address: None,
+            rel_port: None,
+        };
+        self.found.push(Local { socket, address, preference, description, set: false });
+        self.found.last()
+    }
+
+    /// A socket could not be bound. Returns the next one to try, if there is any.
+    pub(crate) fn bind_failed(&mut self, token: u64) -> Option<WantedSocket> {
+        let index = self.pending.iter().position(|pending| pending.token == token)?;
+        let ports = self.ports.as_ref().map_or(1, |p| u32::from(p.end() - p.start()) + 1);
+        self.pending[index].tried += 1;
+        if self.pending[index].tried < ports.min(MAX_PORTS_TRIED) {
+            return Some(self.wanted(self.pending[index]));
+        }
+        self.pending.remove(index);
+        None
+    }
+
+    /// A socket is gone.
+    pub(crate) fn unbound(&mut self, socket: SocketId) -> Option<Local> {
+        let index = self.found.iter().position(|local| local.socket == socket)?;
+        Some(self.found.remove(index))
+    }
+
+    /// Finds the candidate that a description is of and lets it take part; `Ok(None)` if it
+    /// does already.
+    pub(crate) fn set(
+        &mut self,
+        description: &RTCIceCandidateDescription,
+    ) -> Result<Option<&Local>, ()> {
+        let local = self.found.iter_mut().find(|local| {
+            local.description.connection_address == description.connection_address
+                && local.description.connection_port == description.connection_port
+                && local.description.kind == description.kind
+        });
+        let local = local.ok_or(())?;
+        let first = !std::mem::replace(&mut local.set, true);
+        Ok(first.then_some(local))
+    }
+
+    /// The candidates that take part.
+    pub(crate) fn set_candidates(&self) -> impl Iterator<Item = &Local> {
+        self.found.iter().filter(|local| local.set)
+    }
+
+    /// The candidate of a socket, if it takes part.
+    pub(crate) fn by_socket(&self, socket: SocketId) -> Option<&Local> {
+        self.set_candidates().find(|local| local.socket == socket)
+    }
+
+    /// The candidate with an address, if it takes part.
+    pub(crate) fn by_address(&self, address: SocketAddr) -> Option<&Local> {
+        self.set_candidates().find(|local| local.address == address)
+    }
+}
+
+/// RFC 8445 §5.1.2.1, for component 1.
+fn host_priority(preference: u16) -> u32 {
+    (HOST_TYPE_PREFERENCE << 24) | (u32::from(preference) << 8) | 255
+}
+
+/// The addresses to gather, best first: the network before loopback, and in each, IPv6 and
+/// IPv4 by turns (RFC 8421 §4).
+fn preferred_order(filter: &InterfaceFilter, interfaces: &[InterfaceAddress]) -> Vec<IpAddr> {
+    let mut order: Vec<IpAddr> = Vec::new();
+    for kind in [InterfaceKind::Network, InterfaceKind::Loopback] {
+        let of = |ipv6: bool| {
+            interfaces
+                .iter()
+                .filter(move |i| i.kind == kind && filter.admits(i) && i.address.is_ipv6() == ipv6)
+                .map(|i| i.address)
+        };
+        let (mut six, mut four) = (of(true), of(false));
+        loop {
+            let (a, b) = (six.next(), four.next());
+            if a.is_none() && b.is_none() {
+                break;
+            }
+            for address in a.into_iter().chain(b) {
+                if !order.contains(&address) {
+                    order.push(address);
+                }
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RTCIceConnectionInfo;
+
+    fn gathering(ports: Option<RangeInclusive<u16>>) -> Gathering {
+        let mut config = IceConfig::new(RTCIceConnectionInfo::from_random([1; 32]), 1);
+        config.interfaces.loopback = true;
+        config.port_range = ports;
+        Gathering::new(&config)
+    }
+
+    fn interface(address: &str) -> InterfaceAddress {
+        let address: IpAddr = address.parse().unwrap();
+        let kind =
+            if address.is_loopback() { InterfaceKind::Loopback } else { InterfaceKind::Network };
+        InterfaceAddress { name: "if".into(), address, scope_id: 0, kind }
+    }
+
+    fn socket(slot: u32) -> SocketId {
+        SocketId { slot, generation: 0 }
+    }
+
+    #[test]
+    fn addresses_alternate_between_families_with_loopback_last() {
+        let all: Vec<_> =
+            ["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"].map(interface).into();
+        let order = preferred_order(&gathering(None).filter, &all);
+        let order: Vec<_> = order.iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["2001:db8::1", "192.0.2.1", "192.0.2.2", "::1", "127.0.0.1"]);
+    }
+
+    #[test]
+    fn priorities_follow_the_formula_and_the_order() {
+        let mut gathering = gathering(None);
+        assert!(gathering.start());
+        let difference = gathering.interfaces(&[interface("192.0.2.1"), interface("127.0.0.1")]);
+        let addresses: Vec<_> = difference.wanted.iter().map(|w| w.address.to_string()).collect();
+        assert_eq!(addresses, ["192.0.2.1:0", "127.0.0.1:0"]);
+        let first = gathering.bound(0, socket(0), "192.0.2.1:5000".parse().unwrap()).unwrap();
+        assert_eq!(
+            first.description.to_string(),
+            "candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host"
+        );
+        assert!(!gathering.has_ended());
+        let second = gathering.bound(1, socket(1), "127.0.0.1:5001".parse().unwrap()).unwrap();
+        assert_eq!(
+            second.description.to_string(),
+            "candidate:2 1 udp 2130706175 127.0.0.1 5001 typ host"
+        );
+        assert!(gathering.has_ended());
+        assert_eq!(gathering.by_socket(socket(0)), None, "it is found, not set");
+    }
+
+    #[test]
+    fn gathering_again_finds_what_is_new_and_what_is_gone() {
+        let mut gathering = gathering(None);
+        gathering.start();
+        gathering.interfaces(&[interface("192.0.2.1"), interface("192.0.2.2")]);
+        gathering.bound(0, socket(0), "192.0.2.1:5000".parse().unwrap());
+        assert!(!gathering.start(), "still running");
+        gathering.bound(1, socket(1), "192.0.2.2:5000".parse().unwrap());
+        assert!(gathering.take_again() && gathering.start());
+        let difference = gathering.interfaces(&[interface("192.0.2.2"), interface("192.0.2.3")]);
+        let gone: Vec<_> = difference.gone.iter().map(|local| local.socket).collect();
+        assert_eq!(gone, [socket(0)]);
+        let wanted = WantedSocket { token: 2, address: "192.0.2.3:0".parse().unwrap() };
+        assert_eq!(difference.wanted, [wanted]);
+    }
+
+    #[test]
+    fn every_port_of_a_range_is_tried_once() {
+        let mut gathering = gathering(Some(6000..=6002));
+        gathering.start();
+        let mut ports = Vec::new();
+        let mut wanted = gathering.interfaces(&[interface("192.0.2.1")]).wanted.pop();
+        while let Some(socket) = wanted {
+            ports.push(socket.address.port());
+            wanted = gathering.bind_failed(socket.token);
+        }
+        ports.sort_unstable();
+        assert_eq!(ports, [6000, 6001, 6002]);
+        assert!(gathering.has_ended());
+    }
+
+    #[test]
+    fn the_number_of_addresses_is_bounded() {
+        let mut gathering = gathering(None);
+        gathering.start();
+        let all: Vec<_> = (1..=40).map(|n| interface(&format!("192.0.2.{n}"))).collect();
+        let difference = gathering.interfaces(&all);
+        assert_eq!((difference.wanted.len(), difference.left_out), (32, 8));
+    }
+}

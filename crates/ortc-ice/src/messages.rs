@@ -1,0 +1,77 @@
+use actix::Message;
+
+use crate::{IceStats, IgnoredReason, RTCIceCandidateDescription, RTCIceConnectionInfo};
+
+/// What the owner of an ICE actor asks of it.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub enum IceCommand {
+    /// Starts gathering; candidates come as [`IceEvent::CandidateFound`]. Sent once, first.
+    Gather,
+    /// Lets a candidate that was found take part. Until then it sends and answers nothing.
+    SetLocalCandidate(RTCIceCandidateDescription),
+    /// Adds a candidate of the peer, before or after [`IceCommand::Connect`].
+    SetRemoteCandidate(RTCIceCandidateDescription),
+    /// The peer has no more candidates. Optional.
+    RemoteEndOfCandidates,
+    /// Starts the checks; sent again with other credentials, it follows a restart of the peer.
+    Connect {
+        /// The peer's credentials.
+        remote: RTCIceConnectionInfo,
+        /// The role to begin with; role conflicts are settled by tie-breaker.
+        controlling: bool,
+    },
+    /// Gathers again: reports what is new, withdraws what is gone.
+    Update,
+    /// Stops. Nothing is sent any more.
+    Close,
+}
+
+/// What an ICE actor tells its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub enum IceEvent {
+    /// A local candidate was found: signal it to the peer and hand it back with
+    /// [`IceCommand::SetLocalCandidate`].
+    CandidateFound(RTCIceCandidateDescription),
+    /// A local candidate is gone, as found by [`IceCommand::Update`].
+    CandidateWithdrawn(RTCIceCandidateDescription),
+    /// All candidates of this gathering have been reported.
+    EndOfCandidates,
+    /// A candidate that was set takes no part; the session goes on without it.
+    CandidateIgnored {
+        /// The candidate, as it was set.
+        candidate: RTCIceCandidateDescription,
+        /// Why.
+        reason: IgnoredReason,
+    },
+    /// The state has changed.
+    StateChanged(IceState),
+    /// The pair that media uses from now on; comes again when a better one is found.
+    ActivePair {
+        /// Ours.
+        local: RTCIceCandidateDescription,
+        /// Theirs; type `prflx` if it was learned from its checks only.
+        remote: RTCIceCandidateDescription,
+    },
+}
+
+/// The state of an ICE actor, named by what it awaits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IceState {
+    /// [`IceCommand::Connect`] has not come yet.
+    AwaitingConnect,
+    /// No pair has worked so far.
+    Checking,
+    /// A pair is selected and consent is fresh.
+    Connected,
+    /// Consent has expired (RFC 7675) or every pair has failed; checks go on.
+    Disconnected,
+    /// Closed for good.
+    Closed,
+}
+
+/// Asks an ICE actor for what it has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "IceStats")]
+pub struct ReadIceStats;

@@ -1,0 +1,179 @@
+use std::time::{Duration, Instant};
+
+use ortc_io::{Path, PathUpdate, SocketId};
+
+/// Most paths that are known at once, as many as a socket port keeps for a connection.
+const MAX_PATHS: usize = 256;
+
+/// What is known of one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    path: Path,
+    /// When an authenticated datagram last came in on it.
+    heard: Instant,
+    /// When a response last came in on it; `None` while it is only authenticated.
+    answered: Option<Instant>,
+}
+
+/// The paths of a connection, as far up the ladder of [`PathUpdate`] as each has come.
+#[derive(Debug, Default)]
+pub(crate) struct Paths {
+    known: Vec<Known>,
+    selected: Option<Path>,
+}
+
+impl Paths {
+    /// The path that media uses.
+    pub(crate) fn selected(&self) -> Option<Path> {
+        self.selected
+    }
+
+    /// Whether something authenticated may come in on this path: it is known, or fits.
+    pub(crate) fn has_room_for(&self, path: Path) -> bool {
+        self.known.len() < MAX_PATHS || self.find(path).is_some()
+    }
+
+    /// Notes an authenticated request.
+    pub(crate) fn note_request(&mut self, now: Instant, path: Path) -> Option<PathUpdate> {
+        if let Some(index) = self.find(path) {
+            self.known[index].heard = now;
+            return None;
+        }
+        self.known.push(Known { path, heard: now, answered: None });
+        Some(PathUpdate::Authenticated(path))
+    }
+
+    /// Notes an authenticated response.
+    pub(crate) fn note_response(&mut self, now: Instant, path: Path) -> Option<PathUpdate> {
+        let index = match self.find(path) {
+            Some(index) => index,
+            None if self.known.len() < MAX_PATHS => {
+                self.known.push(Known { path, heard: now, answered: None });
+                self.known.len() - 1
+            }
+            None => return None,
+        };
+        self.known[index].heard = now;
+        let first = self.known[index].answered.replace(now).is_none();
+        first.then_some(PathUpdate::Validated(path))
+    }
+
+    /// Makes a path the selected one; returns when a response last came in on it.
+    pub(crate) fn select(&mut self, path: Path) -> Option<Instant> {
+        self.selected = Some(path);
+        self.find(path).and_then(|index| self.known[index].answered)
+    }
+
+    /// Forgets every path of a socket that is gone.
+    pub(crate) fn remove_socket(&mut self, socket: SocketId) -> Vec<Path> {
+        if self.selected.is_some_and(|path| path.socket == socket) {
+            self.selected = None;
+        }
+        self.remove(|known| known.path.socket == socket)
+    }
+
+    /// Forgets every path but the selected one on which nothing was heard for `idle`.
+    pub(crate) fn expire(&mut self, now: Instant, idle: Duration) -> Vec<Path> {
+        let selected = self.selected;
+        self.remove(|known| {
+            Some(known.path) != selected && now.saturating_duration_since(known.heard) >= idle
+        })
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub(crate) fn next_expiry(&self, idle: Duration) -> Option<Instant> {
+        let others = self.known.iter().filter(|known| Some(known.path) != self.selected);
+        others.map(|known| known.heard + idle).min()
+    }
+
+    /// The selected path and at most `spares` validated ones, those on other sockets and
+    /// heard from lately first: what is worth being checked in the long run.
+    pub(crate) fn worth_keeping(&self, spares: usize) -> Vec<Path> {
+        let mut kept: Vec<Path> = self.selected.into_iter().collect();
+        let mut others: Vec<&Known> = self
+            .known
+            .iter()
+            .filter(|known| known.answered.is_some() && Some(known.path) != self.selected)
+            .collect();
+        others.sort_by_key(|known| std::cmp::Reverse(known.answered));
+        for other_socket_only in [true, false] {
+            for known in &others {
+                let taken = kept.iter().any(|kept| {
+                    *kept == known.path || other_socket_only && kept.socket == known.path.socket
+                });
+                if !taken && kept.len() < spares + usize::from(self.selected.is_some()) {
+                    kept.push(known.path);
+                }
+            }
+        }
+        kept
+    }
+
+    fn find(&self, path: Path) -> Option<usize> {
+        self.known.iter().position(|known| known.path == path)
+    }
+
+    /// Removes what `gone` names and returns those that had been validated or more.
+    fn remove(&mut self, gone: impl Fn(&Known) -> bool) -> Vec<Path> {
+        let lost = self.known.iter().filter(|known| gone(known)).map(|known| known.path).collect();
+        self.known.retain(|known| !gone(known));
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(slot: u32, port: u16) -> Path {
+        Path::plain(SocketId { slot, generation: 0 }, ([192, 0, 2, 1], port).into())
+    }
+
+    #[test]
+    fn a_path_goes_up_the_ladder_once() {
+        let (mut paths, now) = (Paths::default(), Instant::now());
+        let p = path(0, 1);
+        assert_eq!(paths.note_request(now, p), Some(PathUpdate::Authenticated(p)));
+        assert_eq!(paths.note_request(now, p), None);
+        assert_eq!(paths.note_response(now, p), Some(PathUpdate::Validated(p)));
+        assert_eq!(paths.note_response(now, p), None);
+        assert_eq!(paths.select(p), Some(now));
+    }
+
+    #[test]
+    fn spares_are_on_other_sockets_if_there_are_any() {
+        let (mut paths, now) = (Paths::default(), Instant::now());
+        for p in [path(0, 1), path(0, 2), path(0, 3), path(1, 1)] {
+            paths.note_response(now, p);
+        }
+        paths.note_request(now, path(2, 1));
+        paths.select(path(0, 1));
+        assert_eq!(paths.worth_keeping(2), [path(0, 1), path(1, 1), path(0, 2)]);
+    }
+
+    #[test]
+    fn a_silent_path_is_lost_but_for_the_selected_one() {
+        let (mut paths, now) = (Paths::default(), Instant::now());
+        let idle = Duration::from_secs(40);
+        paths.note_response(now, path(0, 1));
+        paths.note_response(now, path(0, 2));
+        paths.select(path(0, 1));
+        assert_eq!(paths.next_expiry(idle), Some(now + idle));
+        assert_eq!(paths.expire(now + idle, idle), [path(0, 2)]);
+        assert_eq!(paths.next_expiry(idle), None);
+        assert_eq!(paths.remove_socket(path(0, 1).socket), [path(0, 1)]);
+        assert_eq!(paths.selected(), None);
+    }
+
+    #[test]
+    fn the_number_of_paths_is_bounded() {
+        let (mut paths, now) = (Paths::default(), Instant::now());
+        for port in 1..=256 {
+            assert!(paths.has_room_for(path(0, port)));
+            paths.note_request(now, path(0, port));
+        }
+        assert!(!paths.has_room_for(path(0, 257)));
+        assert!(paths.has_room_for(path(0, 256)));
+        assert_eq!(paths.note_response(now, path(0, 257)), None);
+    }
+}

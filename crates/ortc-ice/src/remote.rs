@@ -1,0 +1,152 @@
+use std::net::SocketAddr;
+
+use crate::description::{Kind, Usable};
+use crate::{IgnoredReason, RTCIceCandidateDescription};
+
+/// Most candidates taken from the signalling. A browser on a laptop sends about 15.
+const MAX_SIGNALLED: usize = 100;
+
+/// Most addresses learned from authenticated requests.
+const MAX_LEARNED: usize = 100;
+
+/// One candidate of the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    usable: Usable,
+    description: RTCIceCandidateDescription,
+    learned: bool,
+}
+
+/// The candidates of the peer: signalled ones, and peer-reflexive ones that were learned.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteCandidates {
+    known: Vec<Known>,
+}
+
+impl RemoteCandidates {
+    /// Takes a signalled candidate: `Ok(None)` if it is known already.
+    pub(crate) fn insert(
+        &mut self,
+        description: RTCIceCandidateDescription,
+    ) -> Result<Option<Usable>, IgnoredReason> {
+        let usable = description.usable()?;
+        if self.known.iter().any(|known| !known.learned && known.usable == usable) {
+            return Ok(None);
+        }
+        if self.count(false) >= MAX_SIGNALLED {
+            return Err(IgnoredReason::TooMany);
+        }
+        self.known.retain(|known| !(known.learned && known.usable.address == usable.address));
+        self.known.push(Known { usable, description, learned: false });
+        Ok(Some(usable))
+    }
+
+    /// Whether checks from this address can be taken: it is known, or can be learned.
+    pub(crate) fn has_room_for(&self, address: SocketAddr) -> bool {
+        self.count(true) < MAX_LEARNED
+            || self.known.iter().any(|known| known.usable.address == address)
+    }
+
+    /// Learns an address from an authenticated request (RFC 8445 §7.3.1.3).
+    pub(crate) fn learn(&mut self, address: SocketAddr, priority: u32) {
+        if self.known.iter().any(|known| known.usable.address == address) {
+            return;
+        }
+        let description = RTCIceCandidateDescription {
+            // Arbitrary, and unlike any other (RFC 8445 §7.3.1.3).
+            foundation: format!("prflx{}", self.count(true) + 1),
+            component: 1,
+            transport: "udp".into(),
+            priority,
+            connection_address: address.ip().to_string(),
+            connection_port: address.port(),
+            kind: "prflx".into(),
+            rel_address: None,
+            rel_port: None,
+        };
+        let usable = Usable { address, kind: Kind::PeerReflexive };
+        self.known.push(Known { usable, description, learned: true });
+    }
+
+    /// The signalled candidates.
+    pub(crate) fn signalled(&self) -> impl Iterator<Item = (Usable, &RTCIceCandidateDescription)> {
+        self.known.iter().filter(|known| !known.learned).map(|k| (k.usable, &k.description))
+    }
+
+    /// The best description of an address.
+    pub(crate) fn describe(&self, address: SocketAddr) -> Option<&RTCIceCandidateDescription> {
+        let candidates = self.known.iter().filter(|known| known.usable.address == address);
+        candidates.map(|known| &known.description).max_by_key(|description| description.priority)
+    }
+
+    /// How many addresses there are of one family.
+    pub(crate) fn count_family(&self, ipv4: bool) -> usize {
+        self.known.iter().filter(|known| known.usable.address.is_ipv4() == ipv4).count()
+    }
+
+    /// Forgets what was learned: it was learned from a peer that has restarted.
+    pub(crate) fn forget_learned(&mut self) {
+        self.known.retain(|known| !known.learned);
+    }
+
+    fn count(&self, learned: bool) -> usize {
+        self.known.iter().filter(|known| known.learned == learned).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(line: &str) -> RTCIceCandidateDescription {
+        line.parse().unwrap()
+    }
+
+    #[test]
+    fn duplicates_and_what_is_of_no_use_are_told_apart() {
+        let mut remote = RemoteCandidates::default();
+        let host = candidate("candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host");
+        let usable = Usable { address: "192.0.2.1:5000".parse().unwrap(), kind: Kind::Host };
+        assert_eq!(remote.insert(host.clone()), Ok(Some(usable)));
+        assert_eq!(remote.insert(host.clone()), Ok(None));
+        for (line, reason) in [
+            ("candidate:1 1 udp 9 a-b.local 5000 typ host", IgnoredReason::NameUnresolved),
+            ("candidate:1 1 tcp 9 192.0.2.1 9 typ host", IgnoredReason::TransportUnsupported),
+            ("candidate:1 2 udp 9 192.0.2.1 9 typ host", IgnoredReason::OtherComponent),
+            ("candidate:1 1 udp 9 fe80::1 9 typ host", IgnoredReason::LinkLocal),
+        ] {
+            assert_eq!(remote.insert(candidate(line)), Err(reason), "{line}");
+        }
+        let malformed = RTCIceCandidateDescription { kind: "?".into(), ..host };
+        assert_eq!(remote.insert(malformed), Err(IgnoredReason::Malformed));
+    }
+
+    #[test]
+    fn a_signalled_candidate_replaces_what_was_learned_of_its_address() {
+        let mut remote = RemoteCandidates::default();
+        let address = "192.0.2.1:5000".parse().unwrap();
+        remote.learn(address, 7);
+        remote.learn(address, 8);
+        let learned = remote.describe(address).unwrap();
+        assert_eq!((learned.kind.as_str(), learned.priority), ("prflx", 7));
+        let host = candidate("candidate:1 1 udp 5 192.0.2.1 5000 typ host");
+        remote.insert(host.clone()).unwrap();
+        assert_eq!(remote.describe(address), Some(&host));
+        assert_eq!(remote.count(true), 0);
+    }
+
+    #[test]
+    fn both_lists_are_bounded() {
+        let mut remote = RemoteCandidates::default();
+        for port in 1..=101 {
+            let line = format!("candidate:1 1 udp 9 192.0.2.1 {port} typ host");
+            let expected = if port <= 100 { Ok(true) } else { Err(IgnoredReason::TooMany) };
+            assert_eq!(remote.insert(candidate(&line)).map(|new| new.is_some()), expected);
+        }
+        for port in 200..300 {
+            remote.learn(([192, 0, 2, 1], port).into(), 1);
+        }
+        assert!(!remote.has_room_for(([192, 0, 2, 1], 300).into()));
+        assert!(remote.has_room_for(([192, 0, 2, 1], 299).into()));
+    }
+}

@@ -1,0 +1,38 @@
+/// What an agent has counted, most of it things it has dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IceStats {
+    /// Checks sent.
+    pub requests_sent: u64,
+    /// Checks not sent because the connection has settled on other pairs.
+    pub requests_withheld: u64,
+    /// Authenticated requests taken.
+    pub requests_received: u64,
+    /// Authenticated responses taken.
+    pub responses_received: u64,
+    /// Datagrams that are no STUN binding message or break its grammar.
+    pub malformed: u64,
+    /// Datagrams on a socket whose candidate was not set.
+    pub not_set: u64,
+    /// Requests with another username fragment than ours.
+    pub foreign_username: u64,
+    /// Messages whose MESSAGE-INTEGRITY is missing or wrong.
+    pub bad_integrity: u64,
+    /// Responses from an address, or on a socket, that was not asked.
+    pub unasked_responses: u64,
+    /// Authenticated requests that wait, or waited in vain, for credentials of the peer.
+    pub requests_held: u64,
+    /// Of those, the ones that were dropped: over 32, or older than 10 s.
+    pub requests_held_dropped: u64,
+    /// What was dropped because a list was full: paths, learned or mapped addresses,
+    /// interfaces.
+    pub over_limit: u64,
+    /// Remote candidates that take no part, malformed ones included.
+    pub candidates_ignored: u64,
+    /// Remote candidates that were known already.
+    pub candidates_duplicate: u64,
+    /// Commands with credentials that cannot be used.
+    pub credentials_refused: u64,
+    /// Addresses on which no socket could be bound.
+    pub bind_failures: u64,
+}

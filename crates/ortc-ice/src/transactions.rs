@@ -1,0 +1,84 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use ortc_io::Path;
+
+/// Requests remembered at once: some 30 s of checks at the pace of 20 ms.
+const CAPACITY: usize = 1536;
+
+/// A response that comes later than this answers nothing any more: longer than the 12
+/// retransmissions of a pair last at the slow pace.
+const LIFETIME: Duration = Duration::from_secs(40);
+
+/// A STUN transaction identifier (RFC 8489 §5).
+pub(crate) type TransactionId = [u8; 12];
+
+/// Where each request of ours went, so that a response from anywhere else is refused
+/// (RFC 8445 §7.2.5.2.1: the addresses of a response must be those of its request).
+#[derive(Debug, Default)]
+pub(crate) struct Transactions {
+    sent: BTreeMap<TransactionId, Path>,
+    order: VecDeque<(Instant, TransactionId)>,
+}
+
+impl Transactions {
+    /// Remembers a request; the oldest make room.
+    pub(crate) fn insert(&mut self, now: Instant, id: TransactionId, path: Path) {
+        while let Some(&(at, oldest)) = self.order.front() {
+            if self.order.len() < CAPACITY && now.saturating_duration_since(at) < LIFETIME {
+                break;
+            }
+            self.order.pop_front();
+            self.sent.remove(&oldest);
+        }
+        self.order.push_back((now, id));
+        self.sent.insert(id, path);
+    }
+
+    /// Whether a request with this identifier went out on this very path.
+    pub(crate) fn sent_on(&self, id: &TransactionId, path: Path) -> bool {
+        self.sent.get(id) == Some(&path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ortc_io::SocketId;
+
+    fn path(port: u16) -> Path {
+        Path::plain(SocketId { slot: 0, generation: 0 }, ([192, 0, 2, 1], port).into())
+    }
+
+    fn id(n: u32) -> TransactionId {
+        let mut id = [0; 12];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        id
+    }
+
+    #[test]
+    fn a_response_must_come_from_the_address_that_was_asked() {
+        let mut transactions = Transactions::default();
+        let now = Instant::now();
+        transactions.insert(now, id(1), path(1));
+        assert!(transactions.sent_on(&id(1), path(1)));
+        assert!(!transactions.sent_on(&id(1), path(2)));
+        assert!(!transactions.sent_on(&id(2), path(1)));
+        let elsewhere = Path { socket: SocketId { slot: 1, generation: 0 }, ..path(1) };
+        assert!(!transactions.sent_on(&id(1), elsewhere));
+    }
+
+    #[test]
+    fn the_registry_is_bounded_in_number_and_time() {
+        let mut transactions = Transactions::default();
+        let now = Instant::now();
+        for n in 0..5000 {
+            transactions.insert(now, id(n), path(1));
+        }
+        assert_eq!((transactions.sent.len(), transactions.order.len()), (CAPACITY, CAPACITY));
+        assert!(transactions.sent_on(&id(4999), path(1)));
+        assert!(!transactions.sent_on(&id(0), path(1)));
+        transactions.insert(now + LIFETIME, id(9999), path(1));
+        assert_eq!((transactions.sent.len(), transactions.order.len()), (1, 1));
+    }
+}

@@ -1,0 +1,302 @@
+//! Two agents in virtual time over a seeded, lossy network.
+#![allow(dead_code, unreachable_pub, reason = "each test file includes this and uses a part")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ortc_ice::{
+    IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, RTCIceCandidateDescription,
+    RTCIceConnectionInfo,
+};
+use ortc_io::{InterfaceAddress, InterfaceKind, Path, PathUpdate, SocketEvent, SocketId};
+
+/// One side: an agent, its host and what it has said.
+pub struct Side {
+    pub agent: IceAgent,
+    pub info: RTCIceConnectionInfo,
+    pub interfaces: Vec<InterfaceAddress>,
+    pub sockets: Vec<(SocketId, SocketAddr)>,
+    /// Events, with the time since the start.
+    pub events: Vec<(Duration, IceEvent)>,
+    pub updates: Vec<(Duration, PathUpdate)>,
+    /// Datagrams that left, by local address.
+    pub sent: BTreeMap<SocketAddr, usize>,
+    /// Whether found candidates are set at once.
+    pub sets: bool,
+    /// Whether they are signalled to the peer at once.
+    pub signals: bool,
+    next_slot: u32,
+}
+
+impl Side {
+    fn new(config: IceConfig, addresses: &[&str]) -> Self {
+        Self {
+            info: config.credentials.clone(),
+            agent: IceAgent::new(config),
+            interfaces: addresses.iter().map(|address| interface(address)).collect(),
+            sockets: Vec::new(),
+            events: Vec::new(),
+            updates: Vec::new(),
+            sent: BTreeMap::new(),
+            sets: true,
+            signals: true,
+            next_slot: 0,
+        }
+    }
+
+    /// The candidates found so far.
+    pub fn found(&self) -> Vec<RTCIceCandidateDescription> {
+        let found = self.events.iter().filter_map(|(_, event)| match event {
+            IceEvent::CandidateFound(candidate) => Some(candidate.clone()),
+            _ => None,
+        });
+        found.collect()
+    }
+
+    /// The states told so far, with the time since the start.
+    pub fn states(&self) -> Vec<(Duration, IceState)> {
+        let states = self.events.iter().filter_map(|(at, event)| match event {
+            IceEvent::StateChanged(state) => Some((*at, *state)),
+            _ => None,
+        });
+        states.collect()
+    }
+
+    /// The address of the selected socket and the remote one.
+    pub fn selected(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let path = self.agent.selected_path()?;
+        Some((self.address(path.socket)?, path.remote))
+    }
+
+    pub fn address(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.sockets.iter().find(|(id, _)| *id == socket).map(|(_, address)| *address)
+    }
+
+    pub fn socket(&self, address: SocketAddr) -> Option<SocketId> {
+        self.sockets.iter().find(|(_, a)| *a == address).map(|(id, _)| *id)
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.agent.state() == IceState::Connected
+    }
+}
+
+pub fn interface(address: &str) -> InterfaceAddress {
+    let address: IpAddr = address.parse().unwrap();
+    InterfaceAddress {
+        name: format!("if-{address}"),
+        address,
+        scope_id: 0,
+        kind: InterfaceKind::Network,
+    }
+}
+
+/// The credentials of a side whose random bytes are all `byte`.
+pub fn info(byte: u8) -> RTCIceConnectionInfo {
+    RTCIceConnectionInfo::from_random([byte; 32])
+}
+
+pub fn config(byte: u8) -> IceConfig {
+    IceConfig::new(info(byte), u64::from(byte))
+}
+
+/// Decides which datagrams a network drops: from, to.
+pub type Firewall = Box<dyn Fn(SocketAddr, SocketAddr) -> bool>;
+
+pub struct Pair {
+    pub now: Instant,
+    pub start: Instant,
+    pub sides: [Side; 2],
+    /// Probability of loss, each way.
+    pub loss: f64,
+    pub delay: Duration,
+    pub blocks: Firewall,
+    /// Everything sent: from, to, bytes. Only while recording.
+    pub record: Option<Vec<(SocketAddr, SocketAddr, Bytes)>>,
+    random: fastrand::Rng,
+    flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Bytes)>,
+    sequence: u64,
+}
+
+impl Pair {
+    pub fn new(seed: u64, a: &[&str], b: &[&str]) -> Self {
+        Self::with(seed, Side::new(config(1), a), Side::new(config(2), b))
+    }
+
+    pub fn with_configs(seed: u64, a: (IceConfig, &[&str]), b: (IceConfig, &[&str])) -> Self {
+        Self::with(seed, Side::new(a.0, a.1), Side::new(b.0, b.1))
+    }
+
+    fn with(seed: u64, a: Side, b: Side) -> Self {
+        // The engine draws transaction identifiers from it.
+        fastrand::seed(seed);
+        let start = Instant::now();
+        Self {
+            now: start,
+            start,
+            sides: [a, b],
+            loss: 0.0,
+            delay: Duration::from_millis(10),
+            blocks: Box::new(|_, _| false),
+            record: None,
+            random: fastrand::Rng::with_seed(seed),
+            flying: BTreeMap::new(),
+            sequence: 0,
+        }
+    }
+
+    pub fn a(&self) -> &Side {
+        &self.sides[0]
+    }
+
+    pub fn b(&self) -> &Side {
+        &self.sides[1]
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    pub fn command(&mut self, side: usize, command: IceCommand) {
+        let now = self.now;
+        self.sides[side].agent.handle_command(now, command);
+        self.settle();
+    }
+
+    pub fn gather(&mut self) {
+        self.command(0, IceCommand::Gather);
+        self.command(1, IceCommand::Gather);
+    }
+
+    pub fn connect(&mut self, side: usize, controlling: bool) {
+        let remote = self.sides[1 - side].info.clone();
+        self.command(side, IceCommand::Connect { remote, controlling });
+    }
+
+    /// Gathers and connects both; the first controls.
+    pub fn start(&mut self) {
+        self.gather();
+        self.connect(0, true);
+        self.connect(1, false);
+    }
+
+    /// Lets time pass until `done`, or panics after `limit`.
+    pub fn drive_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Duration {
+        let deadline = self.now + limit;
+        while !done(self) {
+            assert!(self.step(deadline), "not done after {limit:?}: {:?}", self.states());
+        }
+        self.elapsed()
+    }
+
+    pub fn drive_until_connected(&mut self, limit: Duration) -> Duration {
+        self.drive_until(limit, |pair| pair.sides.iter().all(Side::is_connected))
+    }
+
+    pub fn advance(&mut self, time: Duration) {
+        let deadline = self.now + time;
+        while self.step(deadline) {}
+    }
+
+    fn states(&self) -> [Vec<(Duration, IceState)>; 2] {
+        [self.a().states(), self.b().states()]
+    }
+
+    /// Hands a datagram to a side, as if the network had brought it.
+    pub fn inject(&mut self, side: usize, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        let socket = self.sides[side].socket(to).expect("a bound address");
+        let now = self.now;
+        self.sides[side].agent.handle_datagram(now, Path::plain(socket, from), datagram);
+        self.settle();
+    }
+
+    /// Goes to the next thing that happens, at the latest to `deadline`; false when there.
+    fn step(&mut self, deadline: Instant) -> bool {
+        let timeouts = self.sides.iter().filter_map(|side| side.agent.poll_timeout());
+        let arrival = self.flying.keys().next().map(|(at, _)| *at);
+        let next = timeouts.map(|(at, _)| at).chain(arrival).min().unwrap_or(deadline);
+        if next > deadline {
+            self.now = deadline;
+            return false;
+        }
+        let stuck = next == deadline && self.now == deadline;
+        self.now = self.now.max(next);
+        while let Some(entry) = self.flying.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let (from, to, datagram) = entry.remove();
+            let side = self.sides.iter().position(|side| side.socket(to).is_some());
+            if let Some(side) = side {
+                self.inject(side, from, to, &datagram);
+            }
+        }
+        for side in &mut self.sides {
+            if side.agent.poll_timeout().is_some_and(|(at, _)| at <= self.now) {
+                side.agent.handle_timeout(self.now);
+            }
+        }
+        self.settle();
+        !stuck
+    }
+
+    /// Carries out everything that both sides want done.
+    pub fn settle(&mut self) {
+        loop {
+            let Some((side, output)) =
+                (0..2).find_map(|side| Some((side, self.sides[side].agent.poll_output()?)))
+            else {
+                return;
+            };
+            self.carry_out(side, output);
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, output: Output) {
+        let (now, elapsed) = (self.now, self.elapsed());
+        let side = &mut self.sides[index];
+        match output {
+            Output::Enumerate => {
+                let event = SocketEvent::Interfaces(side.interfaces.clone());
+                side.agent.handle_socket_event(now, event);
+            }
+            Output::Bind { token, address } => {
+                let socket = SocketId { slot: side.next_slot, generation: 0 };
+                side.next_slot += 1;
+                let local = SocketAddr::new(address.ip(), 5000 + socket.slot as u16);
+                side.sockets.push((socket, local));
+                side.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
+            }
+            Output::Unbind(socket) => side.sockets.retain(|(id, _)| *id != socket),
+            Output::Transmit { path, datagram } => {
+                let from = side.address(path.socket).expect("a bound socket");
+                *side.sent.entry(from).or_default() += 1;
+                if let Some(record) = &mut self.record {
+                    record.push((from, path.remote, datagram.clone()));
+                }
+                if self.random.f64() < self.loss || (self.blocks)(from, path.remote) {
+                    return;
+                }
+                self.sequence += 1;
+                let key = (now + self.delay, self.sequence);
+                self.flying.insert(key, (from, path.remote, datagram));
+            }
+            Output::Path(update) => side.updates.push((elapsed, update)),
+            Output::Event(event) => {
+                side.events.push((elapsed, event.clone()));
+                if let IceEvent::CandidateFound(candidate) = event {
+                    if side.sets {
+                        let set = IceCommand::SetLocalCandidate(candidate.clone());
+                        side.agent.handle_command(now, set);
+                    }
+                    if side.signals {
+                        let set = IceCommand::SetRemoteCandidate(candidate);
+                        self.sides[1 - index].agent.handle_command(now, set);
+                    }
+                }
+            }
+        }
+    }
+}

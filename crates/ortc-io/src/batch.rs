@@ -1,0 +1,380 @@
+use std::io;
+use std::net::SocketAddr;
+
+use crate::{InterfaceAddress, SocketId};
+
+/// Largest UDP payload that is taken from the network; a longer datagram is truncated by the
+/// kernel, recognised and dropped. No protocol here sends more than one Ethernet frame.
+pub(crate) const MAX_DATAGRAM: usize = 2048;
+
+/// Most datagrams in one [`ReceiveBatch`]. More buys nothing: at 64 the system call is under
+/// 2 % of the cost of a packet.
+pub(crate) const RECEIVE_CAPACITY: usize = 64;
+
+/// Room for whatever may arrive joined (UDP_GRO): an IP packet of the largest size, and 33
+/// cache lines more, so that the slots of a batch do not all compete for the same cache sets.
+pub(crate) const GRO_SLOT: usize = 64 * 1024 + 33 * 64;
+
+/// Room for the datagrams of one [`ReceiveBatch`]. Pages that nothing arrives in are never
+/// touched.
+const RECEIVE_ARENA: usize = 16 * GRO_SLOT;
+
+/// Most bytes of one GSO run: what fits into an IP packet, headers included.
+const MAX_RUN: usize = 65_000;
+
+/// Most datagrams of one GSO run. More gains little and is a line-rate burst into somebody's
+/// last mile.
+pub(crate) const MAX_SEGMENTS: usize = 16;
+
+/// Room for the datagrams of one [`SendBatch`].
+const SEND_ARENA: usize = 512 * 1024;
+
+/// Moves datagrams in batches, without blocking.
+///
+/// Implemented by [`UdpIo`](crate::UdpIo) over the system's sockets and by `sim::SimIo` over
+/// the simulated network, so that whoever is driven by it runs unchanged over either.
+pub trait DatagramIo {
+    /// Binds a UDP socket; port 0 lets the system choose. Returns its address as bound.
+    ///
+    /// # Errors
+    /// Whatever the system says: address in use, not available here, out of descriptors.
+    fn bind(&mut self, address: SocketAddr) -> io::Result<(SocketId, SocketAddr)>;
+
+    /// Closes a socket; an id that is gone is ignored.
+    fn close(&mut self, socket: SocketId);
+
+    /// Appends what has arrived to `batch`, until that is full or nothing is left.
+    ///
+    /// Returns whether more may be waiting. Sockets that failed are pushed to `failed`.
+    fn receive(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        failed: &mut Vec<(SocketId, io::Error)>,
+    ) -> bool;
+
+    /// Sends `batch` and clears it. What the system does not take is dropped and counted:
+    /// these are datagrams.
+    fn send(&mut self, batch: &mut SendBatch) -> SendReport;
+
+    /// The addresses of this host, loopback included, in the system's order.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn interfaces(&mut self) -> io::Result<Vec<InterfaceAddress>>;
+}
+
+/// What became of a [`SendBatch`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendReport {
+    /// Datagrams that the system took.
+    pub sent: usize,
+    /// Datagrams that it did not take: full buffers, no route, too long.
+    pub dropped: usize,
+    /// System calls made.
+    pub calls: usize,
+}
+
+/// One datagram of a [`ReceiveBatch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceivedDatagram {
+    /// The socket it came in on.
+    pub socket: SocketId,
+    /// The address it came from.
+    pub remote: SocketAddr,
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+/// Datagrams taken from the network in one go, in one reused arena.
+#[derive(Debug)]
+pub struct ReceiveBatch {
+    pub(crate) arena: Box<[u8]>,
+    /// First free byte of the arena.
+    pub(crate) used: usize,
+    pub(crate) datagrams: Vec<ReceivedDatagram>,
+    /// Datagrams that were longer than any we take, counted and dropped.
+    pub(crate) truncated: u64,
+}
+
+impl ReceiveBatch {
+    /// Makes an empty batch with room for 64 datagrams of 2,048 bytes; for more, where the
+    /// kernel joins them.
+    pub fn new() -> Self {
+        Self {
+            arena: vec![0; RECEIVE_ARENA].into_boxed_slice(),
+            used: 0,
+            datagrams: Vec::with_capacity(RECEIVE_CAPACITY),
+            truncated: 0,
+        }
+    }
+
+    /// Forgets all datagrams; the memory stays.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.datagrams.clear();
+    }
+
+    /// How many datagrams there are.
+    pub fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Whether no further datagram of any size is sure to fit.
+    pub fn is_full(&self) -> bool {
+        self.arena.len() - self.used < MAX_DATAGRAM || self.datagrams.len() >= RECEIVE_CAPACITY
+    }
+
+    /// Datagrams dropped so far because they were longer than 2,048 bytes.
+    pub fn truncated(&self) -> u64 {
+        self.truncated
+    }
+
+    /// Appends a copy of a datagram. Returns false, and drops it, when it does not fit.
+    pub fn push(&mut self, socket: SocketId, remote: SocketAddr, datagram: &[u8]) -> bool {
+        if datagram.len() > MAX_DATAGRAM {
+            self.truncated += 1;
+            return false;
+        }
+        if self.is_full() {
+            return false;
+        }
+        let (offset, len) = (self.used, datagram.len());
+        self.arena[offset..offset + len].copy_from_slice(datagram);
+        self.used += len;
+        self.datagrams.push(ReceivedDatagram { socket, remote, offset, len });
+        true
+    }
+
+    /// How many arrivals of `slot_len` bytes fit.
+    pub(crate) fn free_slots(&self, slot_len: usize) -> usize {
+        let by_size = (self.arena.len() - self.used) / slot_len;
+        by_size.min(RECEIVE_CAPACITY.saturating_sub(self.datagrams.len()))
+    }
+
+    /// The part of the arena that is not in use.
+    pub(crate) fn free(&mut self) -> &mut [u8] {
+        &mut self.arena[self.used..]
+    }
+
+    /// Appends what has arrived at `offset` of [`free`](Self::free): datagrams of `segment`
+    /// bytes, the last of which may be shorter.
+    pub(crate) fn push_arrived(
+        &mut self,
+        socket: SocketId,
+        remote: SocketAddr,
+        offset: usize,
+        len: usize,
+        segment: usize,
+    ) {
+        let (mut start, end) = (self.used + offset, self.used + offset + len);
+        loop {
+            let len = segment.min(end - start);
+            if len > MAX_DATAGRAM {
+                self.truncated += 1;
+            } else {
+                self.datagrams.push(ReceivedDatagram { socket, remote, offset: start, len });
+            }
+            start += len;
+            if start == end {
+                return;
+            }
+        }
+    }
+
+    /// Takes `len` bytes of [`free`](Self::free) into use.
+    pub(crate) fn use_up(&mut self, len: usize) {
+        self.used += len;
+    }
+
+    /// The `index`th datagram and its bytes, which may be worked on in place.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn get_mut(&mut self, index: usize) -> (ReceivedDatagram, &mut [u8]) {
+        let datagram = self.datagrams[index];
+        (datagram, &mut self.arena[datagram.offset..datagram.offset + datagram.len])
+    }
+}
+
+impl Default for ReceiveBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One run: datagrams of one size for one address, contiguous in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) socket: SocketId,
+    pub(crate) remote: SocketAddr,
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    /// Length of every datagram of the run but the last, which may be shorter.
+    pub(crate) segment: usize,
+    pub(crate) count: usize,
+}
+
+/// Datagrams to be sent in one go, written straight into one reused arena.
+///
+/// Consecutive datagrams of equal length for one address are kept as one run, which a kernel
+/// with GSO takes as a single buffer; a shorter one may end a run (at most 16 datagrams).
+#[derive(Debug)]
+pub struct SendBatch {
+    pub(crate) arena: Box<[u8]>,
+    pub(crate) used: usize,
+    pub(crate) runs: Vec<Run>,
+}
+
+impl SendBatch {
+    /// Makes an empty batch with an arena of 512 KiB.
+    pub fn new() -> Self {
+        Self {
+            arena: vec![0; SEND_ARENA].into_boxed_slice(),
+            used: 0,
+            runs: Vec::with_capacity(64),
+        }
+    }
+
+    /// Forgets all datagrams; the memory stays.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.runs.clear();
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// How many datagrams there are.
+    pub fn len(&self) -> usize {
+        self.runs.iter().map(|run| run.count).sum()
+    }
+
+    /// The datagrams, in the order in which they were appended.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketId, SocketAddr, &[u8])> {
+        self.runs.iter().flat_map(|run| {
+            (0..run.count).map(|index| {
+                let start = run.offset + index * run.segment;
+                let end = (start + run.segment).min(run.offset + run.len);
+                (run.socket, run.remote, &self.arena[start..end])
+            })
+        })
+    }
+
+    /// Bytes that still fit.
+    pub fn remaining(&self) -> usize {
+        self.arena.len() - self.used
+    }
+
+    /// Appends a datagram that `write` puts into a buffer of `room` bytes; it returns the
+    /// length, or `None` to append nothing.
+    ///
+    /// Returns false, without calling `write`, when `room` bytes do not fit any more: send
+    /// the batch and try again.
+    ///
+    /// # Panics
+    /// When `write` returns more than `room`.
+    pub fn push_with(
+        &mut self,
+        socket: SocketId,
+        remote: SocketAddr,
+        room: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        if room > self.remaining() {
+            return false;
+        }
+        let offset = self.used;
+        let Some(len) = write(&mut self.arena[offset..offset + room]) else {
+            return true;
+        };
+        assert!(len <= room, "a datagram of {len} bytes was written into {room}");
+        self.used += len;
+        match self.runs.last_mut() {
+            Some(run) if run.takes(socket, remote, len) => {
+                run.len += len;
+                run.count += 1;
+            }
+            _ => self.runs.push(Run { socket, remote, offset, len, segment: len, count: 1 }),
+        }
+        true
+    }
+
+    /// Appends a copy of a datagram; false when it does not fit any more.
+    pub fn push(&mut self, socket: SocketId, remote: SocketAddr, datagram: &[u8]) -> bool {
+        self.push_with(socket, remote, datagram.len(), |buffer| {
+            buffer.copy_from_slice(datagram);
+            Some(datagram.len())
+        })
+    }
+}
+
+impl Run {
+    /// Whether a datagram of `len` bytes may follow in this run.
+    fn takes(&self, socket: SocketId, remote: SocketAddr, len: usize) -> bool {
+        self.socket == socket
+            && self.remote == remote
+            && self.count < MAX_SEGMENTS
+            && len > 0
+            && self.len + len <= MAX_RUN
+            && len <= self.segment
+            && self.len == self.count * self.segment
+    }
+}
+
+impl Default for SendBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOCKET: SocketId = SocketId { slot: 0, generation: 0 };
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn counts(batch: &SendBatch) -> Vec<(usize, usize)> {
+        batch.runs.iter().map(|run| (run.count, run.segment)).collect()
+    }
+
+    #[test]
+    fn equal_datagrams_form_a_run_that_a_shorter_one_ends() {
+        let mut batch = SendBatch::new();
+        for len in [100, 100, 60, 100, 120] {
+            assert!(batch.push(SOCKET, address(1), &vec![0; len]));
+        }
+        assert_eq!(counts(&batch), [(3, 100), (1, 100), (1, 120)]);
+    }
+
+    #[test]
+    fn a_run_ends_at_another_address_and_at_sixteen_datagrams() {
+        let mut batch = SendBatch::new();
+        for _ in 0..17 {
+            batch.push(SOCKET, address(1), &[0; 10]);
+        }
+        batch.push(SOCKET, address(2), &[0; 10]);
+        assert_eq!(counts(&batch), [(16, 10), (1, 10), (1, 10)]);
+        assert_eq!(batch.len(), 18);
+    }
+
+    #[test]
+    fn a_receive_batch_refuses_what_is_too_long_and_counts_it() {
+        let mut batch = ReceiveBatch::new();
+        assert!(!batch.push(SOCKET, address(1), &[0; MAX_DATAGRAM + 1]));
+        assert_eq!((batch.len(), batch.truncated()), (0, 1));
+        assert!(batch.push(SOCKET, address(1), &[7; 3]));
+        let (datagram, bytes) = batch.get_mut(0);
+        assert_eq!((datagram.remote, bytes), (address(1), &mut [7, 7, 7][..]));
+    }
+}

@@ -1,0 +1,128 @@
+//! Datagrams for real-time media: UDP in batches, demultiplexing, and the **ports** that
+//! the other ORTC crates speak through.
+//!
+//! Protocol crates (`ortc-ice`, `ortc-dtls`, `ortc-rtp`) never touch a socket, a thread or
+//! the clock. They send [`SocketCommand`]s to a *socket port*, an
+//! [`actix::Recipient<SocketCommand>`], and hear [`SocketEvent`]s and [`DatagramReceived`]
+//! on the recipients that they registered there. Three things implement that port:
+//!
+//! | implementation | runs on | for |
+//! |---|---|---|
+//! | the packet forwarder of `ortc-forward` | one pinned thread | production |
+//! | [`SocketActor`] | any actix system | a protocol crate used alone |
+//! | either of them over the simulated network `sim` | virtual time | tests, yours included |
+//!
+//! All of them decide with the same core, [`paths::PathTable`], whom a datagram belongs to,
+//! whether it may be taken, and where an answer goes.
+//!
+//! # Using the port
+//!
+//! 1. Send [`Attach`] with the recipients of a connection.
+//! 2. Ask for [`EnumerateInterfaces`](SocketCommand::EnumerateInterfaces), [`Bind`] what you
+//!    like of them, and hear of [`Bound`](SocketEvent::Bound) sockets.
+//! 3. Send STUN anywhere with [`SendControl`]; all STUN that arrives is yours.
+//! 4. Say what you find out about paths ([`PathUpdate`]). DTLS and media are taken from
+//!    validated paths alone, and leave on the selected one.
+//! 5. Send [`Detach`], and wait for [`Detached`].
+//!
+//! ```
+//! use actix::{Actor, Context, Handler};
+//! use ortc_io::{
+//!     Attach, Bind, ConnectionId, DatagramReceived, SocketActor, SocketCommand, SocketEvent,
+//! };
+//!
+//! struct Printer;
+//!
+//! impl Actor for Printer {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! impl Handler<DatagramReceived> for Printer {
+//!     type Result = ();
+//!
+//!     fn handle(&mut self, received: DatagramReceived, _: &mut Context<Self>) {
+//!         println!("{} bytes from {}", received.datagram.len(), received.path.remote);
+//!     }
+//! }
+//!
+//! impl Handler<SocketEvent> for Printer {
+//!     type Result = ();
+//!
+//!     fn handle(&mut self, event: SocketEvent, _: &mut Context<Self>) {
+//!         println!("{event:?}");
+//!         actix::System::current().stop();
+//!     }
+//! }
+//!
+//! let system = actix::System::new();
+//! system.block_on(async {
+//!     let (port, printer) = (SocketActor::new().start(), Printer.start());
+//!     let connection = ConnectionId { slot: 0, generation: 0 };
+//!     port.do_send(SocketCommand::Attach(Attach {
+//!         connection,
+//!         events: printer.clone().recipient(),
+//!         stun: printer.clone().recipient(),
+//!         dtls: printer.recipient(),
+//!     }));
+//!     let address = "127.0.0.1:0".parse().unwrap();
+//!     port.do_send(SocketCommand::Bind(Bind { connection, token: 1, address }));
+//! });
+//! system.run().unwrap(); // until the event has come
+//! ```
+//!
+//! # Moving datagrams
+//!
+//! Underneath, a [`DatagramIo`] moves batches: [`UdpIo`] over real sockets (`recvmmsg`,
+//! `sendmmsg`, GSO and GRO where the kernel has them) or `sim::SimIo` over a seeded
+//! simulated network. A component that is driven by it has one function, `turn(now, &mut
+//! io)`, which receives a batch, works, sends a batch and returns its next deadline; over
+//! real sockets it is called in turn with [`UdpIo::wait`], over the simulated network with
+//! `SimIo::readiness` and a timer.
+//!
+//! # Decisions
+//!
+//! - **Datagrams are dropped, and counted, never queued** in this crate: a full mailbox, a
+//!   full send buffer and an unknown sender are all the same to a real-time protocol. What
+//!   waits (DTLS from paths that are not validated yet) is bounded by
+//!   [`paths::MAX_PARKED`].
+//! - **2,048 bytes** are the longest datagram taken. No protocol here sends more than an
+//!   Ethernet frame holds.
+//! - **Runs.** Datagrams of equal length for one
+//!   address that follow each other in a [`SendBatch`] become one run, which costs a tenth
+//!   of as many calls; so write them in that order.
+//! - **The features** are one: `sim`, the simulated network, its virtual clock and the test
+//!   probes. Nothing of it is in a production build.
+//! - **Unsafe code** is in one file, the Linux system calls.
+//!
+//! What this crate leaves out on purpose: it parses nothing beyond the first two bytes of a
+//! datagram (RFC 7983), holds no protocol state and knows no keys.
+
+mod batch;
+mod clock;
+mod connection;
+mod demux;
+mod interfaces;
+mod keys;
+mod messages;
+pub mod paths;
+pub mod ring;
+mod socket_actor;
+mod udp;
+
+#[cfg(feature = "sim")]
+pub mod probe;
+#[cfg(feature = "sim")]
+pub mod sim;
+
+pub use batch::{DatagramIo, ReceiveBatch, ReceivedDatagram, SendBatch, SendReport};
+pub use clock::now;
+pub use connection::{ConnectionId, SocketId};
+pub use demux::{DatagramKind, classify};
+pub use interfaces::{InterfaceAddress, InterfaceKind};
+pub use keys::{SrtpKeys, SrtpProfile};
+pub use messages::{
+    Attach, Bind, DatagramReceived, Detach, Detached, Encapsulation, Path, PathUpdate, SendControl,
+    SocketCommand, SocketEvent,
+};
+pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
+pub use udp::{Offload, UdpConfig, UdpIo, UdpStats};

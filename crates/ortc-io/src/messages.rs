@@ -1,0 +1,179 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Message, Recipient};
+use bytes::Bytes;
+
+use crate::{ConnectionId, InterfaceAddress, SocketId};
+
+/// How a datagram is wrapped between a socket and the remote address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Encapsulation {
+    /// Not at all.
+    Plain,
+    /// As TURN channel data with this channel number (RFC 8656 §12.4).
+    ChannelData(u16),
+    /// As length-prefixed frames on a TCP stream (RFC 4571).
+    Rfc4571,
+}
+
+/// Where a datagram came from or is to go: a socket of ours and an address of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path {
+    /// The local socket.
+    pub socket: SocketId,
+    /// The address on the far side of it.
+    pub remote: SocketAddr,
+    /// How datagrams are wrapped on it.
+    pub encapsulation: Encapsulation,
+}
+
+impl Path {
+    /// A path without encapsulation.
+    pub const fn plain(socket: SocketId, remote: SocketAddr) -> Self {
+        Self { socket, remote, encapsulation: Encapsulation::Plain }
+    }
+}
+
+/// What a protocol actor asks of a socket port.
+///
+/// Commands of one sender are carried out in the order in which they were sent.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub enum SocketCommand {
+    /// Registers who hears the datagrams of a connection. Comes first.
+    Attach(Attach),
+    /// Forgets a connection: its paths, keys and sockets. Answered with [`Detached`].
+    Detach(Detach),
+    /// Asks for the addresses of this host; answered with [`SocketEvent::Interfaces`] on
+    /// the events recipient of the connection.
+    EnumerateInterfaces(ConnectionId),
+    /// Binds a UDP socket; answered with [`SocketEvent::Bound`] or [`SocketEvent::BindFailed`].
+    Bind(Bind),
+    /// Closes one socket of the connection; answered with [`SocketEvent::Unbound`].
+    Unbind(ConnectionId, SocketId),
+    /// Sends one control datagram (STUN, DTLS). Never media.
+    SendControl(SendControl),
+    /// What ICE has found out about a path.
+    Path(ConnectionId, PathUpdate),
+}
+
+/// Registers the recipients of a connection with a socket port.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// The connection that is being registered.
+    pub connection: ConnectionId,
+    /// Hears answers to commands, and sockets that failed.
+    pub events: Recipient<SocketEvent>,
+    /// Hears every STUN datagram on the connection's sockets, from any address.
+    pub stun: Recipient<DatagramReceived>,
+    /// Hears DTLS datagrams, and those only from validated paths.
+    ///
+    /// What comes from an authenticated path is parked (at most 8 datagrams or 10 kB a
+    /// connection) and delivered once that path is validated; the rest is dropped, counted.
+    pub dtls: Recipient<DatagramReceived>,
+}
+
+/// Asks a socket port to forget a connection.
+#[derive(Debug, Clone)]
+pub struct Detach {
+    /// The connection to forget.
+    pub connection: ConnectionId,
+    /// Told once its sockets are closed.
+    pub done: Recipient<Detached>,
+}
+
+/// Says that a socket port has let go of everything a connection had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct Detached(pub ConnectionId);
+
+/// Asks for a UDP socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind {
+    /// The connection that will own the socket.
+    pub connection: ConnectionId,
+    /// Repeated in the answer.
+    pub token: u64,
+    /// The address to bind; port 0 lets the system choose.
+    pub address: SocketAddr,
+}
+
+/// Sends one control datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendControl {
+    /// The connection on whose behalf it is sent.
+    pub connection: ConnectionId,
+    /// The path, or `None` for the connection's selected path (before one is selected: the
+    /// path validated last; before that the datagram is dropped, counted).
+    pub path: Option<Path>,
+    /// The datagram.
+    pub datagram: Bytes,
+}
+
+/// What ICE has found out about a path.
+///
+/// A path goes up this ladder and may skip no step but the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathUpdate {
+    /// A request with a valid MESSAGE-INTEGRITY came in on it. (It may have been replayed.)
+    Authenticated(Path),
+    /// A binding *response* came in on it: whoever is there has the password. From now on
+    /// DTLS and SRTP are taken from it.
+    Validated(Path),
+    /// It is where the connection sends from now on.
+    Selected(Path),
+    /// It has gone; what still arrives on it is taken for 5 s more.
+    Lost(Path),
+    /// Nothing is to be sent any more (consent expired, RFC 7675 §5.1), receiving goes on.
+    SendingSuspended,
+}
+
+/// What a socket port answers, on the `events` recipient of a connection.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub enum SocketEvent {
+    /// The addresses of this host, loopback included.
+    Interfaces(Vec<InterfaceAddress>),
+    /// A socket is bound.
+    Bound {
+        /// The token of the [`Bind`].
+        token: u64,
+        /// The new socket.
+        socket: SocketId,
+        /// Its address, with the port that the system chose.
+        local: SocketAddr,
+    },
+    /// A socket could not be bound.
+    BindFailed {
+        /// The token of the [`Bind`].
+        token: u64,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Why not.
+        error: Arc<io::Error>,
+    },
+    /// A socket is closed: asked for, or because it failed.
+    Unbound {
+        /// The socket that is gone.
+        socket: SocketId,
+        /// The failure, if it was not asked for.
+        error: Option<Arc<io::Error>>,
+    },
+}
+
+/// One control datagram from the network.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct DatagramReceived {
+    /// The connection whose socket it came in on.
+    pub connection: ConnectionId,
+    /// Where it came from.
+    pub path: Path,
+    /// When it was taken from the socket.
+    pub received_at: Instant,
+    /// Its bytes.
+    pub datagram: Bytes,
+}

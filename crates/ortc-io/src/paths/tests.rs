@@ -1,0 +1,277 @@
+use super::*;
+use DatagramKind::{Dtls, Rtp, Stun, Unknown};
+
+const ALICE: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+const SOCKET: SocketId = SocketId { slot: 2, generation: 5 };
+
+fn path(port: u16) -> Path {
+    Path::plain(SOCKET, ([10, 0, 0, 2], port).into())
+}
+
+/// A connection with one socket.
+fn table() -> (PathTable, Instant) {
+    let mut table = PathTable::new();
+    table.attach(ALICE).unwrap();
+    table.bound(ALICE, SOCKET, ([10, 0, 0, 1], 1).into()).unwrap();
+    (table, Instant::now())
+}
+
+fn stats(table: &PathTable) -> PathStats {
+    table.stats(ALICE).unwrap()
+}
+
+#[test]
+fn each_standing_takes_what_the_ladder_says() {
+    let (mut table, now) = table();
+    let admissions = |table: &mut PathTable, now| {
+        [Stun, Dtls, Rtp].map(|kind| table.admit(now, path(1), kind, b"x"))
+    };
+    let (deliver, dropped) = (Admission::Deliver(ALICE), Admission::Dropped);
+    assert_eq!(admissions(&mut table, now), [deliver, dropped, dropped]);
+    table.update(now, ALICE, PathUpdate::Authenticated(path(1))).unwrap();
+    assert_eq!(admissions(&mut table, now), [deliver, Admission::Parked, dropped]);
+    table.update(now, ALICE, PathUpdate::Validated(path(1))).unwrap();
+    assert_eq!(admissions(&mut table, now), [deliver; 3]);
+    table.update(now, ALICE, PathUpdate::Lost(path(1))).unwrap();
+    let late = now + GRACE - Duration::from_millis(1);
+    assert_eq!(admissions(&mut table, late), [deliver; 3]);
+    assert_eq!(admissions(&mut table, now + GRACE), [deliver, dropped, dropped]);
+    let expected = PathStats { parked: 1, released: 1, unvalidated: 5, ..PathStats::default() };
+    assert_eq!(stats(&table), expected);
+}
+
+#[test]
+fn what_was_parked_is_released_in_order_by_its_own_path_alone() {
+    let (mut table, now) = table();
+    for port in [1, 2] {
+        table.update(now, ALICE, PathUpdate::Authenticated(path(port))).unwrap();
+    }
+    for (port, datagram) in [(1, b"a"), (2, b"b"), (1, b"c")] {
+        assert_eq!(table.admit(now, path(port), Dtls, datagram), Admission::Parked);
+    }
+    let later = now + Duration::from_secs(1);
+    let released = table.update(later, ALICE, PathUpdate::Validated(path(1))).unwrap();
+    let parked = |datagram: &'static [u8]| Parked {
+        path: path(1),
+        received_at: now,
+        datagram: Bytes::from_static(datagram),
+    };
+    assert_eq!(released, [parked(b"a"), parked(b"c")]);
+    assert_eq!(table.update(later, ALICE, PathUpdate::Validated(path(1))).unwrap(), []);
+    table.update(later, ALICE, PathUpdate::Lost(path(2))).unwrap();
+    let expected = PathStats { parked: 3, released: 2, unvalidated: 1, ..PathStats::default() };
+    assert_eq!(stats(&table), expected);
+}
+
+#[test]
+fn at_most_eight_datagrams_and_ten_kilobytes_are_parked() {
+    for (len, fit) in [(10, 8), (1250, 8), (1300, 7), (10_000, 1), (10_001, 0)] {
+        let (mut table, now) = table();
+        table.update(now, ALICE, PathUpdate::Authenticated(path(1))).unwrap();
+        for _ in 0..10 {
+            table.admit(now, path(1), Dtls, &vec![20; len]);
+        }
+        let expected = PathStats { parked: fit, park_overflow: 10 - fit, ..PathStats::default() };
+        assert_eq!(stats(&table), expected, "{len} bytes");
+    }
+}
+
+#[test]
+fn sending_follows_the_selected_path_then_the_one_validated_last() {
+    let (mut table, now) = table();
+    assert_eq!(table.outgoing(ALICE, None), None);
+    let update = |table: &mut PathTable, update| {
+        table.update(now, ALICE, update).map(|_| table.sending_path(ALICE))
+    };
+    assert_eq!(update(&mut table, PathUpdate::Authenticated(path(1))), Ok(None));
+    let refused = Err(PathError::NotValidated(path(1)));
+    assert_eq!(update(&mut table, PathUpdate::Selected(path(1))), refused);
+    assert_eq!(update(&mut table, PathUpdate::Validated(path(1))), Ok(Some(path(1))));
+    assert_eq!(update(&mut table, PathUpdate::Validated(path(2))), Ok(Some(path(2))));
+    assert_eq!(update(&mut table, PathUpdate::Selected(path(1))), Ok(Some(path(1))));
+    assert_eq!(update(&mut table, PathUpdate::Lost(path(1))), Ok(Some(path(2))));
+    assert_eq!(update(&mut table, PathUpdate::SendingSuspended), Ok(None));
+    assert_eq!(table.outgoing(ALICE, None), None);
+    assert_eq!(table.outgoing(ALICE, Some(path(9))), Some(path(9)));
+    assert_eq!(update(&mut table, PathUpdate::Selected(path(2))), Ok(Some(path(2))));
+    let expected = PathStats { no_path: 1, suspended: 1, ..PathStats::default() };
+    assert_eq!(stats(&table), expected);
+}
+
+#[test]
+fn a_lost_path_that_is_validated_again_stays() {
+    let (mut table, now) = table();
+    for update in [PathUpdate::Validated, PathUpdate::Lost, PathUpdate::Validated] {
+        table.update(now, ALICE, update(path(1))).unwrap();
+    }
+    assert_eq!(table.poll_timeout().unwrap().0, now + GRACE);
+    table.handle_timeout(now + GRACE);
+    assert_eq!(table.poll_timeout(), None);
+    assert_eq!(table.standing(now + GRACE, path(1)), Some(Standing::Validated));
+    assert_eq!(table.route(now + GRACE, path(1)), Some(ALICE));
+}
+
+#[test]
+fn only_sockets_of_the_connection_count() {
+    let (mut table, now) = table();
+    let bob = ConnectionId { slot: 1, generation: 0 };
+    table.attach(bob).unwrap();
+    let refused = Err(PathError::ForeignSocket(SOCKET));
+    assert_eq!(table.update(now, bob, PathUpdate::Validated(path(1))), refused);
+    assert_eq!(table.outgoing(bob, Some(path(1))), None);
+    assert_eq!(table.stats(bob).unwrap().foreign_socket, 1);
+    let stale = Path::plain(SocketId { generation: 4, ..SOCKET }, path(1).remote);
+    assert_eq!(table.admit(now, stale, Stun, b"x"), Admission::Dropped);
+    assert_eq!(table.admit(now, path(1), Unknown, b"x"), Admission::Dropped);
+    assert_eq!((table.orphaned(), stats(&table).unknown), (1, 1));
+}
+
+#[test]
+fn a_generation_that_is_gone_can_do_nothing() {
+    let (mut table, now) = table();
+    table.update(now, ALICE, PathUpdate::Validated(path(1))).unwrap();
+    assert_eq!(table.attach(ALICE), Err(PathError::SlotTaken(ALICE)));
+    assert_eq!(table.detach(ALICE), [SOCKET]);
+    assert_eq!(table.detach(ALICE), []);
+    assert_eq!(table.attach(ALICE), Err(PathError::SlotTaken(ALICE)));
+    let next = ConnectionId { generation: 1, ..ALICE };
+    table.attach(next).unwrap();
+    let unknown = PathError::UnknownConnection(ALICE);
+    assert_eq!(table.update(now, ALICE, PathUpdate::Validated(path(1))), Err(unknown));
+    assert_eq!(table.bound(ALICE, SOCKET, path(1).remote), Err(unknown));
+    assert_eq!(table.route(now, path(1)), None);
+    assert_eq!(table.sending_path(next), None);
+}
+
+#[test]
+fn a_socket_takes_its_paths_along() {
+    let (mut table, now) = table();
+    let other = SocketId { slot: 0, generation: 0 };
+    table.bound(ALICE, other, ([10, 0, 0, 1], 2).into()).unwrap();
+    let beside = Path::plain(other, path(1).remote);
+    for path in [beside, path(1)] {
+        table.update(now, ALICE, PathUpdate::Validated(path)).unwrap();
+        table.update(now, ALICE, PathUpdate::Selected(path)).unwrap();
+    }
+    assert_eq!(table.unbound(SOCKET), Some(ALICE));
+    assert_eq!(table.unbound(SOCKET), None);
+    assert_eq!(table.sending_path(ALICE), Some(beside));
+    assert_eq!(table.detach(ALICE), [other]);
+}
+
+#[test]
+fn paths_are_bounded_and_a_validated_one_displaces_an_authenticated_one() {
+    let (mut table, now) = table();
+    for port in 0..MAX_PATHS as u16 {
+        table.update(now, ALICE, PathUpdate::Authenticated(path(port))).unwrap();
+    }
+    let full = Err(PathError::TooManyPaths);
+    assert_eq!(table.update(now, ALICE, PathUpdate::Authenticated(path(999))), full);
+    assert_eq!(table.update(now, ALICE, PathUpdate::Validated(path(999))), Ok(Vec::new()));
+    assert_eq!(table.standing(now, path(0)), None);
+    for port in 1..MAX_PATHS as u16 {
+        table.update(now, ALICE, PathUpdate::Validated(path(port))).unwrap();
+    }
+    assert_eq!(table.update(now, ALICE, PathUpdate::Validated(path(1000))), full);
+}
+
+/// Random commands, timeouts and datagrams for three connections, some of them stale, never
+/// break what the table promises.
+#[cfg(feature = "sim")]
+#[test]
+fn invariants_hold_under_random_operations() {
+    let mut released_in_all = 0;
+    for seed in 0..300 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (mut table, mut now) = (PathTable::new(), Instant::now());
+        let mut generations = [0; 3];
+        for _ in 0..400 {
+            now += Duration::from_millis(rng.u64(0..1500));
+            // Each connection has two sockets at most; one id in ten is stale or to come.
+            let (slot, second) = (rng.u32(0..3), rng.u32(0..2));
+            let off = |rng: &mut fastrand::Rng| u32::from(rng.u8(0..10) == 0);
+            let generation = generations[slot as usize] + off(&mut rng);
+            let id = ConnectionId { slot, generation };
+            let socket = SocketId { slot: 2 * slot + second, generation };
+            let path = Path::plain(socket, ([10, 0, 0, 2], rng.u16(1..6)).into());
+            let update = match rng.u8(0..5) {
+                0 => PathUpdate::Authenticated(path),
+                1 => PathUpdate::Validated(path),
+                2 => PathUpdate::Selected(path),
+                3 => PathUpdate::Lost(path),
+                _ => PathUpdate::SendingSuspended,
+            };
+            match rng.u8(0..40) {
+                0 | 1 => drop(table.attach(id)),
+                2 => {
+                    table.detach(id);
+                    generations[slot as usize] = generation + 1;
+                }
+                3..=5 if table.socket_is_free(socket) => {
+                    let _ = table.bound(id, socket, ([10, 0, 0, 1], 1).into());
+                }
+                6 => drop(table.unbound(socket)),
+                7 => table.handle_timeout(now),
+                8..=20 => {
+                    let kind = *rng.choice(&[Stun, Dtls, Rtp, Unknown]).unwrap();
+                    let trusted = table.route(now, path);
+                    match table.admit(now, path, kind, &[20; 1300]) {
+                        Admission::Deliver(_) if kind == Stun => {}
+                        Admission::Deliver(owner) => assert_eq!(trusted, Some(owner)),
+                        Admission::Parked => assert_eq!((kind, trusted), (Dtls, None)),
+                        Admission::Dropped => {}
+                    }
+                }
+                21 => drop(table.outgoing(id, rng.bool().then_some(path))),
+                _ => {
+                    if let Ok(released) = table.update(now, id, update) {
+                        assert!(released.iter().all(|parked| parked.path == path));
+                        released_in_all += released.len();
+                    }
+                }
+            }
+            table.check(now);
+        }
+    }
+    assert!(released_in_all > 0, "the operations never got as far as a parked datagram");
+}
+
+#[cfg(feature = "sim")]
+impl PathTable {
+    fn socket_is_free(&self, id: SocketId) -> bool {
+        self.sockets.get(id.slot as usize).is_none_or(Option::is_none)
+    }
+
+    fn check(&self, now: Instant) {
+        for (index, slot) in self.connections.iter().enumerate() {
+            let Some(connection) = &slot.connection else { continue };
+            let generation = slot.generation.unwrap();
+            let id = ConnectionId { slot: u32::try_from(index).unwrap(), generation };
+            let owned: Vec<_> = self.sockets.iter().flatten().filter(|s| s.owner == id).collect();
+            assert_eq!(owned.len(), connection.sockets.len());
+            assert_eq!(owned.iter().map(|s| s.paths.len()).sum::<usize>(), connection.paths);
+            assert!(connection.paths <= MAX_PATHS && connection.parked.len() <= MAX_PARKED);
+            let bytes: usize = connection.parked.iter().map(|p| p.datagram.len()).sum();
+            assert!(bytes == connection.parked_bytes && bytes <= MAX_PARKED_BYTES);
+            for parked in &connection.parked {
+                assert_eq!(self.standing(now, parked.path), Some(Standing::Authenticated));
+            }
+            for path in connection.validated.iter().chain(&connection.selected) {
+                assert_eq!(self.standing(now, *path), Some(Standing::Validated));
+            }
+            let validated = owned.iter().flat_map(|s| &s.paths);
+            let validated = validated.filter(|entry| entry.standing == Standing::Validated);
+            assert_eq!(validated.count(), connection.validated.len());
+        }
+        let sockets = self.sockets.iter().flatten();
+        for entry in sockets.clone().flat_map(|socket| &socket.paths) {
+            if let Standing::Lingering { until } = entry.standing {
+                assert!(self.next_expiry.is_some_and(|at| at <= until));
+            }
+        }
+        for socket in sockets {
+            assert!(socket.paths.is_sorted_by_key(|entry| (entry.remote, entry.encapsulation)));
+            assert!(self.is_attached(socket.owner));
+        }
+    }
+}

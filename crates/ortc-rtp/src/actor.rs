@@ -1,0 +1,327 @@
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Running, WeakRecipient,
+};
+use ortc_io::ConnectionId;
+use ortc_io::ring::{RingReceiver, RingSender};
+
+use crate::{
+    OutgoingPacket, RTCTrackDescription, ReceivedPacket, ReceiverConfig, RouteCommand, RouteEvent,
+    RtpCommand, RtpEvent, SenderConfig,
+};
+
+/// Messages that may wait; commands come from one owner, events from one media plane.
+const MAILBOX: usize = 256;
+
+/// How often the owner is looked for: the media plane holds this actor's address, so that it
+/// would outlive an owner that has panicked.
+const OWNER_CHECK: Duration = Duration::from_secs(5);
+
+/// The media of one connection, for the control plane: compiles tracks and their descriptions
+/// into [`RouteCommand`]s, and [`RouteEvent`]s into [`RtpEvent`]s.
+///
+/// It opens the connection's routes when it starts. After [`RtpCommand::Close`], or when it
+/// is stopped otherwise, or its owner is gone, it closes them; it stops by itself once they
+/// are gone.
+#[derive(Debug)]
+pub struct RtpActor {
+    connection: ConnectionId,
+    cname: String,
+    routes: Recipient<RouteCommand>,
+    owner: WeakRecipient<RtpEvent>,
+    state: State,
+}
+
+/// Named by what is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    AwaitingCommands,
+    /// [`RouteCommand::Close`] has been sent.
+    AwaitingClosed,
+    Closed,
+}
+
+impl RtpActor {
+    /// Makes the actor of one connection.
+    ///
+    /// `cname` is the connection's RTCP CNAME (RFC 7022); `routes` is the route port of the
+    /// media plane; `owner` hears [`RtpEvent`]s.
+    pub fn new(
+        connection: ConnectionId,
+        cname: String,
+        routes: Recipient<RouteCommand>,
+        owner: WeakRecipient<RtpEvent>,
+    ) -> Self {
+        Self { connection, cname, routes, owner, state: State::AwaitingCommands }
+    }
+
+    fn tell(&self, event: RtpEvent) {
+        if let Some(owner) = self.owner.upgrade() {
+            owner.do_send(event);
+        }
+    }
+
+    fn close(&mut self) {
+        if self.state == State::AwaitingCommands {
+            self.state = State::AwaitingClosed;
+            self.routes.do_send(RouteCommand::Close(self.connection));
+        }
+    }
+
+    fn compile(&self, command: RtpCommand) -> Option<RouteCommand> {
+        let id = self.connection;
+        match command {
+            RtpCommand::SetKeys(keys) => Some(RouteCommand::SetKeys(id, keys)),
+            RtpCommand::Send { description, packets, enabled } => self
+                .sender(&description, packets, enabled)
+                .map(|config| RouteCommand::AddSender(id, config)),
+            RtpCommand::EnableSender(ssrc, enabled) => {
+                Some(RouteCommand::EnableSender(id, ssrc, enabled))
+            }
+            RtpCommand::RemoveSender(ssrc) => Some(RouteCommand::RemoveSender(id, ssrc)),
+            RtpCommand::Receive { description, packets } => {
+                receiver(&description, packets).map(|config| RouteCommand::AddReceiver(id, config))
+            }
+            RtpCommand::RemoveReceiver(ssrc) => Some(RouteCommand::RemoveReceiver(id, ssrc)),
+            RtpCommand::Close => None,
+        }
+    }
+
+    /// The first codec is the one that is sent (ORTC drafts, "codecs").
+    fn sender(
+        &self,
+        description: &RTCTrackDescription,
+        packets: RingReceiver<OutgoingPacket>,
+        enabled: bool,
+    ) -> Option<SenderConfig> {
+        let codec = description.codecs.first()?;
+        Some(SenderConfig {
+            ssrc: description.ssrc().ok()?,
+            payload_type: codec.payload_type(),
+            clock_rate: description.clock_rate_of(codec)?,
+            cname: self.cname.clone(),
+            packets,
+            enabled,
+        })
+    }
+}
+
+fn receiver(
+    description: &RTCTrackDescription,
+    packets: RingSender<ReceivedPacket>,
+) -> Option<ReceiverConfig> {
+    let payload_types = description.payload_types();
+    if payload_types.is_empty() {
+        return None;
+    }
+    Some(ReceiverConfig { ssrc: description.ssrc().ok()?, payload_types, packets })
+}
+
+impl Actor for RtpActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.set_mailbox_capacity(MAILBOX);
+        let events = context.address().recipient();
+        self.routes.do_send(RouteCommand::Open(self.connection, events));
+        context.run_interval(OWNER_CHECK, |actor, _| {
+            if actor.owner.upgrade().is_none_or(|owner| !owner.connected()) {
+                actor.close();
+            }
+        });
+    }
+
+    fn stopping(&mut self, _context: &mut Context<Self>) -> Running {
+        self.close();
+        Running::Stop
+    }
+}
+
+impl Handler<RtpCommand> for RtpActor {
+    type Result = ();
+
+    fn handle(&mut self, command: RtpCommand, _context: &mut Context<Self>) {
+        if self.state != State::AwaitingCommands {
+            tracing::debug!(id = ?self.connection, "a command for closed media is dropped");
+        } else if matches!(command, RtpCommand::Close) {
+            self.close();
+        } else if let Some(command) = self.compile(command) {
+            self.routes.do_send(command);
+        } else {
+            // The owner validates before it sends; dropping the ring tells the application.
+            tracing::error!(id = ?self.connection, "a track description that is not valid");
+        }
+    }
+}
+
+impl Handler<RouteEvent> for RtpActor {
+    type Result = ();
+
+    fn handle(&mut self, event: RouteEvent, context: &mut Context<Self>) {
+        let (connection, event) = match event {
+            RouteEvent::ReceiverConnected(id, ssrc) => (id, RtpEvent::TrackConnected(ssrc)),
+            RouteEvent::ReceiverDisconnected(id, ssrc, reason) => {
+                (id, RtpEvent::TrackDisconnected(ssrc, reason))
+            }
+            RouteEvent::Closed(id) => (id, RtpEvent::Closed),
+        };
+        if connection != self.connection || self.state == State::Closed {
+            tracing::warn!(?connection, "a route event of another connection is dropped");
+            return;
+        }
+        let closed = event == RtpEvent::Closed;
+        self.tell(event);
+        if closed {
+            self.state = State::Closed;
+            context.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use actix::Message;
+    use ortc_io::ring::ring;
+    use ortc_io::{SrtpKeys, SrtpProfile};
+
+    use super::*;
+    use crate::{DisconnectReason, PayloadType, Ssrc};
+
+    const ID: ConnectionId = ConnectionId { slot: 1, generation: 2 };
+
+    /// Notes whatever it hears.
+    struct Notes<M>(Arc<Mutex<Vec<M>>>);
+
+    impl<M: Unpin + 'static> Actor for Notes<M> {
+        type Context = Context<Self>;
+    }
+
+    impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Notes<M> {
+        type Result = ();
+
+        fn handle(&mut self, message: M, _context: &mut Context<Self>) {
+            self.0.lock().unwrap().push(message);
+        }
+    }
+
+    struct Fixture {
+        actor: actix::Addr<RtpActor>,
+        routes: Arc<Mutex<Vec<RouteCommand>>>,
+        events: Arc<Mutex<Vec<RtpEvent>>>,
+        owner: actix::Addr<Notes<RtpEvent>>,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let (routes, events) = (Arc::default(), Arc::default());
+            let port = Notes(Arc::clone(&routes)).start();
+            let owner = Notes(Arc::clone(&events)).start();
+            let weak = owner.downgrade().recipient();
+            let actor = RtpActor::new(ID, "name".into(), port.recipient(), weak).start();
+            let fixture = Self { actor, routes, events, owner };
+            fixture.settle().await;
+            fixture
+        }
+
+        async fn settle(&self) {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        async fn send(&self, command: RtpCommand) -> Vec<RouteCommand> {
+            self.actor.do_send(command);
+            self.settle().await;
+            std::mem::take(&mut *self.routes.lock().unwrap())
+        }
+    }
+
+    fn description() -> RTCTrackDescription {
+        serde_json::from_str(
+            r#"{"kind":"audio","ssrc":"77","msid":["m"],"codecs":[
+                {"payload-id":111,"name":"opus"},{"payload-id":110,"name":"dtmf"}]}"#,
+        )
+        .unwrap()
+    }
+
+    #[actix::test]
+    async fn commands_are_compiled_and_the_connection_is_opened_first() {
+        let f = Fixture::new().await;
+        let keys = SrtpKeys::from_exported(SrtpProfile::AeadAes128Gcm, &[0; 56], true).unwrap();
+        let all = f.send(RtpCommand::SetKeys(keys)).await;
+        assert!(matches!(all[..], [RouteCommand::Open(ID, _), RouteCommand::SetKeys(ID, _)]));
+
+        let packets = ring(1).1;
+        let send = RtpCommand::Send { description: description(), packets, enabled: true };
+        let [RouteCommand::AddSender(ID, config)] = &f.send(send).await[..] else { panic!() };
+        assert_eq!(
+            (config.ssrc, config.payload_type, config.clock_rate, &config.cname[..]),
+            (Ssrc(77), PayloadType(111), 48_000, "name")
+        );
+        assert!(config.enabled);
+
+        let packets = ring(1).0;
+        let receive = RtpCommand::Receive { description: description(), packets };
+        let [RouteCommand::AddReceiver(ID, config)] = &f.send(receive).await[..] else { panic!() };
+        let types = [(PayloadType(111), 48_000), (PayloadType(110), 48_000)];
+        assert_eq!((config.ssrc, &config.payload_types[..]), (Ssrc(77), &types[..]));
+
+        let all = f.send(RtpCommand::EnableSender(Ssrc(7), false)).await;
+        assert!(matches!(all[..], [RouteCommand::EnableSender(ID, Ssrc(7), false)]));
+        let all = f.send(RtpCommand::RemoveSender(Ssrc(7))).await;
+        assert!(matches!(all[..], [RouteCommand::RemoveSender(ID, Ssrc(7))]));
+        let all = f.send(RtpCommand::RemoveReceiver(Ssrc(7))).await;
+        assert!(matches!(all[..], [RouteCommand::RemoveReceiver(ID, Ssrc(7))]));
+    }
+
+    #[actix::test]
+    async fn events_reach_the_owner_and_the_last_one_stops_the_actor() {
+        let f = Fixture::new().await;
+        let other = ConnectionId { slot: 9, generation: 9 };
+        f.actor.do_send(RouteEvent::ReceiverConnected(ID, Ssrc(7)));
+        f.actor.do_send(RouteEvent::ReceiverConnected(other, Ssrc(8)));
+        f.actor.do_send(RouteEvent::ReceiverDisconnected(ID, Ssrc(7), DisconnectReason::Bye));
+        f.send(RtpCommand::Close).await;
+        assert!(f.send(RtpCommand::RemoveSender(Ssrc(7))).await.is_empty());
+        f.actor.do_send(RouteEvent::Closed(ID));
+        f.settle().await;
+        assert_eq!(
+            *f.events.lock().unwrap(),
+            [
+                RtpEvent::TrackConnected(Ssrc(7)),
+                RtpEvent::TrackDisconnected(Ssrc(7), DisconnectReason::Bye),
+                RtpEvent::Closed,
+            ]
+        );
+        assert!(!f.actor.connected());
+    }
+
+    #[actix::test]
+    async fn an_owner_that_is_gone_closes_the_routes() {
+        let f = Fixture::new().await;
+        tokio::time::pause();
+        let Fixture { actor, routes, owner, .. } = f;
+        drop(owner);
+        tokio::time::advance(OWNER_CHECK * 2).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let all = std::mem::take(&mut *routes.lock().unwrap());
+        assert!(matches!(all[..], [RouteCommand::Open(ID, _), RouteCommand::Close(ID)]));
+        assert!(actor.connected(), "until the routes are gone");
+    }
+
+    #[actix::test]
+    async fn a_description_that_is_not_valid_is_dropped_with_its_ring() {
+        let f = Fixture::new().await;
+        let (sender, packets) = ring(1);
+        let description = RTCTrackDescription { ssrc: "x".into(), ..description() };
+        let all = f.send(RtpCommand::Send { description, packets, enabled: true }).await;
+        assert!(matches!(all[..], [RouteCommand::Open(ID, _)]));
+        let packet = OutgoingPacket { payload: Default::default(), timestamp: 0, marker: false };
+        assert!(sender.push(packet).is_err());
+    }
+}

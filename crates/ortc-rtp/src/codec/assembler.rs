@@ -1,0 +1,136 @@
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::{Depacketizer, FrameEvent, ReorderBuffer, ReorderCounts};
+use crate::{CodecName, PayloadType, RTCTrackDescription, ReceivedPacket};
+
+/// Makes frames of the packets of one received track, in whatever order and with whichever of
+/// its codecs they come.
+///
+/// Push packets as they come, then poll until there is no more; poll again at
+/// [`poll_timeout`](Self::poll_timeout).
+///
+/// ```
+/// use std::time::Instant;
+/// use bytes::Bytes;
+/// use ortc_rtp::codec::{FrameAssembler, FrameEvent};
+/// use ortc_rtp::{CodecName, PayloadType, ReceivedPacket};
+///
+/// let now = Instant::now();
+/// let mut frames = FrameAssembler::new([(PayloadType(0), CodecName::Ulaw)]);
+/// frames.push(ReceivedPacket {
+///     payload: Bytes::from_static(&[0xff; 160]),
+///     payload_type: PayloadType(0),
+///     sequence: 7,
+///     timestamp: 0,
+///     marker: true,
+///     received_at: now,
+/// });
+/// let Some(FrameEvent::Frame(frame)) = frames.poll(now) else { panic!() };
+/// assert_eq!((frame.data.len(), frame.key), (160, true));
+/// ```
+#[derive(Debug)]
+pub struct FrameAssembler {
+    reorder: ReorderBuffer,
+    codecs: Vec<(PayloadType, CodecName)>,
+    depacketizer: Option<(PayloadType, Depacketizer)>,
+    events: VecDeque<FrameEvent>,
+    scratch: Vec<FrameEvent>,
+    unknown: u64,
+}
+
+/// What a [`FrameAssembler`] has dropped or given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AssemblerCounts {
+    /// By the buffer that puts packets in order.
+    pub reorder: ReorderCounts,
+    /// Packets whose payload type stands for no codec with frames; among them telephone
+    /// events, which are read elsewhere.
+    pub unknown_payload_type: u64,
+}
+
+impl FrameAssembler {
+    /// Makes an assembler for these payload types.
+    pub fn new(codecs: impl IntoIterator<Item = (PayloadType, CodecName)>) -> Self {
+        Self {
+            reorder: ReorderBuffer::default(),
+            codecs: codecs.into_iter().collect(),
+            depacketizer: None,
+            events: VecDeque::new(),
+            scratch: Vec::new(),
+            unknown: 0,
+        }
+    }
+
+    /// Makes an assembler for the codecs of a description; unknown ones are left out.
+    pub fn for_track(description: &RTCTrackDescription) -> Self {
+        let known = |codec: &crate::RTCCodec| Some((codec.payload_type(), codec.known()?));
+        Self::new(description.codecs.iter().filter_map(known))
+    }
+
+    /// Waits at most `hold` for a packet that was overtaken; default 100 ms.
+    pub fn with_hold(mut self, hold: Duration) -> Self {
+        self.reorder = ReorderBuffer::new(hold);
+        self
+    }
+
+    /// Takes a packet, in whatever order.
+    pub fn push(&mut self, packet: ReceivedPacket) {
+        self.reorder.push(packet);
+    }
+
+    /// Hands out the next frame or damage, as of `now`.
+    pub fn poll(&mut self, now: Instant) -> Option<FrameEvent> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let packet = self.reorder.poll(now)?;
+            self.handle(&packet);
+            self.events.extend(self.scratch.drain(..));
+        }
+    }
+
+    /// When to poll again although nothing came; `None` when nothing waits.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.reorder.poll_timeout()
+    }
+
+    /// Whether a key frame has to come before video can be decoded.
+    pub fn needs_key_frame(&self) -> bool {
+        self.depacketizer.as_ref().is_some_and(|(_, depacketizer)| depacketizer.needs_key_frame())
+    }
+
+    /// What was dropped or given up so far.
+    pub fn counts(&self) -> AssemblerCounts {
+        let reorder = self.reorder.counts();
+        AssemblerCounts { reorder, unknown_payload_type: self.unknown }
+    }
+
+    fn handle(&mut self, packet: &ReceivedPacket) {
+        let known = self.codecs.iter().find(|(id, _)| *id == packet.payload_type);
+        let Some(&(id, codec)) = known else {
+            self.skip(packet);
+            return;
+        };
+        // A sender that changes its codec begins again, with a key frame.
+        if self.depacketizer.as_ref().is_none_or(|(current, _)| *current != id) {
+            match Depacketizer::new(codec) {
+                Some(made) => self.depacketizer = Some((id, made)),
+                None => return self.skip(packet),
+            }
+        }
+        if let Some((_, depacketizer)) = &mut self.depacketizer {
+            depacketizer.handle(packet, &mut self.scratch);
+        }
+    }
+
+    /// Drops a packet that belongs to no frame; its number is not missing.
+    fn skip(&mut self, packet: &ReceivedPacket) {
+        self.unknown += 1;
+        if let Some((_, depacketizer)) = &mut self.depacketizer {
+            let empty = ReceivedPacket { payload: bytes::Bytes::new(), ..packet.clone() };
+            depacketizer.handle(&empty, &mut self.scratch);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+use crate::view::{u16_at, u32_at};
+use crate::{RtpError, Ssrc};
+
+/// RTCP packet types (RFC 3550 §12.1, RFC 4585 §6.1).
+pub(crate) const SENDER_REPORT: u8 = 200;
+pub(crate) const RECEIVER_REPORT: u8 = 201;
+pub(crate) const GOODBYE: u8 = 203;
+pub(crate) const TRANSPORT_FEEDBACK: u8 = 205;
+pub(crate) const PAYLOAD_FEEDBACK: u8 = 206;
+
+/// Length of one report block (RFC 3550 §6.4.1).
+const REPORT_BLOCK: usize = 24;
+
+/// Tells RTCP from RTP by the second byte (RFC 5761 §4): the packet types 192 to 223 stand
+/// where RTP has marker and payload type.
+pub fn is_rtcp(packet: &[u8]) -> bool {
+    packet.get(1).is_some_and(|second| (192..=223).contains(second))
+}
+
+/// Iterates over the packets of a plaintext RTCP compound (RFC 3550 §6.1).
+///
+/// Reduced-size RTCP (RFC 5506) is taken too: nothing is asked of the first packet. A
+/// malformed packet is an error, and the last item.
+#[derive(Debug, Clone)]
+pub struct RtcpView<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> RtcpView<'a> {
+    /// Makes a view of a compound; what is wrong with it shows in the iteration.
+    pub fn new(compound: &'a [u8]) -> Self {
+        Self { rest: compound }
+    }
+
+    fn split(&mut self) -> Result<RtcpPacket<'a>, RtpError> {
+        let bytes = std::mem::take(&mut self.rest);
+        if bytes.len() < 4 {
+            return Err(RtpError::TooShort);
+        }
+        if bytes[0] >> 6 != 2 {
+            return Err(RtpError::Version);
+        }
+        let len = 4 + 4 * usize::from(u16_at(bytes, 2));
+        if bytes.len() < len {
+            return Err(RtpError::Length);
+        }
+        let (packet, rest) = bytes.split_at(len);
+        let mut body = &packet[4..];
+        if packet[0] & 0x20 != 0 {
+            // RFC 3550 §6.4.1 wants a multiple of four, on the last packet only; the goodbyes
+            // of pion and webrtc-rs are padded by three.
+            let padding = usize::from(*body.last().ok_or(RtpError::Padding)?);
+            if padding == 0 || padding > body.len() {
+                return Err(RtpError::Padding);
+            }
+            body = &body[..body.len() - padding];
+        }
+        self.rest = rest;
+        Ok(RtcpPacket { count: packet[0] & 0x1f, packet_type: packet[1], body })
+    }
+}
+
+impl<'a> Iterator for RtcpView<'a> {
+    type Item = Result<RtcpPacket<'a>, RtpError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() { None } else { Some(self.split()) }
+    }
+}
+
+/// One packet of a compound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtcpPacket<'a> {
+    /// The five bits behind version and padding: a count, or a feedback message type.
+    pub count: u8,
+    /// The packet type, for example 200 for a sender report.
+    pub packet_type: u8,
+    /// What follows the four bytes of header, padding removed.
+    pub body: &'a [u8],
+}
+
+impl<'a> RtcpPacket<'a> {
+    /// Whether it is a goodbye (RFC 3550 §6.6).
+    pub fn is_bye(&self) -> bool {
+        self.packet_type == GOODBYE
+    }
+
+    /// The sources that a goodbye names, as far as they are there; none for other packets.
+    pub fn bye_sources(&self) -> impl Iterator<Item = Ssrc> + use<'a> {
+        let count = if self.is_bye() { usize::from(self.count) } else { 0 };
+        self.body.chunks_exact(4).take(count).map(|ssrc| Ssrc(u32_at(ssrc, 0)))
+    }
+
+    /// The sender's part of a sender report (RFC 3550 §6.4.1); `None` for other packets and
+    /// for one that is too short.
+    pub fn sender_info(&self) -> Option<SenderInfo> {
+        if self.packet_type != SENDER_REPORT || self.body.len() < 24 {
+            return None;
+        }
+        Some(SenderInfo {
+            ssrc: Ssrc(u32_at(self.body, 0)),
+            ntp: u64::from(u32_at(self.body, 4)) << 32 | u64::from(u32_at(self.body, 8)),
+            rtp_timestamp: u32_at(self.body, 12),
+            packets: u32_at(self.body, 16),
+            octets: u32_at(self.body, 20),
+        })
+    }
+
+    /// The report blocks of a sender or receiver report, as far as they are there; none for
+    /// other packets.
+    pub fn report_blocks(&self) -> impl Iterator<Item = ReportBlock> + use<'a> {
+        let start = match self.packet_type {
+            SENDER_REPORT => 24,
+            RECEIVER_REPORT => 4,
+            _ => self.body.len(),
+        };
+        self.body
+            .get(start..)
+            .unwrap_or_default()
+            .chunks_exact(REPORT_BLOCK)
+            .take(usize::from(self.count))
+            .map(ReportBlock::read)
+    }
+}
+
+/// What a sender says about itself in a report (RFC 3550 §6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderInfo {
+    /// The sender.
+    pub ssrc: Ssrc,
+    /// NTP time of the report, 32.32 bits.
+    pub ntp: u64,
+    /// The same instant on the RTP clock.
+    pub rtp_timestamp: u32,
+    /// Packets sent so far, wrapping.
+    pub packets: u32,
+    /// Payload bytes sent so far, wrapping.
+    pub octets: u32,
+}
+
+/// What a receiver says about one source (RFC 3550 §6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportBlock {
+    /// The source it is about.
+    pub ssrc: Ssrc,
+    /// Loss since the previous report, in 256ths.
+    pub fraction_lost: u8,
+    /// Packets lost so far; negative when duplicates outnumber them. 24 bits.
+    pub cumulative_lost: i32,
+    /// Highest sequence number, with its rollovers.
+    pub highest_sequence: u32,
+    /// Interarrival jitter in units of the clock rate.
+    pub jitter: u32,
+    /// Middle 32 bits of the NTP time of the last sender report, or 0.
+    pub last_sender_report: u32,
+    /// Time since that came, in 65,536ths of a second, or 0.
+    pub delay_since_last: u32,
+}
+
+impl ReportBlock {
+    fn read(bytes: &[u8]) -> Self {
+        let lost = u32_at(bytes, 4);
+        Self {
+            ssrc: Ssrc(u32_at(bytes, 0)),
+            fraction_lost: (lost >> 24) as u8,
+            // Shifted up and down again, the sign of the 24-bit number spreads.
+            cumulative_lost: (lost << 8) as i32 >> 8,
+            highest_sequence: u32_at(bytes, 8),
+            jitter: u32_at(bytes, 12),
+            last_sender_report: u32_at(bytes, 16),
+            delay_since_last: u32_at(bytes, 20),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sender report with one block, then a goodbye of two sources.
+    fn compound() -> Vec<u8> {
+        let mut bytes = vec![0x81, 200, 0, 12];
+        for word in [7u32, 1, 2, 3, 4, 5] {
+            bytes.extend(word.to_be_bytes());
+        }
+        for word in [9u32, 0x40ff_fffe, 0x0001_0002, 11, 12, 13] {
+            bytes.extend(word.to_be_bytes());
+        }
+        bytes.extend([0x82, 203, 0, 2, 0, 0, 0, 7, 0, 0, 0, 8]);
+        bytes
+    }
+
+    #[test]
+    fn a_compound_is_taken_apart() {
+        let bytes = compound();
+        let packets: Vec<_> = RtcpView::new(&bytes).map(Result::unwrap).collect();
+        assert_eq!(packets.len(), 2);
+        assert_eq!(
+            packets[0].sender_info(),
+            Some(SenderInfo {
+                ssrc: Ssrc(7),
+                ntp: 1 << 32 | 2,
+                rtp_timestamp: 3,
+                packets: 4,
+                octets: 5
+            })
+        );
+        assert_eq!(
+            packets[0].report_blocks().collect::<Vec<_>>(),
+            [ReportBlock {
+                ssrc: Ssrc(9),
+                fraction_lost: 0x40,
+                cumulative_lost: -2,
+                highest_sequence: 0x0001_0002,
+                jitter: 11,
+                last_sender_report: 12,
+                delay_since_last: 13,
+            }]
+        );
+        assert!(!packets[0].is_bye() && packets[1].is_bye());
+        assert_eq!(packets[1].bye_sources().collect::<Vec<_>>(), [Ssrc(7), Ssrc(8)]);
+        assert_eq!(packets[0].bye_sources().count(), 0);
+    }
+
+    #[test]
+    fn counts_beyond_the_body_are_cut_short() {
+        let bye = [0x9f, 203, 0, 1, 0, 0, 0, 7];
+        let packet = RtcpView::new(&bye).next().unwrap().unwrap();
+        assert_eq!(packet.bye_sources().collect::<Vec<_>>(), [Ssrc(7)]);
+        let report = [0x9f, 200, 0, 1, 0, 0, 0, 7];
+        let packet = RtcpView::new(&report).next().unwrap().unwrap();
+        assert_eq!((packet.sender_info(), packet.report_blocks().count()), (None, 0));
+    }
+
+    #[test]
+    fn truncation_at_every_length_is_an_error_or_a_shorter_compound() {
+        let bytes = compound();
+        for len in 0..bytes.len() {
+            let last = RtcpView::new(&bytes[..len]).last();
+            if len == 0 {
+                assert_eq!(last, None);
+            } else if len != 52 {
+                assert!(matches!(last, Some(Err(_))), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_removed_and_its_count_checked() {
+        let mut bytes = vec![0xa1, 203, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3];
+        for (count, expected) in [(3, Ok(5)), (4, Ok(4)), (8, Ok(0)), (0, Err(())), (9, Err(()))] {
+            bytes[11] = count;
+            let got = RtcpView::new(&bytes).next().unwrap().map(|packet| packet.body.len());
+            assert_eq!(got, expected.map_err(|()| RtpError::Padding), "{count}");
+        }
+        assert_eq!(RtcpView::new(&[0xa0, 203, 0, 0]).next(), Some(Err(RtpError::Padding)));
+    }
+
+    #[test]
+    fn rtcp_is_told_from_rtp() {
+        assert!(is_rtcp(&[0x80, 200]) && is_rtcp(&[0x80, 206]));
+        assert!(!is_rtcp(&[0x80, 111]) && !is_rtcp(&[0x80, 0xef]) && !is_rtcp(&[0x80]));
+    }
+}

@@ -1,0 +1,123 @@
+//! RTP for real-time media: packets, SRTP in place, streams with their reports, and the
+//! descriptions and commands by which a control plane directs them.
+//!
+//! # Layers
+//!
+//! Each can be used alone; none touches a socket, a thread or the clock.
+//!
+//! | layer | types |
+//! |---|---|
+//! | views of what came, bounds checked | [`RtpView`], [`RtcpView`], [`Extensions`] |
+//! | SRTP (RFC 3711, RFC 7714) in place | [`SrtpSender`], [`SrtpReceiver`], [`Seal`] |
+//! | one stream, one writer | [`SendStream`], [`ReceiveStream`], [`Reporter`], [`RtcpScheduler`] |
+//! | Opus (RFC 7587) | [`OpusPacketizer`], [`OpusDepacketizer`] |
+//! | frames of every codec, cut and put together | [`codec::Packetizer`], [`codec::FrameAssembler`] |
+//! | one connection of all these | [`RtpSession`] |
+//! | the control plane's side | [`RTCTrackDescription`], [`RtpActor`], [`RouteCommand`], [`RouteEvent`] |
+//!
+//! The media plane (`ortc-forward`) runs an [`RtpSession`] per connection on its own thread.
+//! [`RtpActor`] lives in the control plane: it turns track descriptions into
+//! [`RouteCommand`]s and hears [`RouteEvent`]s. Media never passes through it: packets go
+//! between application and media plane in rings ([`ortc_io::ring`]).
+//!
+//! # Driving a session
+//!
+//! ```
+//! use std::time::Instant;
+//! use bytes::Bytes;
+//! use ortc_io::ring::{Popped, ring};
+//! use ortc_io::{ConnectionId, SrtpKeys, SrtpProfile};
+//! use ortc_rtp::{
+//!     OutgoingPacket, PayloadType, ReceiverConfig, RtpSession, SenderConfig, Ssrc,
+//! };
+//!
+//! let now = Instant::now();
+//! let id = ConnectionId { slot: 0, generation: 0 };
+//! let mut alice = RtpSession::new(id, 1, now);
+//! let mut bob = RtpSession::new(id, 2, now);
+//! // DTLS would have exported this.
+//! let material = [7; 56];
+//! for (session, is_client) in [(&mut alice, true), (&mut bob, false)] {
+//!     let keys = SrtpKeys::from_exported(SrtpProfile::AeadAes128Gcm, &material, is_client);
+//!     session.set_keys(now, &keys.unwrap()).unwrap();
+//! }
+//!
+//! let (source, packets) = ring(8);
+//! let (ssrc, payload_type) = (Ssrc(1234), PayloadType(111));
+//! let cname = "alice".to_owned();
+//! alice.add_sender(now, SenderConfig {
+//!     ssrc, payload_type, clock_rate: 48_000, cname, packets, enabled: true,
+//! });
+//! let (packets, mut sink) = ring(8);
+//! bob.add_receiver(now, ReceiverConfig {
+//!     ssrc, payload_types: vec![(payload_type, 48_000)], packets,
+//! });
+//!
+//! let payload = Bytes::from_static(b"sound");
+//! source.push(OutgoingPacket { payload, timestamp: 0, marker: true }).unwrap();
+//! let mut datagram = [0; 1500];
+//! while let Some(room) = alice.next_transmit(now) {
+//!     let len = alice.write_transmit(now, &mut datagram[..room]).unwrap();
+//!     bob.handle_datagram(now, &mut datagram[..len]);
+//! }
+//! let Popped::Item(packet) = sink.pop() else { panic!() };
+//! assert_eq!(packet.payload, "sound");
+//! assert!(bob.poll_event().is_some(), "the track is connected");
+//! ```
+//!
+//! `examples/srtp_both_ways.rs` has the whole loop, over UDP and with time-outs.
+//!
+//! # What holds
+//!
+//! - Nothing is remembered of a packet before it has proved authentic: no SSRC, no sequence
+//!   number, no state. Unencrypted SRTCP is refused.
+//! - The boundary between what SRTP signs and what it encrypts is found by our own checked
+//!   view, never by a parser that a malformed extension can lead astray.
+//! - No input from the network panics or allocates without a bound; what is dropped is
+//!   counted in [`SessionStats`].
+//! - Sending allocates nothing per packet: payloads are sealed from where the application
+//!   left them into the datagram. Receiving copies the payload once, for the application.
+//! - Seeds and instants are arguments; the same ones give the same datagrams.
+//!
+//! # Deliberately left out
+//!
+//! - Delay of received packets: a jitter buffer belongs to who plays them. Their order, within
+//!   a bound, is restored by [`codec::ReorderBuffer`].
+//! - RTCP without RTP multiplexed with it: both drafts have RFC 5761 always.
+//! - SRTP key derivation rates, MKI and the 32-bit tag: DTLS-SRTP here negotiates none.
+//! - Reconsideration of RTCP intervals (RFC 3550 §6.3.3): it is for groups.
+#![forbid(unsafe_code)]
+
+mod actor;
+pub mod codec;
+mod compound;
+mod description;
+mod error;
+mod messages;
+mod opus;
+mod session;
+mod srtp;
+mod stream;
+mod view;
+
+pub use actor::RtpActor;
+pub use compound::{ReportBlock, RtcpPacket, RtcpView, SenderInfo, is_rtcp};
+pub use description::{
+    CodecName, DescriptionError, RTCCodec, RTCCodecParam, RTCMediaAttributes, RTCTrackDescription,
+    TrackKind,
+};
+pub use error::{RtpError, SrtpError};
+pub use messages::{
+    DisconnectReason, OutgoingPacket, PayloadType, ReceivedPacket, ReceiverConfig, RouteCommand,
+    RouteEvent, RtpCommand, RtpEvent, SenderConfig, Ssrc,
+};
+pub use opus::{
+    NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
+};
+pub use session::{ReceiveDrops, RtpSession, SendDrops, SessionOptions, SessionStats};
+pub use srtp::{RtpOpened, Seal, SealJob, SealTicket, SerialSeal, SrtpReceiver, SrtpSender};
+pub use stream::{
+    NtpClock, ReceiveStream, ReceiveStreamStats, ReceiveTimings, RemoteReport, Reporter,
+    RtcpScheduler, SendStream, SendStreamStats, StreamEvent, UnknownPayloadType,
+};
+pub use view::{Extension, Extensions, RtpHeader, RtpView};

@@ -1,0 +1,165 @@
+use std::time::Instant;
+
+use actix::{Message, Recipient};
+use bytes::Bytes;
+use ortc_io::ring::{RingReceiver, RingSender};
+use ortc_io::{ConnectionId, SrtpKeys};
+
+use crate::RTCTrackDescription;
+
+/// A synchronization source (RFC 3550 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ssrc(pub u32);
+
+/// An RTP payload type, 0 to 127.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PayloadType(pub u8);
+
+/// One packet on its way out, before it has a header: the media thread alone assigns
+/// sequence numbers and timestamps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingPacket {
+    /// The payload, as the codec's packetizer made it.
+    pub payload: Bytes,
+    /// Media time since the start of the source, in units of the clock rate; the sender
+    /// adds its random offset (RFC 3550 §5.1) and wraps.
+    pub timestamp: u64,
+    /// The marker bit.
+    pub marker: bool,
+}
+
+/// One packet that was received, authenticated and decrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedPacket {
+    /// The payload, padding removed.
+    pub payload: Bytes,
+    /// Which of the described codecs it is.
+    pub payload_type: PayloadType,
+    /// Sequence number with its rollovers (RFC 3550 §A.1); packets may come out of order.
+    pub sequence: u64,
+    /// The RTP timestamp as received.
+    pub timestamp: u32,
+    /// The marker bit.
+    pub marker: bool,
+    /// When it was taken from the socket.
+    pub received_at: Instant,
+}
+
+/// A track that is to be sent.
+#[derive(Debug)]
+pub struct SenderConfig {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The payload type to put on packets.
+    pub payload_type: PayloadType,
+    /// In Hz.
+    pub clock_rate: u32,
+    /// RTCP CNAME of the connection (RFC 7022).
+    pub cname: String,
+    /// Where the packets come from.
+    pub packets: RingReceiver<OutgoingPacket>,
+    /// Whether to send at once; else what is pushed is dropped until enabled.
+    pub enabled: bool,
+}
+
+/// A track that is to be received.
+#[derive(Debug)]
+pub struct ReceiverConfig {
+    /// Its SSRC, as described by the peer.
+    pub ssrc: Ssrc,
+    /// The payload types that are taken, with their clock rates in Hz; others are dropped
+    /// and counted.
+    pub payload_types: Vec<(PayloadType, u32)>,
+    /// Where the packets go; when it is full the newest is dropped and counted.
+    pub packets: RingSender<ReceivedPacket>,
+}
+
+/// What the control plane asks of the media plane.
+///
+/// A command for a generation that is gone is dropped, its keys zeroized.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum RouteCommand {
+    /// Opens a connection on the media plane and says who hears its events. Comes first.
+    Open(ConnectionId, Recipient<RouteEvent>),
+    /// Gives a connection its SRTP keys; what was parked for them is opened now.
+    SetKeys(ConnectionId, SrtpKeys),
+    /// Adds a track to be sent.
+    AddSender(ConnectionId, SenderConfig),
+    /// Starts or stops sending a track.
+    EnableSender(ConnectionId, Ssrc, bool),
+    /// Removes a sending track: RTCP BYE for its SSRC.
+    RemoveSender(ConnectionId, Ssrc),
+    /// Adds a track to be received.
+    AddReceiver(ConnectionId, ReceiverConfig),
+    /// Removes a receiving track.
+    RemoveReceiver(ConnectionId, Ssrc),
+    /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
+    /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
+    Close(ConnectionId),
+}
+
+/// Why a receiving track is taken to have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DisconnectReason {
+    /// RTCP BYE (RFC 3550 §6.6), and no packet of the SSRC since.
+    Bye,
+    /// No packet for the time-out.
+    TimedOut,
+}
+
+/// What the media plane tells the control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub enum RouteEvent {
+    /// The first packet of a receiving track has come, or the first after it was disconnected.
+    ReceiverConnected(ConnectionId, Ssrc),
+    /// A receiving track has ended.
+    ReceiverDisconnected(ConnectionId, Ssrc, DisconnectReason),
+    /// The routes of a connection are gone.
+    Closed(ConnectionId),
+}
+
+/// What the owner of an RTP actor asks of it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum RtpCommand {
+    /// SRTP keys have been agreed on.
+    SetKeys(SrtpKeys),
+    /// Sends a track as its description says, from packets in `packets`.
+    Send {
+        /// SSRC and codecs; the first codec is the one that is sent.
+        description: RTCTrackDescription,
+        /// Where the packets come from.
+        packets: RingReceiver<OutgoingPacket>,
+        /// Whether to start at once.
+        enabled: bool,
+    },
+    /// Starts or stops a sending track.
+    EnableSender(Ssrc, bool),
+    /// Removes a sending track.
+    RemoveSender(Ssrc),
+    /// Receives a track as its description says, into `packets`.
+    Receive {
+        /// SSRC and codecs.
+        description: RTCTrackDescription,
+        /// Where the packets go.
+        packets: RingSender<ReceivedPacket>,
+    },
+    /// Removes a receiving track.
+    RemoveReceiver(Ssrc),
+    /// Says BYE and lets go of everything.
+    Close,
+}
+
+/// What an RTP actor tells its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub enum RtpEvent {
+    /// RTP of a receiving track has come.
+    TrackConnected(Ssrc),
+    /// A receiving track has ended.
+    TrackDisconnected(Ssrc, DisconnectReason),
+    /// All is let go of.
+    Closed,
+}

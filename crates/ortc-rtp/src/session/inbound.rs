@@ -1,0 +1,250 @@
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ortc_io::ring::{PushError, RingSender};
+
+use super::RtpSession;
+use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
+use crate::stream::{ReceiveStream, ReceiveTimings};
+use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, is_rtcp};
+
+/// SRTP that comes before its keys: what a peer sends between its last handshake message and
+/// our reading it.
+const MAX_PARKED: usize = 64;
+const PARKED_FOR: Duration = Duration::from_millis(200);
+
+/// Authentic packets of an SSRC whose description is still on its way: a key frame and the
+/// audio beside it.
+const MAX_EARLY: usize = 128;
+const EARLY_FOR: Duration = Duration::from_secs(1);
+
+/// A track that is received.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) stream: ReceiveStream,
+    packets: RingSender<ReceivedPacket>,
+}
+
+impl Receiver {
+    pub(super) fn new(config: ReceiverConfig, timings: ReceiveTimings) -> Self {
+        let ReceiverConfig { ssrc, payload_types, packets } = config;
+        Self { stream: ReceiveStream::new(ssrc, payload_types, timings), packets }
+    }
+
+    pub(super) fn ssrc(&self) -> Ssrc {
+        self.stream.ssrc()
+    }
+}
+
+/// Sealed packets that wait for keys, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Parking {
+    packets: VecDeque<(Instant, Vec<u8>)>,
+}
+
+impl Parking {
+    /// Parks a copy; returns how many packets that has cost.
+    fn park(&mut self, now: Instant, packet: &[u8]) -> u64 {
+        let expired = self.expire(now);
+        if self.packets.len() == MAX_PARKED {
+            return expired + 1;
+        }
+        self.packets.push_back((now, packet.to_vec()));
+        expired
+    }
+
+    /// Drops what has waited too long; returns how many.
+    pub(super) fn expire(&mut self, now: Instant) -> u64 {
+        let kept = self.packets.partition_point(|(at, _)| *at + PARKED_FOR < now);
+        self.packets.drain(..kept).count() as u64
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        // A moment later than the last at which it may be opened.
+        let (at, _) = self.packets.front()?;
+        Some((*at + PARKED_FOR + Duration::from_millis(1), "parked packets expire"))
+    }
+}
+
+/// Opened packets of SSRCs that nobody has described yet, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    packets: VecDeque<EarlyPacket>,
+}
+
+#[derive(Debug)]
+struct EarlyPacket {
+    received_at: Instant,
+    ssrc: Ssrc,
+    index: u64,
+    packet: Vec<u8>,
+}
+
+impl Early {
+    /// Keeps a copy; returns how many packets that has cost.
+    fn keep(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) -> u64 {
+        let expired = self.expire(now);
+        if self.packets.len() == MAX_EARLY {
+            return expired + 1;
+        }
+        let packet = packet.to_vec();
+        self.packets.push_back(EarlyPacket { received_at: now, ssrc, index, packet });
+        expired
+    }
+
+    /// Drops what has waited too long; returns how many.
+    pub(super) fn expire(&mut self, now: Instant) -> u64 {
+        let kept = self.packets.partition_point(|early| early.received_at + EARLY_FOR < now);
+        self.packets.drain(..kept).count() as u64
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let early = self.packets.front()?;
+        let at = early.received_at + EARLY_FOR + Duration::from_millis(1);
+        Some((at, "packets of unknown tracks expire"))
+    }
+
+    fn take(&mut self, ssrc: Ssrc) -> VecDeque<EarlyPacket> {
+        let (taken, left) =
+            std::mem::take(&mut self.packets).into_iter().partition(|early| early.ssrc == ssrc);
+        self.packets = left;
+        taken
+    }
+}
+
+impl RtpSession {
+    /// Takes a datagram from a validated path, telling RTP from RTCP (RFC 5761 §4).
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+        if is_rtcp(datagram) {
+            self.handle_rtcp(now, datagram);
+        } else {
+            self.handle_rtp(now, datagram);
+        }
+    }
+
+    /// Takes an SRTP packet from a validated path. It is worked on in place.
+    pub fn handle_rtp(&mut self, now: Instant, packet: &mut [u8]) {
+        if !self.may_open(now, packet) {
+            return;
+        }
+        let Some(keys) = &mut self.keys else { return };
+        match keys.receiver.unprotect_rtp(packet) {
+            Ok(opened) => self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]),
+            Err(error) => self.stats.receive_drops.count(error),
+        }
+    }
+
+    /// Takes an SRTCP packet from a validated path. It is worked on in place.
+    pub fn handle_rtcp(&mut self, now: Instant, packet: &mut [u8]) {
+        if !self.may_open(now, packet) {
+            return;
+        }
+        let Some(keys) = &mut self.keys else { return };
+        match keys.receiver.unprotect_rtcp(packet) {
+            Ok(len) => self.on_compound(now, &packet[..len]),
+            Err(error) => self.stats.receive_drops.count(error),
+        }
+    }
+
+    /// Whether there are keys to open a packet with; otherwise it is parked.
+    fn may_open(&mut self, now: Instant, packet: &[u8]) -> bool {
+        if self.closed {
+            self.stats.receive_drops.closed += 1;
+            return false;
+        }
+        if self.keys.is_none() {
+            self.stats.receive_drops.parked += self.parking.park(now, packet);
+            return false;
+        }
+        true
+    }
+
+    /// Opens what was parked, after the keys have come.
+    pub(super) fn open_parked(&mut self, now: Instant) {
+        self.stats.receive_drops.parked += self.parking.expire(now);
+        for (received_at, mut packet) in std::mem::take(&mut self.parking.packets) {
+            self.handle_datagram(received_at, &mut packet);
+        }
+    }
+
+    /// Delivers what came before the description did.
+    pub(super) fn deliver_early(&mut self, now: Instant, ssrc: Ssrc) {
+        self.stats.receive_drops.unknown_ssrc += self.early.expire(now);
+        for early in self.early.take(ssrc) {
+            self.deliver(early.received_at, ssrc, early.index, &early.packet);
+        }
+    }
+
+    /// Hands an opened packet to its track.
+    pub(super) fn deliver(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) {
+        let drops = &mut self.stats.receive_drops;
+        let view = match RtpView::parse(packet) {
+            Ok(view) => view,
+            Err(error) => return drops.count_malformed(error),
+        };
+        let Ok(at) = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) else {
+            drops.unknown_ssrc += self.early.keep(now, ssrc, index, packet);
+            return;
+        };
+        let receiver = &mut self.receivers[at];
+        let event = match receiver.stream.on_packet(now, &view, index) {
+            Ok(event) => event,
+            Err(_) => {
+                drops.unknown_payload_type += 1;
+                return;
+            }
+        };
+        let pushed = receiver.packets.push(ReceivedPacket {
+            payload: Bytes::copy_from_slice(view.payload()),
+            payload_type: view.payload_type(),
+            sequence: index,
+            timestamp: view.timestamp(),
+            marker: view.marker(),
+            received_at: now,
+        });
+        match pushed {
+            Ok(()) => self.stats.rtp_received += 1,
+            Err(PushError::Full(_)) => drops.ring_full += 1,
+            Err(PushError::Closed(_)) => drops.ring_closed += 1,
+        }
+        self.raise(ssrc, event);
+    }
+
+    pub(super) fn on_compound(&mut self, now: Instant, compound: &[u8]) {
+        self.stats.rtcp_received += 1;
+        for packet in RtcpView::new(compound) {
+            match packet {
+                Ok(packet) => self.on_control(now, &packet),
+                Err(error) => return self.stats.receive_drops.count_malformed(error),
+            }
+        }
+    }
+
+    fn on_control(&mut self, now: Instant, packet: &RtcpPacket<'_>) {
+        if let Some(info) = packet.sender_info()
+            && let Some(receiver) = self.receiver_mut(info.ssrc)
+        {
+            receiver.stream.on_sender_report(now, info);
+        }
+        for block in packet.report_blocks() {
+            let clock = self.clock;
+            if let Some(sender) = self.sender_mut(block.ssrc) {
+                sender.stream.on_report(now, &clock, &block);
+            }
+        }
+        for ssrc in packet.bye_sources() {
+            if let Some(receiver) = self.receiver_mut(ssrc) {
+                receiver.stream.on_bye(now);
+            }
+        }
+        if matches!(packet.packet_type, TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK) {
+            self.stats.feedback_ignored += 1;
+        }
+    }
+
+    fn receiver_mut(&mut self, ssrc: Ssrc) -> Option<&mut Receiver> {
+        let at = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc).ok()?;
+        Some(&mut self.receivers[at])
+    }
+}

@@ -1,0 +1,349 @@
+//! The media of one connection, composed of SRTP, streams and reports.
+
+mod inbound;
+mod outbound;
+mod stats;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use ortc_io::{ConnectionId, SrtpKeys};
+
+use crate::stream::{
+    NtpClock, ReceiveStreamStats, ReceiveTimings, Reporter, RtcpScheduler, SendStream,
+    SendStreamStats, StreamEvent,
+};
+use crate::{ReceiverConfig, RouteEvent, SenderConfig, SrtpError, SrtpReceiver, SrtpSender, Ssrc};
+use inbound::{Early, Parking, Receiver};
+use outbound::{Outbox, Sender};
+
+pub use stats::{ReceiveDrops, SendDrops, SessionStats};
+
+/// What may be chosen about an [`RtpSession`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// When a receiving track is taken to have ended.
+    pub timings: ReceiveTimings,
+    /// The mean interval of RTCP reports, before it is randomised (RFC 3550 §6.3). Default
+    /// 1 s: it is for two peers only, under 0.1 % of a video stream.
+    pub report_interval: Duration,
+    /// NTP time, 32.32 bits, at the instant the session is made. It only has to be the same
+    /// for the sessions of one host that a peer may want to synchronise (RFC 3550 §4); the
+    /// default is the beginning of 2026.
+    pub ntp_at_start: u64,
+}
+
+/// 2026-01-01T00:00:00Z in seconds since 1900.
+const BEGINNING_OF_2026: u64 = 3_976_214_400;
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            timings: ReceiveTimings::default(),
+            report_interval: Duration::from_secs(1),
+            ntp_at_start: BEGINNING_OF_2026 << 32,
+        }
+    }
+}
+
+/// The media of one connection: SRTP, streams and reports over plain datagrams.
+///
+/// It touches no socket and no clock. Whoever drives it
+///
+/// 1. gives it what arrives, with [`handle_rtp`](Self::handle_rtp) and
+///    [`handle_rtcp`](Self::handle_rtcp);
+/// 2. calls [`handle_timeout`](Self::handle_timeout) when
+///    [`poll_timeout`](Self::poll_timeout) says so;
+/// 3. writes what is to be sent, room by room, with [`next_transmit`](Self::next_transmit)
+///    and [`write_transmit`](Self::write_transmit), straight into its own buffers;
+/// 4. drains [`poll_event`](Self::poll_event);
+/// 5. is told of pushed packets by the waker it has [registered](Self::register).
+///
+/// Sending allocates nothing per packet; receiving only copies the payload for the
+/// application. Senders and receivers are kept in the order of their SSRCs.
+#[derive(Debug)]
+pub struct RtpSession {
+    connection: ConnectionId,
+    timings: ReceiveTimings,
+    random: fastrand::Rng,
+    clock: NtpClock,
+    keys: Option<Keys>,
+    senders: Vec<Sender>,
+    /// Streams of removed senders, oldest first: should one come back under the same key, its
+    /// numbers must go on.
+    retired: VecDeque<SendStream>,
+    receivers: Vec<Receiver>,
+    parking: Parking,
+    early: Early,
+    outbox: Outbox,
+    scheduler: RtcpScheduler,
+    reporter: Reporter,
+    events: VecDeque<RouteEvent>,
+    closed: bool,
+    stats: SessionStats,
+}
+
+/// As many as SRTP keeps the indices of: an SSRC that is forgotten here is refused there.
+const MAX_RETIRED: usize = 256;
+
+/// Both directions of SRTP.
+#[derive(Debug)]
+struct Keys {
+    /// What they were derived from, to know the same again.
+    master: SrtpKeys,
+    sender: SrtpSender,
+    receiver: SrtpReceiver,
+}
+
+impl RtpSession {
+    /// Makes a session with the default options.
+    ///
+    /// `seed` decides its own SSRC, sequence numbers, timestamp offsets and report intervals;
+    /// outside of tests it comes from a secure generator.
+    pub fn new(connection: ConnectionId, seed: u64, now: Instant) -> Self {
+        Self::with_options(connection, seed, now, SessionOptions::default())
+    }
+
+    /// Makes a session.
+    pub fn with_options(
+        connection: ConnectionId,
+        seed: u64,
+        now: Instant,
+        options: SessionOptions,
+    ) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let scheduler = RtcpScheduler::new(random.u64(..), options.report_interval, now);
+        // RFC 7022 §4.2: 96 random bits, until a sender brings the connection's name.
+        let cname = format!("{:024x}", random.u128(..1 << 96));
+        let reporter = Reporter::new(Ssrc(random.u32(..)), &cname);
+        Self {
+            connection,
+            timings: options.timings,
+            random,
+            clock: NtpClock::new(now, options.ntp_at_start),
+            keys: None,
+            senders: Vec::new(),
+            retired: VecDeque::new(),
+            receivers: Vec::new(),
+            parking: Parking::default(),
+            early: Early::default(),
+            outbox: Outbox::default(),
+            scheduler,
+            reporter,
+            events: VecDeque::new(),
+            closed: false,
+            stats: SessionStats::default(),
+        }
+    }
+
+    /// The connection it belongs to.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Takes the SRTP keys; what was parked for them is opened now, in its order.
+    ///
+    /// Other keys than before start replay windows and indices anew; the same again change
+    /// nothing, for no index may be used twice. A closed session ignores them.
+    ///
+    /// # Errors
+    /// [`SrtpError::KeyLength`] when a key or salt has not the length of its profile; the
+    /// session keeps the keys it had.
+    pub fn set_keys(&mut self, now: Instant, keys: &SrtpKeys) -> Result<(), SrtpError> {
+        if self.closed || self.keys.as_ref().is_some_and(|had| is_same(&had.master, keys)) {
+            return Ok(());
+        }
+        self.keys = Some(Keys {
+            master: keys.clone(),
+            sender: SrtpSender::from_keys(keys)?,
+            receiver: SrtpReceiver::from_keys(keys)?,
+        });
+        self.open_parked(now);
+        Ok(())
+    }
+
+    /// Whether keys have been set.
+    pub fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// Adds a track to be sent. One of the same SSRC, even if it was removed, goes on with
+    /// the new configuration: its sequence numbers must not repeat under the same key.
+    pub fn add_sender(&mut self, now: Instant, config: SenderConfig) {
+        if self.closed {
+            return;
+        }
+        self.schedule_first(now);
+        self.reporter.set_cname(&config.cname);
+        match self.senders.binary_search_by_key(&config.ssrc, Sender::ssrc) {
+            Ok(at) => self.senders[at].replace(config),
+            Err(at) => {
+                let retired = self.retired.iter().position(|stream| stream.ssrc() == config.ssrc);
+                let stream = retired.and_then(|at| self.retired.remove(at)).unwrap_or_else(|| {
+                    let (sequence, offset) = (self.random.u16(..), self.random.u32(..));
+                    let (payload_type, clock_rate) = (config.payload_type, config.clock_rate);
+                    SendStream::new(config.ssrc, payload_type, clock_rate, sequence, offset)
+                });
+                self.senders.insert(at, Sender::new(stream, config));
+            }
+        }
+    }
+
+    /// Starts or stops sending a track; an SSRC that is none is ignored.
+    pub fn enable_sender(&mut self, ssrc: Ssrc, enabled: bool) {
+        if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
+            self.senders[at].enabled = enabled;
+        }
+    }
+
+    /// Removes a sending track and queues RTCP BYE for it; an SSRC that is none is ignored.
+    pub fn remove_sender(&mut self, now: Instant, ssrc: Ssrc) {
+        if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
+            let sender = self.senders.remove(at);
+            self.outbox.forget(ssrc);
+            self.queue_goodbyes(now, std::slice::from_ref(&sender));
+            if self.retired.len() == MAX_RETIRED {
+                self.retired.pop_front();
+            }
+            self.retired.push_back(sender.stream);
+        }
+    }
+
+    /// Adds a track to be received; one of the same SSRC is replaced. Packets of it that
+    /// came up to a second before are delivered now.
+    pub fn add_receiver(&mut self, now: Instant, config: ReceiverConfig) {
+        if self.closed {
+            return;
+        }
+        self.schedule_first(now);
+        let ssrc = config.ssrc;
+        let receiver = Receiver::new(config, self.timings);
+        match self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
+            Ok(at) => self.receivers[at] = receiver,
+            Err(at) => self.receivers.insert(at, receiver),
+        }
+        self.deliver_early(now, ssrc);
+    }
+
+    /// Removes a receiving track; an SSRC that is none is ignored.
+    pub fn remove_receiver(&mut self, ssrc: Ssrc) {
+        self.receivers.retain(|receiver| receiver.ssrc() != ssrc);
+    }
+
+    /// Queues RTCP BYE for every sender, lets go of all tracks and ignores what comes.
+    ///
+    /// [`RouteEvent::Closed`] is the last event. Fetch what is to be sent once more, then
+    /// drop the session and the keys with it.
+    pub fn close(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let leaving = std::mem::take(&mut self.senders);
+        self.outbox.clear();
+        self.queue_goodbyes(now, &leaving);
+        self.retired.clear();
+        self.receivers.clear();
+        self.parking = Parking::default();
+        self.early = Early::default();
+        self.events.push_back(RouteEvent::Closed(self.connection));
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Has `waker` woken at the next packet that is pushed for any sender. Fetch with
+    /// [`next_transmit`](Self::next_transmit) *after* registering.
+    pub fn register(&self, waker: &Waker) {
+        for sender in &self.senders {
+            sender.packets.register(waker);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called, and what for.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        if self.closed {
+            return None;
+        }
+        let reports =
+            self.keys.is_some() && !(self.senders.is_empty() && self.receivers.is_empty());
+        let report = reports.then(|| (self.scheduler.next(), "a report is due"));
+        self.receivers
+            .iter()
+            .filter_map(|receiver| receiver.stream.poll_timeout())
+            .chain(report)
+            .chain(self.parking.poll_timeout())
+            .chain(self.early.poll_timeout())
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.stats.receive_drops.parked += self.parking.expire(now);
+        self.stats.receive_drops.unknown_ssrc += self.early.expire(now);
+        for at in 0..self.receivers.len() {
+            let event = self.receivers[at].stream.handle_timeout(now);
+            self.raise(self.receivers[at].ssrc(), event);
+        }
+        if self.keys.is_some() && self.scheduler.is_due(now) {
+            self.queue_reports(now);
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<RouteEvent> {
+        self.events.pop_front()
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &SessionStats {
+        &self.stats
+    }
+
+    /// What a sending track has counted; `None` if there is none of this SSRC.
+    pub fn sender_stats(&self, ssrc: Ssrc) -> Option<SendStreamStats> {
+        let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
+        Some(*self.senders[at].stream.stats())
+    }
+
+    /// What a receiving track has counted; `None` if there is none of this SSRC.
+    pub fn receiver_stats(&self, ssrc: Ssrc) -> Option<ReceiveStreamStats> {
+        let at = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc).ok()?;
+        Some(self.receivers[at].stream.stats())
+    }
+
+    /// The first track starts the schedule of reports; before there was nothing to say.
+    fn schedule_first(&mut self, now: Instant) {
+        if self.senders.is_empty() && self.receivers.is_empty() {
+            self.scheduler.restart(now);
+        }
+    }
+
+    /// Queues what has happened to a receiving track.
+    fn raise(&mut self, ssrc: Ssrc, event: Option<StreamEvent>) {
+        let connection = self.connection;
+        self.events.extend(event.map(|event| match event {
+            StreamEvent::Connected => RouteEvent::ReceiverConnected(connection, ssrc),
+            StreamEvent::Disconnected(reason) => {
+                RouteEvent::ReceiverDisconnected(connection, ssrc, reason)
+            }
+        }));
+    }
+}
+
+/// Whether both hold the same master keys.
+fn is_same(one: &SrtpKeys, other: &SrtpKeys) -> bool {
+    one.profile == other.profile
+        && one.local_key == other.local_key
+        && one.local_salt == other.local_salt
+        && one.remote_key == other.remote_key
+        && one.remote_salt == other.remote_salt
+}

@@ -1,0 +1,243 @@
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use ortc_io::ring::{Popped, RingReceiver};
+
+use super::RtpSession;
+use crate::stream::SendStream;
+use crate::view::FIXED_HEADER;
+use crate::{OutgoingPacket, SenderConfig, Ssrc};
+
+/// Longest datagram that is sent: an Ethernet frame without the headers of IPv4 and UDP.
+const MAX_DATAGRAM: usize = 1_472;
+
+/// RTCP compounds that wait to be fetched: a second's worth while there is no path.
+const MAX_COMPOUNDS: usize = 32;
+
+/// Packets dropped in one go: a producer that is faster than the loop must not hold it up.
+const MAX_DROPS: usize = 1_024;
+
+/// A track that is sent.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) stream: SendStream,
+    pub(super) packets: RingReceiver<OutgoingPacket>,
+    pub(super) enabled: bool,
+    /// Packets sent when the last report was made.
+    reported: u64,
+}
+
+impl Sender {
+    /// Makes a sender of a stream that is fresh, or was retired.
+    pub(super) fn new(stream: SendStream, config: SenderConfig) -> Self {
+        let mut sender =
+            Self { stream, packets: config.packets, enabled: config.enabled, reported: 0 };
+        sender.stream.set_codec(config.payload_type, config.clock_rate);
+        sender
+    }
+
+    pub(super) fn ssrc(&self) -> Ssrc {
+        self.stream.ssrc()
+    }
+
+    /// Takes another configuration for the same SSRC.
+    pub(super) fn replace(&mut self, config: SenderConfig) {
+        self.stream.set_codec(config.payload_type, config.clock_rate);
+        self.packets = config.packets;
+        self.enabled = config.enabled;
+    }
+}
+
+/// What waits to be fetched.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    compounds: VecDeque<Vec<u8>>,
+    /// A packet that was taken from its ring and is not written yet.
+    packet: Option<(Ssrc, OutgoingPacket)>,
+    /// The sender whose turn it is.
+    turn: usize,
+}
+
+impl Outbox {
+    /// Drops a readied packet of a sender that is gone.
+    pub(super) fn forget(&mut self, ssrc: Ssrc) {
+        self.packet.take_if(|(of, _)| *of == ssrc);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.compounds.clear();
+        self.packet = None;
+    }
+}
+
+impl RtpSession {
+    /// Readies the next packet to be sent and returns how many bytes of room it needs, or
+    /// `None` when nothing waits.
+    ///
+    /// Asked again without [`write_transmit`](Self::write_transmit), it gives the same
+    /// packet. RTCP goes first; then the senders take turns. Before the keys have come, and
+    /// for senders that are disabled, what was pushed is dropped, counted.
+    pub fn next_transmit(&mut self, _now: Instant) -> Option<usize> {
+        let Some(keys) = &self.keys else {
+            let dropped = self.drain_rings();
+            self.stats.send_drops.no_keys += dropped;
+            return None;
+        };
+        let (overhead, rtcp_overhead) = (keys.sender.overhead(), keys.sender.rtcp_overhead());
+        if let Some(compound) = self.outbox.compounds.front() {
+            return Some(compound.len() + rtcp_overhead);
+        }
+        let room = |packet: &OutgoingPacket| FIXED_HEADER + packet.payload.len() + overhead;
+        if let Some((_, packet)) = &self.outbox.packet {
+            return Some(room(packet));
+        }
+        let mut idle = 0;
+        let mut dropped = 0;
+        while idle < self.senders.len() && dropped < MAX_DROPS {
+            let turn = self.outbox.turn % self.senders.len();
+            let sender = &mut self.senders[turn];
+            let drops = &mut self.stats.send_drops;
+            match sender.packets.pop() {
+                Popped::Item(_) if !sender.enabled => {
+                    drops.disabled += 1;
+                    dropped += 1;
+                }
+                Popped::Item(packet) if room(&packet) > MAX_DATAGRAM => {
+                    drops.oversized += 1;
+                    dropped += 1;
+                }
+                Popped::Item(packet) => {
+                    self.outbox.turn = turn + 1;
+                    let needed = room(&packet);
+                    self.outbox.packet = Some((sender.ssrc(), packet));
+                    return Some(needed);
+                }
+                Popped::Empty | Popped::Closed => {
+                    idle += 1;
+                    self.outbox.turn = turn + 1;
+                }
+            }
+        }
+        None
+    }
+
+    /// Writes and seals the packet that [`next_transmit`](Self::next_transmit) has readied
+    /// straight into `out` and returns its length.
+    ///
+    /// `None` when there is none, or it was dropped, counted, because it cannot be sealed; or
+    /// when `out` has less room than was asked for: then the packet stays.
+    pub fn write_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let keys = self.keys.as_mut()?;
+        if let Some(compound) = self.outbox.compounds.front() {
+            let len = compound.len();
+            out.get_mut(..len + keys.sender.rtcp_overhead())?[..len].copy_from_slice(compound);
+            self.outbox.compounds.pop_front();
+            return match keys.sender.protect_rtcp(out, len) {
+                Ok(len) => {
+                    self.stats.rtcp_sent += 1;
+                    Some(len)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "RTCP is not sealed");
+                    self.stats.send_drops.not_sealed += 1;
+                    None
+                }
+            };
+        }
+        let (_, waiting) = self.outbox.packet.as_ref()?;
+        if out.len() < FIXED_HEADER + waiting.payload.len() + keys.sender.overhead() {
+            return None;
+        }
+        let (ssrc, packet) = self.outbox.packet.take()?;
+        let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
+        let header = self.senders[at].stream.next_header(now, &packet);
+        match keys.sender.protect_rtp_from(&header, &packet.payload, out) {
+            Ok(len) => {
+                self.stats.rtp_sent += 1;
+                Some(len)
+            }
+            Err(error) => {
+                tracing::warn!(ssrc = ssrc.0, %error, "RTP is not sealed");
+                self.stats.send_drops.not_sealed += 1;
+                None
+            }
+        }
+    }
+
+    /// Drops everything that waits to be sent, because there is no path, counted; returns how
+    /// many packets that were.
+    pub fn discard_transmits(&mut self) -> usize {
+        let media = self.drain_rings();
+        let compounds = self.outbox.compounds.drain(..).count() as u64;
+        self.stats.send_drops.no_path += media;
+        self.stats.send_drops.rtcp += compounds;
+        (media + compounds) as usize
+    }
+
+    /// Takes all that is in the rings, at most as much as they hold now.
+    fn drain_rings(&mut self) -> u64 {
+        let mut dropped = u64::from(self.outbox.packet.take().is_some());
+        for sender in &mut self.senders {
+            for _ in 0..MAX_DROPS {
+                match sender.packets.pop() {
+                    Popped::Item(_) => dropped += 1,
+                    Popped::Empty | Popped::Closed => break,
+                }
+            }
+        }
+        dropped
+    }
+
+    /// Queues reports on everything sent and received since the last (RFC 3550 §6.4).
+    pub(super) fn queue_reports(&mut self, now: Instant) {
+        let ntp = self.clock.ntp(now);
+        let mut infos = Vec::new();
+        for sender in &mut self.senders {
+            let sent = sender.stream.stats().packets;
+            if sent != sender.reported {
+                sender.reported = sent;
+                infos.extend(sender.stream.sender_info(now, ntp));
+            }
+        }
+        let mut blocks = Vec::new();
+        for receiver in &mut self.receivers {
+            if receiver.stream.has_news() {
+                blocks.extend(receiver.stream.report(now));
+            }
+        }
+        if infos.is_empty() && blocks.is_empty() && self.senders.is_empty() {
+            return;
+        }
+        let compounds = self.reporter.reports(&infos, &blocks);
+        self.queue(compounds);
+    }
+
+    /// Queues goodbyes for senders that have been taken out.
+    pub(super) fn queue_goodbyes(&mut self, now: Instant, leaving: &[Sender]) {
+        if self.keys.is_none() {
+            return;
+        }
+        let ntp = self.clock.ntp(now);
+        let infos: Vec<_> =
+            leaving.iter().filter_map(|sender| sender.stream.sender_info(now, ntp)).collect();
+        let ssrcs: Vec<_> = leaving.iter().map(Sender::ssrc).collect();
+        let compounds = self.reporter.goodbyes(&infos, &ssrcs);
+        self.queue(compounds);
+    }
+
+    fn queue(&mut self, compounds: Vec<Vec<u8>>) {
+        for compound in compounds {
+            if self.outbox.compounds.len() == MAX_COMPOUNDS {
+                // The newest says most.
+                self.outbox.compounds.pop_front();
+                self.stats.send_drops.rtcp += 1;
+            }
+            self.outbox.compounds.push_back(compound);
+        }
+    }
+
+    pub(super) fn sender_mut(&mut self, ssrc: Ssrc) -> Option<&mut Sender> {
+        let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
+        Some(&mut self.senders[at])
+    }
+}

@@ -1,0 +1,122 @@
+use crate::{RtpError, SrtpError};
+
+/// What an [`RtpSession`](crate::RtpSession) has counted since it was made.
+///
+/// Every packet that it was given or asked to send shows in one of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// RTP packets sealed and handed out.
+    pub rtp_sent: u64,
+    /// RTCP compounds sealed and handed out.
+    pub rtcp_sent: u64,
+    /// RTP packets of known tracks that were opened and handed to the application.
+    pub rtp_received: u64,
+    /// RTCP compounds opened.
+    pub rtcp_received: u64,
+    /// Feedback packets (RFC 4585) in those, which nothing answers yet.
+    pub feedback_ignored: u64,
+    /// What was received and dropped.
+    pub receive_drops: ReceiveDrops,
+    /// What was to be sent and was dropped.
+    pub send_drops: SendDrops,
+}
+
+/// What was received and dropped, by cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReceiveDrops {
+    /// No packet at all, or an authentic one that is malformed.
+    pub malformed: u64,
+    /// The tag is wrong: other keys, or somebody in between.
+    pub not_authentic: u64,
+    /// SRTCP without encryption.
+    pub not_encrypted: u64,
+    /// Seen before, or older than the replay window.
+    pub replayed: u64,
+    /// Of an SSRC beyond the 256 that have state.
+    pub too_many_ssrcs: u64,
+    /// The index ran out.
+    pub index_exhausted: u64,
+    /// Came before the keys, and more than 64 or longer than 200 ms before.
+    pub parked: u64,
+    /// Authentic, of an SSRC that nobody has described within a second.
+    pub unknown_ssrc: u64,
+    /// Of a payload type that was not described.
+    pub unknown_payload_type: u64,
+    /// The application has not kept up.
+    pub ring_full: u64,
+    /// The application is gone.
+    pub ring_closed: u64,
+    /// Came after the session was closed.
+    pub closed: u64,
+}
+
+/// What was to be sent and was dropped, by cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendDrops {
+    /// The sender is disabled.
+    pub disabled: u64,
+    /// There are no keys yet.
+    pub no_keys: u64,
+    /// There is no path.
+    pub no_path: u64,
+    /// Longer than an Ethernet frame.
+    pub oversized: u64,
+    /// Sealing failed: the index ran out, or too many SSRCs.
+    pub not_sealed: u64,
+    /// RTCP that was not fetched in time.
+    pub rtcp: u64,
+}
+
+impl SessionStats {
+    /// Adds what another session has counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self { receive_drops, send_drops, .. } = other;
+        self.rtp_sent += other.rtp_sent;
+        self.rtcp_sent += other.rtcp_sent;
+        self.rtp_received += other.rtp_received;
+        self.rtcp_received += other.rtcp_received;
+        self.feedback_ignored += other.feedback_ignored;
+        let drops = &mut self.receive_drops;
+        drops.malformed += receive_drops.malformed;
+        drops.not_authentic += receive_drops.not_authentic;
+        drops.not_encrypted += receive_drops.not_encrypted;
+        drops.replayed += receive_drops.replayed;
+        drops.too_many_ssrcs += receive_drops.too_many_ssrcs;
+        drops.index_exhausted += receive_drops.index_exhausted;
+        drops.parked += receive_drops.parked;
+        drops.unknown_ssrc += receive_drops.unknown_ssrc;
+        drops.unknown_payload_type += receive_drops.unknown_payload_type;
+        drops.ring_full += receive_drops.ring_full;
+        drops.ring_closed += receive_drops.ring_closed;
+        drops.closed += receive_drops.closed;
+        let drops = &mut self.send_drops;
+        drops.disabled += send_drops.disabled;
+        drops.no_keys += send_drops.no_keys;
+        drops.no_path += send_drops.no_path;
+        drops.oversized += send_drops.oversized;
+        drops.not_sealed += send_drops.not_sealed;
+        drops.rtcp += send_drops.rtcp;
+    }
+}
+
+impl ReceiveDrops {
+    /// Counts a packet that was not opened.
+    pub(super) fn count(&mut self, error: SrtpError) {
+        let counter = match error {
+            SrtpError::NotAuthentic => &mut self.not_authentic,
+            SrtpError::NotEncrypted => &mut self.not_encrypted,
+            SrtpError::Replayed => &mut self.replayed,
+            SrtpError::TooManySsrcs => &mut self.too_many_ssrcs,
+            SrtpError::IndexExhausted => &mut self.index_exhausted,
+            SrtpError::Malformed(_) | SrtpError::KeyLength | SrtpError::NoRoom => {
+                &mut self.malformed
+            }
+        };
+        *counter += 1;
+    }
+
+    pub(super) fn count_malformed(&mut self, error: RtpError) {
+        tracing::trace!(%error, "an authentic packet is malformed");
+        self.malformed += 1;
+    }
+}

@@ -1,0 +1,55 @@
+use std::time::{Duration, Instant};
+
+/// Maps instants to NTP timestamps (RFC 3550 §4): 32 bits of seconds, 32 of fraction.
+///
+/// All streams of a session share it, so that their sender reports can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NtpClock {
+    start: Instant,
+    ntp_at_start: u64,
+}
+
+impl NtpClock {
+    /// Makes a clock that shows `ntp_at_start` at `start`.
+    pub fn new(start: Instant, ntp_at_start: u64) -> Self {
+        Self { start, ntp_at_start }
+    }
+
+    /// The NTP timestamp at `now`; an instant before the start counts as the start.
+    pub fn ntp(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.start);
+        let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+        self.ntp_at_start.wrapping_add(since.as_secs() << 32 | fraction)
+    }
+
+    /// The middle 32 bits, as reports repeat them: units of 1/65,536 s.
+    pub fn middle(&self, now: Instant) -> u32 {
+        (self.ntp(now) >> 16) as u32
+    }
+}
+
+/// A duration in units of 1/65,536 s, at most 18 hours.
+pub(crate) fn in_65536ths(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros() * 65_536 / 1_000_000).unwrap_or(u32::MAX)
+}
+
+/// A duration in units of a clock rate, wrapping.
+pub(crate) fn in_clock_units(duration: Duration, clock_rate: u32) -> u32 {
+    (duration.as_nanos() * u128::from(clock_rate) / 1_000_000_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ntp_time_runs_in_seconds_and_fractions() {
+        let start = Instant::now();
+        let clock = NtpClock::new(start, 5 << 32);
+        assert_eq!(clock.ntp(start), 5 << 32);
+        assert_eq!(clock.ntp(start + Duration::from_millis(2_500)), 7 << 32 | 1 << 31);
+        assert_eq!(clock.middle(start + Duration::from_millis(500)), 5 << 16 | 1 << 15);
+        assert_eq!(in_65536ths(Duration::from_millis(1_500)), 98_304);
+        assert_eq!(in_clock_units(Duration::from_millis(20), 48_000), 960);
+    }
+}

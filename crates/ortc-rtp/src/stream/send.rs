@@ -1,0 +1,239 @@
+use std::time::{Duration, Instant};
+
+use super::clock::{NtpClock, in_clock_units};
+use crate::view::FIXED_HEADER;
+use crate::{OutgoingPacket, PayloadType, ReportBlock, RtpHeader, SenderInfo, Ssrc};
+
+/// One track on its way out: the only writer of its sequence numbers and timestamps.
+///
+/// Sequence numbers go on without a gap while it is disabled and enabled again, so that a
+/// receiver sees silence and no loss.
+#[derive(Debug)]
+pub struct SendStream {
+    ssrc: Ssrc,
+    payload_type: PayloadType,
+    clock_rate: u32,
+    next_sequence: u16,
+    timestamp_offset: u32,
+    /// The newest packet: when it was sent, and its timestamp.
+    newest: Option<(Instant, u32)>,
+    stats: SendStreamStats,
+}
+
+/// What a [`SendStream`] has sent, and what the peer says about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendStreamStats {
+    /// Packets sent.
+    pub packets: u64,
+    /// Payload bytes sent.
+    pub octets: u64,
+    /// The newest report of the peer.
+    pub remote: Option<RemoteReport>,
+}
+
+/// What the peer says about a stream of ours (RFC 3550 §6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteReport {
+    /// Loss since its report before, in 256ths.
+    pub fraction_lost: u8,
+    /// Packets lost so far; negative when duplicates outnumber them.
+    pub cumulative_lost: i32,
+    /// Interarrival jitter in units of the clock rate.
+    pub jitter: u32,
+    /// Time there and back; `None` until the peer has had a sender report of ours.
+    pub round_trip: Option<Duration>,
+}
+
+impl SendStream {
+    /// Makes a stream that has sent nothing.
+    ///
+    /// `clock_rate` is in Hz. `initial_sequence` and `timestamp_offset` are to be random
+    /// (RFC 3550 §5.1); the sequence number's top bit is cleared, so that the first packets
+    /// may be lost without the peer missing a rollover (RFC 3711 §3.3.1).
+    pub fn new(
+        ssrc: Ssrc,
+        payload_type: PayloadType,
+        clock_rate: u32,
+        initial_sequence: u16,
+        timestamp_offset: u32,
+    ) -> Self {
+        Self {
+            ssrc,
+            payload_type,
+            clock_rate,
+            next_sequence: initial_sequence & 0x7fff,
+            timestamp_offset,
+            newest: None,
+            stats: SendStreamStats::default(),
+        }
+    }
+
+    /// Its SSRC.
+    pub fn ssrc(&self) -> Ssrc {
+        self.ssrc
+    }
+
+    /// Changes what is put on packets from the next on; sequence numbers go on.
+    pub fn set_codec(&mut self, payload_type: PayloadType, clock_rate: u32) {
+        self.payload_type = payload_type;
+        self.clock_rate = clock_rate;
+    }
+
+    /// What it has sent, and what the peer says about it.
+    pub fn stats(&self) -> &SendStreamStats {
+        &self.stats
+    }
+
+    /// Numbers the next packet and returns its header; `packet` counts as sent.
+    pub fn next_header(&mut self, now: Instant, packet: &OutgoingPacket) -> [u8; FIXED_HEADER] {
+        let timestamp = self.timestamp_offset.wrapping_add(packet.timestamp as u32);
+        let header = RtpHeader {
+            payload_type: self.payload_type,
+            marker: packet.marker,
+            sequence: self.next_sequence,
+            timestamp,
+            ssrc: self.ssrc,
+            extensions: &[],
+        };
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+        self.newest = Some((now, timestamp));
+        self.stats.packets += 1;
+        self.stats.octets += packet.payload.len() as u64;
+        header.fixed()
+    }
+
+    /// Writes the next packet, not sealed, and returns its length.
+    ///
+    /// Returns `None`, having done nothing, when `out` has not 12 bytes more than the payload.
+    pub fn next_packet(
+        &mut self,
+        now: Instant,
+        packet: &OutgoingPacket,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let len = FIXED_HEADER + packet.payload.len();
+        let out = out.get_mut(..len)?;
+        out[..FIXED_HEADER].copy_from_slice(&self.next_header(now, packet));
+        out[FIXED_HEADER..].copy_from_slice(&packet.payload);
+        Some(len)
+    }
+
+    /// The sender's part of a report at `now`; `None` before the first packet.
+    ///
+    /// Its RTP timestamp runs on from that of the newest packet (RFC 3550 §6.4.1).
+    pub fn sender_info(&self, now: Instant, ntp: u64) -> Option<SenderInfo> {
+        let (sent_at, timestamp) = self.newest?;
+        let since = now.saturating_duration_since(sent_at);
+        Some(SenderInfo {
+            ssrc: self.ssrc,
+            ntp,
+            rtp_timestamp: timestamp.wrapping_add(in_clock_units(since, self.clock_rate)),
+            packets: self.stats.packets as u32,
+            octets: self.stats.octets as u32,
+        })
+    }
+
+    /// When the newest packet was sent.
+    pub fn newest_at(&self) -> Option<Instant> {
+        self.newest.map(|(sent_at, _)| sent_at)
+    }
+
+    /// Takes what the peer reports about this stream.
+    pub fn on_report(&mut self, now: Instant, clock: &NtpClock, block: &ReportBlock) {
+        let round_trip = (block.last_sender_report != 0).then(|| {
+            let units = clock
+                .middle(now)
+                .wrapping_sub(block.last_sender_report)
+                .wrapping_sub(block.delay_since_last);
+            // Negative by rounding, or a false report.
+            if units > u32::MAX / 2 {
+                Duration::ZERO
+            } else {
+                Duration::from_micros(u64::from(units) * 1_000_000 / 65_536)
+            }
+        });
+        self.stats.remote = Some(RemoteReport {
+            fraction_lost: block.fraction_lost,
+            cumulative_lost: block.cumulative_lost,
+            jitter: block.jitter,
+            round_trip,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RtpView;
+    use bytes::Bytes;
+
+    fn packet(timestamp: u64) -> OutgoingPacket {
+        OutgoingPacket { payload: Bytes::from_static(b"opus"), timestamp, marker: timestamp == 0 }
+    }
+
+    #[test]
+    fn packets_are_numbered_and_timed_from_random_beginnings() {
+        let start = Instant::now();
+        let mut stream = SendStream::new(Ssrc(9), PayloadType(111), 48_000, 0xffff, 0xffff_fff0);
+        let mut seen = Vec::new();
+        for n in 0..3u64 {
+            let mut out = [0; 20];
+            let at = start + Duration::from_millis(20 * n);
+            assert_eq!(stream.next_packet(at, &packet(960 * n), &mut out), Some(16));
+            let view = RtpView::parse(&out[..16]).unwrap();
+            assert_eq!((view.ssrc(), view.payload()), (Ssrc(9), &b"opus"[..]));
+            seen.push((view.sequence(), view.timestamp(), view.marker()));
+        }
+        assert_eq!(
+            seen,
+            [(0x7fff, 0xffff_fff0, true), (0x8000, 944, false), (0x8001, 1904, false)]
+        );
+        let report = stream.sender_info(start + Duration::from_millis(50), 77);
+        assert_eq!(
+            report,
+            Some(SenderInfo {
+                ssrc: Ssrc(9),
+                ntp: 77,
+                rtp_timestamp: 1904 + 480,
+                packets: 3,
+                octets: 12
+            })
+        );
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_uses_no_number() {
+        let now = Instant::now();
+        let mut stream = SendStream::new(Ssrc(9), PayloadType(0), 8_000, 5, 0);
+        assert_eq!(stream.next_packet(now, &packet(0), &mut [0; 15]), None);
+        assert_eq!(stream.sender_info(now, 0), None);
+        assert_eq!(stream.next_header(now, &packet(0))[2..4], [0, 5]);
+    }
+
+    #[test]
+    fn the_round_trip_leaves_out_the_time_that_the_peer_held_the_report() {
+        let start = Instant::now();
+        let clock = NtpClock::new(start, 1 << 40);
+        let mut stream = SendStream::new(Ssrc(9), PayloadType(0), 8_000, 5, 0);
+        let block = ReportBlock {
+            ssrc: Ssrc(9),
+            fraction_lost: 3,
+            cumulative_lost: 4,
+            highest_sequence: 5,
+            jitter: 6,
+            last_sender_report: clock.middle(start + Duration::from_millis(500)),
+            delay_since_last: 65_536 / 4,
+        };
+        stream.on_report(start + Duration::from_millis(1_000), &clock, &block);
+        let expected = RemoteReport {
+            fraction_lost: 3,
+            cumulative_lost: 4,
+            jitter: 6,
+            round_trip: Some(Duration::from_millis(250)),
+        };
+        assert_eq!(stream.stats().remote, Some(expected));
+        let never = ReportBlock { last_sender_report: 0, ..block };
+        stream.on_report(start, &clock, &never);
+        assert_eq!(stream.stats().remote.unwrap().round_trip, None);
+    }
+}

@@ -1,0 +1,178 @@
+//! The signalling channel of a peer: a WebSocket to the server.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use super::SignalUrl;
+use crate::signalling::{Signal, SignalError, SignalParseError};
+
+/// How long the server may take to accept the connection, and to take a message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest message that is accepted: four times what our server passes on.
+const MAX_MESSAGE: usize = 256 * 1024;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Why there is no signalling channel, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// Nobody listens there.
+    #[error("nothing listens at {0}: start a server there with `ortc serve`")]
+    Refused(String),
+    /// The host has no address.
+    #[error("the host of {0} cannot be found")]
+    NoSuchHost(String),
+    /// It does not answer.
+    #[error("{0} does not answer")]
+    Silent(String),
+    /// It answers, but with something else than a WebSocket.
+    #[error("{url} is no WebSocket of a signalling server: it answers with HTTP status {status}")]
+    NotASocket {
+        /// What was asked.
+        url: String,
+        /// The HTTP status of the answer.
+        status: u16,
+    },
+    /// The server has closed the connection and said why.
+    #[error("the signalling server has closed the connection: {reason} ({code})")]
+    Closed {
+        /// The WebSocket close code; see `docs/signalling.md`.
+        code: u16,
+        /// The server's reason.
+        reason: String,
+    },
+    /// The connection ended without a word.
+    #[error("the connection to the signalling server is lost")]
+    Lost,
+    /// Something else.
+    #[error("signalling at {url} fails: {source}")]
+    Other {
+        /// What was asked.
+        url: String,
+        /// What happened.
+        source: Box<WsError>,
+    },
+}
+
+/// What comes in on a channel.
+#[derive(Debug)]
+pub enum Incoming {
+    /// What a message says, in order.
+    Signals(Vec<Signal>),
+    /// A message that cannot be understood.
+    Malformed(SignalParseError),
+    /// The channel is gone.
+    Ended(ChannelError),
+}
+
+/// The sending half of a channel.
+#[derive(Debug)]
+pub struct SignalSender {
+    sink: SplitSink<Socket, Message>,
+}
+
+/// The receiving half of a channel.
+#[derive(Debug)]
+pub struct SignalReceiver {
+    stream: SplitStream<Socket>,
+    /// What the server has said last: the reason of the close that follows.
+    complaint: Option<SignalError>,
+}
+
+/// Connects to a signalling server, within ten seconds.
+///
+/// # Errors
+/// One clear line about what is wrong.
+pub async fn connect(url: &SignalUrl) -> Result<(SignalSender, SignalReceiver), ChannelError> {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    let connecting = connect_async_with_config(url.uri().clone(), Some(config), true);
+    let name = || url.to_string();
+    match timeout(PATIENCE, connecting).await {
+        Err(_) => Err(ChannelError::Silent(name())),
+        Ok(Ok((socket, _))) => {
+            let (sink, stream) = socket.split();
+            Ok((SignalSender { sink }, SignalReceiver { stream, complaint: None }))
+        }
+        Ok(Err(WsError::Http(response))) => {
+            Err(ChannelError::NotASocket { url: name(), status: response.status().as_u16() })
+        }
+        Ok(Err(WsError::Io(error))) if error.kind() == ErrorKind::ConnectionRefused => {
+            Err(ChannelError::Refused(name()))
+        }
+        // The resolver's errors have no kind of their own.
+        Ok(Err(WsError::Io(error))) if error.to_string().contains("lookup") => {
+            Err(ChannelError::NoSuchHost(name()))
+        }
+        Ok(Err(source)) => Err(ChannelError::Other { url: name(), source: Box::new(source) }),
+    }
+}
+
+impl SignalSender {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The channel is gone; the receiving half knows more about it.
+    pub async fn send(&mut self, signal: &Signal) -> Result<(), ChannelError> {
+        let message = Message::text(signal.to_text());
+        match timeout(PATIENCE, self.sink.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(ChannelError::Lost),
+        }
+    }
+
+    /// Closes the channel; what was sent before arrives.
+    pub async fn close(mut self) {
+        // Whether the server still listens makes no difference any more.
+        let _ = timeout(Duration::from_secs(1), self.sink.close()).await;
+    }
+}
+
+impl SignalReceiver {
+    /// Waits for the next message. After [`Incoming::Ended`] there is nothing more.
+    pub async fn receive(&mut self) -> Incoming {
+        loop {
+            return match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => match Signal::parse(&text) {
+                    Ok(signals) => {
+                        self.remember(&signals);
+                        Incoming::Signals(signals)
+                    }
+                    Err(error) => Incoming::Malformed(error),
+                },
+                Some(Ok(Message::Close(frame))) => Incoming::Ended(self.closed(frame)),
+                // Pings are answered by the library; binary frames say nothing.
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => Incoming::Ended(ChannelError::Lost),
+            };
+        }
+    }
+
+    fn remember(&mut self, signals: &[Signal]) {
+        let error = signals.iter().rev().find_map(|signal| match signal {
+            Signal::Error(error) => Some(error.clone()),
+            _ => None,
+        });
+        self.complaint = error.or(self.complaint.take());
+    }
+
+    fn closed(&self, frame: Option<CloseFrame>) -> ChannelError {
+        let Some(frame) = frame else { return ChannelError::Lost };
+        let said = || self.complaint.as_ref().map(|complaint| complaint.message.clone());
+        let reason = match frame.reason.as_str() {
+            "" => said().unwrap_or_else(|| "no reason given".to_owned()),
+            reason => reason.to_owned(),
+        };
+        ChannelError::Closed { code: frame.code.into(), reason }
+    }
+}

@@ -1,0 +1,18 @@
+//! `ortc call`: a headless peer that plays files and records what it receives.
+
+mod channel;
+mod player;
+mod recorder;
+mod session;
+mod source;
+mod summary;
+mod tracks;
+mod url;
+
+pub use channel::{ChannelError, Incoming, SignalReceiver, SignalSender, connect};
+pub use player::{Frame, PlayError, PlayOptions, Player, Progress};
+pub use recorder::{RecordError, Recorder, Recording};
+pub use session::{CallOptions, NotBegun, call};
+pub use source::{PlaySource, PlaySourceError};
+pub use summary::{Ending, ReceivedTrack, SentTrack, Summary};
+pub use url::{SignalUrl, SignalUrlError};

@@ -1,0 +1,516 @@
+//! A call from its beginning to its end.
+
+use std::future::pending;
+use std::io::Write;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use ortc_api::{
+    AddStreamError, ConnectError, MediaStream, MediaStreamTrack, NewConnectionError, RTCConnection,
+    RTCConnectionOptions, RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo,
+    RTCTrackDescription, ReceiveTrackError, SetRemoteIceError,
+};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::channel::{self, ChannelError, Incoming, SignalReceiver, SignalSender};
+use super::player::{PlayError, PlayOptions, Player, api_format};
+use super::recorder::{RecordError, Recorder};
+use super::source::PlaySource;
+use super::summary::{Ending, Summary};
+use super::tracks::{Received, Receiving, Sending, Sent};
+use super::url::SignalUrl;
+use crate::signalling::{Signal, SignalParseError};
+
+/// How long it may take to connect, once the other peer is known: its candidates may come late,
+/// and a person may have to admit it.
+const CONNECT: Duration = Duration::from_secs(60);
+
+/// How long a call waits for a path to come back.
+const OUTAGE: Duration = Duration::from_secs(30);
+
+/// How long the connection may take to let go of everything.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// What a call is told to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallOptions {
+    /// Where to meet the other peer.
+    pub signal: SignalUrl,
+    /// What to play, each as a track; all belong to one stream and begin together.
+    pub play: Vec<PlaySource>,
+    /// How to play it.
+    pub playing: PlayOptions,
+    /// Where to record what is received.
+    pub record: Option<PathBuf>,
+    /// How long to stay connected.
+    pub duration: Option<Duration>,
+    /// Whether to tell on stderr how it goes.
+    pub progress: bool,
+}
+
+/// Why a call is not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBegun {
+    /// A file cannot be played.
+    #[error(transparent)]
+    Play(#[from] PlayError),
+    /// Nothing can be recorded there.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Why a call fails.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error(transparent)]
+    New(#[from] NewConnectionError),
+    #[error(transparent)]
+    AddStream(#[from] AddStreamError),
+    #[error("the other peer's iceInfo cannot be used: {0}")]
+    RemoteIce(#[from] SetRemoteIceError),
+    #[error("cannot connect to the other peer: {0}")]
+    Connect(#[from] ConnectError),
+    #[error("the other peer cannot be understood: {0}")]
+    Malformed(#[from] SignalParseError),
+    #[error("not connected: {0}")]
+    Disconnected(#[from] RTCDisconnectReason),
+    #[error("no path to the other peer works, after {} s of trying", CONNECT.as_secs())]
+    NoPath,
+    #[error("the connection was closed from inside")]
+    Closed,
+    #[error("playing has failed: {0}")]
+    Playing(JoinError),
+}
+
+/// Makes a call, until it ends or `interrupted` completes.
+///
+/// # Errors
+/// When it is not even begun: a file cannot be played, or nothing can be recorded. Whatever goes
+/// wrong later is in the [`Summary`].
+pub async fn call(
+    options: CallOptions,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Summary, NotBegun> {
+    let players = options.play.iter().map(|source| Player::open(source, options.playing));
+    let players = players.collect::<Result<Vec<_>, _>>()?;
+    if let Some(directory) = &options.record {
+        Recorder::prepare(directory)?;
+    }
+    let mut interrupted = pin!(interrupted);
+    let begun = tokio::select! {
+        begun = Call::begin(options, players) => begun,
+        () = &mut interrupted => {
+            let mut summary = Summary { ended: Ending::Interrupted, ..Summary::new() };
+            summary.judge(None, true);
+            return Ok(summary);
+        }
+    };
+    match begun {
+        Ok(call) => Ok(call.run(interrupted).await),
+        Err(failure) => Ok(Summary { error: Some(failure.to_string()), ..Summary::new() }),
+    }
+}
+
+/// What a call awaits.
+#[derive(Debug, Clone, Copy)]
+enum Awaiting {
+    /// The other peer's credentials.
+    Peer,
+    /// A path, and the other peer's certificate.
+    Connected { since: Instant },
+    /// Its end.
+    End { since: Instant, lost: Option<Instant> },
+}
+
+/// What follows from something that has happened.
+type Step = Result<Option<Ending>, Failure>;
+
+struct Call {
+    options: CallOptions,
+    awaiting: Awaiting,
+    connection: RTCConnection,
+    events: RTCEvents,
+    /// The signalling channel, until it is lost: a call goes on without it.
+    sender: Option<SignalSender>,
+    receiver: Option<SignalReceiver>,
+    /// What will be played once connected.
+    ready: Vec<Sending>,
+    playing: JoinSet<(usize, Sent)>,
+    /// Files that are not played to their end yet.
+    unfinished: usize,
+    played: Vec<(usize, Sent)>,
+    receiving: JoinSet<Received>,
+    received: Vec<Received>,
+    stop: watch::Sender<bool>,
+    summary: Summary,
+}
+
+impl Call {
+    async fn begin(options: CallOptions, players: Vec<Player>) -> Result<Self, Failure> {
+        let (sender, receiver) = channel::connect(&options.signal).await?;
+        // On one host, loopback may be all there is.
+        let loopback = options.signal.is_loopback();
+        let connection = RTCConnection::new(RTCConnectionOptions::new().with_loopback(loopback))?;
+        let mut call = Self {
+            options,
+            awaiting: Awaiting::Peer,
+            events: connection.events(),
+            connection,
+            sender: Some(sender),
+            receiver: Some(receiver),
+            ready: Vec::new(),
+            playing: JoinSet::new(),
+            unfinished: 0,
+            played: Vec::new(),
+            receiving: JoinSet::new(),
+            received: Vec::new(),
+            stop: watch::channel(false).0,
+            summary: Summary::new(),
+        };
+        let ice = call.connection.local().ice;
+        call.tell(Signal::IceInfo(ice)).await;
+        call.add(players).await?;
+        call.progress("waiting for the other peer");
+        Ok(call)
+    }
+
+    /// Adds what will be played as the tracks of one stream, and describes them to the other
+    /// peer.
+    async fn add(&mut self, players: Vec<Player>) -> Result<(), Failure> {
+        let stream = MediaStream::new();
+        let mut sources = Vec::new();
+        for player in players {
+            let Some(format) = api_format(player.format()) else { continue };
+            let (track, frames) = MediaStreamTrack::local(format);
+            sources.push((player, frames, stream.add_track(&track)));
+        }
+        if sources.is_empty() {
+            return Ok(());
+        }
+        self.connection.add_stream(&stream, true)?;
+        for (player, frames, source) in sources {
+            let Some(track) = self.connection.track(&source) else {
+                return Err(Failure::Closed);
+            };
+            self.unfinished += usize::from(!player.source().is_endless());
+            self.ready.push(Sending { player, frames, ssrc: track.ssrc() });
+            self.tell(Signal::Track(track.description())).await;
+        }
+        Ok(())
+    }
+
+    async fn run(mut self, mut interrupted: Pin<&mut impl Future<Output = ()>>) -> Summary {
+        let ending = loop {
+            let deadline = self.deadline();
+            let step = tokio::select! {
+                incoming = receive(&mut self.receiver) => self.hear(incoming),
+                event = self.events.recv() => self.notice(event).await,
+                Some(played) = self.playing.join_next() => self.note_played(played),
+                Some(received) = self.receiving.join_next() => {
+                    self.note_received(received);
+                    Ok(None)
+                }
+                () = reached(deadline) => self.expire(),
+                () = &mut interrupted => Ok(Some(Ending::Interrupted)),
+            };
+            match step {
+                Ok(None) => {}
+                Ok(Some(ending)) => break ending,
+                Err(failure) => {
+                    self.fail(failure.to_string());
+                    break Ending::Failed;
+                }
+            }
+        };
+        self.end(ending).await
+    }
+
+    /// When something has to have happened.
+    fn deadline(&self) -> Option<Instant> {
+        match self.awaiting {
+            Awaiting::Peer => None,
+            Awaiting::Connected { since } => Some(since + CONNECT),
+            Awaiting::End { since, lost } => {
+                let end = self.options.duration.map(|duration| since + duration);
+                let outage = lost.map(|lost| lost + OUTAGE);
+                end.into_iter().chain(outage).min()
+            }
+        }
+    }
+
+    /// A deadline has passed.
+    fn expire(&self) -> Step {
+        match self.awaiting {
+            Awaiting::Peer => Ok(None),
+            Awaiting::Connected { .. } => Err(Failure::NoPath),
+            Awaiting::End { lost: None, .. } => Ok(Some(Ending::Duration)),
+            Awaiting::End { .. } => Err(RTCDisconnectReason::PathLost.into()),
+        }
+    }
+
+    /// Something has come on the signalling channel.
+    fn hear(&mut self, incoming: Incoming) -> Step {
+        let is_alone = matches!(self.awaiting, Awaiting::Peer);
+        match incoming {
+            Incoming::Signals(signals) => {
+                for signal in signals {
+                    if let Some(ending) = self.heed(signal)? {
+                        return Ok(Some(ending));
+                    }
+                }
+                Ok(None)
+            }
+            // Nothing else will come in its place.
+            Incoming::Malformed(error @ SignalParseError::Field { .. })
+                if is_alone && error.field() == Some("iceInfo") =>
+            {
+                Err(error.into())
+            }
+            Incoming::Malformed(error) => {
+                self.summary.warn(format!("the other peer cannot be understood: {error}"));
+                Ok(None)
+            }
+            Incoming::Ended(error) if is_alone => {
+                if let ChannelError::Closed { reason, .. } = &error {
+                    // The server has said it in a message, too.
+                    self.summary.warnings.retain(|warning| !warning.ends_with(reason.as_str()));
+                }
+                Err(error.into())
+            }
+            Incoming::Ended(error) => {
+                (self.sender, self.receiver) = (None, None);
+                self.summary.warn(error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    fn heed(&mut self, signal: Signal) -> Step {
+        match signal {
+            Signal::IceInfo(info) => self.meet(info)?,
+            Signal::Candidate(candidate) => {
+                if let Err(error) = self.connection.set_remote_candidate(&candidate) {
+                    self.summary
+                        .warn(format!("a candidate of the other peer is left out: {error}"));
+                }
+            }
+            Signal::Track(description) => self.listen(description),
+            Signal::EndOfCandidates {} => {
+                // Refused only when the connection is closed, which is noticed by itself.
+                let _ = self.connection.set_remote_end_of_candidates();
+            }
+            Signal::Bye {} => return Ok(Some(Ending::PeerLeft)),
+            Signal::Error(error) => {
+                self.summary.warn(format!("the signalling server says: {}", error.message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The other peer has said who it is; or says it again, after a restart.
+    fn meet(&mut self, info: RTCIceConnectionInfo) -> Result<(), Failure> {
+        let connection = &self.connection;
+        let met = connection.set_remote_ice(info).map_err(Failure::from);
+        let met = met.and_then(|()| connection.connect().map_err(Failure::from));
+        match (self.awaiting, met) {
+            (Awaiting::Peer, Ok(())) => {
+                self.awaiting = Awaiting::Connected { since: Instant::now() };
+                self.progress("connecting");
+                Ok(())
+            }
+            (Awaiting::Peer, Err(failure)) => Err(failure),
+            (_, Ok(())) => Ok(()),
+            (_, Err(failure)) => {
+                self.summary.warn(failure.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    /// The other peer has described a track.
+    fn listen(&mut self, description: RTCTrackDescription) {
+        let ssrc = description.ssrc.clone();
+        match self.connection.receive_track(&description) {
+            Ok(track) => {
+                // None if the same track has been described before.
+                if let Some(frames) = track.take_frames() {
+                    let directory = self.options.record.clone();
+                    let receiving = Receiving { description, frames, directory };
+                    self.receiving.spawn(receiving.run(self.stop.subscribe()));
+                }
+            }
+            Err(error @ ReceiveTrackError::NoSupportedCodec(_))
+                if self.options.record.is_some() =>
+            {
+                self.fail(format!("cannot record track {ssrc}: {error}"));
+            }
+            Err(error) => {
+                self.summary.warn(format!("a track of the other peer is left out: {error}"));
+            }
+        }
+    }
+
+    /// The connection has something to say.
+    async fn notice(&mut self, event: Option<RTCEvent>) -> Step {
+        match event {
+            Some(RTCEvent::Candidate(candidate)) => {
+                match self.connection.set_local_candidate(&candidate) {
+                    Ok(()) => self.tell(Signal::Candidate(candidate)).await,
+                    Err(error) => self.summary.warn(format!("a local candidate: {error}")),
+                }
+            }
+            Some(RTCEvent::EndOfCandidates) => self.tell(Signal::EndOfCandidates {}).await,
+            Some(RTCEvent::ActiveCandidate { local, remote }) => {
+                self.summary.local_candidate = Some(local);
+                self.summary.remote_candidate = Some(remote);
+            }
+            Some(RTCEvent::Connected) => self.connected(),
+            Some(RTCEvent::Disconnected(RTCDisconnectReason::PathLost)) => {
+                if let Awaiting::End { lost, .. } = &mut self.awaiting {
+                    lost.get_or_insert_with(Instant::now);
+                    self.summary.warn("the path to the other peer was lost".to_owned());
+                }
+            }
+            Some(RTCEvent::Disconnected(RTCDisconnectReason::ClosedByPeer)) => {
+                return Ok(Some(Ending::PeerLeft));
+            }
+            Some(RTCEvent::Disconnected(reason)) => return Err(reason.into()),
+            // Streams are known from the descriptions of their tracks.
+            Some(_) => {}
+            None => return Err(Failure::Closed),
+        }
+        Ok(None)
+    }
+
+    fn connected(&mut self) {
+        let now = Instant::now();
+        let began = match &mut self.awaiting {
+            Awaiting::End { lost, .. } => {
+                *lost = None;
+                return;
+            }
+            Awaiting::Peer => now,
+            Awaiting::Connected { since } => *since,
+        };
+        self.awaiting = Awaiting::End { since: now, lost: None };
+        self.summary.connected = true;
+        self.summary.connect_ms = Some((now - began).as_secs_f64() * 1000.0);
+        for (index, sending) in self.ready.drain(..).enumerate() {
+            let stop = self.stop.subscribe();
+            self.playing.spawn(async move { (index, sending.run(now, stop).await) });
+        }
+        self.progress("connected");
+    }
+
+    fn note_played(&mut self, played: Result<(usize, Sent), JoinError>) -> Step {
+        match played {
+            Ok((index, mut sent)) => {
+                if let Some(error) = sent.error.take() {
+                    self.fail(error.to_string());
+                }
+                self.unfinished -= usize::from(!sent.is_endless);
+                self.played.push((index, sent));
+            }
+            Err(error) => return Err(Failure::Playing(error)),
+        }
+        let is_over = self.unfinished == 0 && self.options.duration.is_none();
+        Ok(is_over.then_some(Ending::Played))
+    }
+
+    fn note_received(&mut self, received: Result<Received, JoinError>) {
+        match received {
+            Ok(mut received) => {
+                if let Some(error) = received.error.take() {
+                    self.fail(error.to_string());
+                }
+                self.received.push(received);
+            }
+            Err(error) => self.fail(format!("receiving has failed: {error}")),
+        }
+    }
+
+    /// Hangs up, finishes the recordings and sums up.
+    async fn end(mut self, ending: Ending) -> Summary {
+        let connected = match self.awaiting {
+            Awaiting::End { since, .. } => Some(since),
+            Awaiting::Peer | Awaiting::Connected { .. } => None,
+        };
+        self.summary.duration_seconds =
+            connected.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        self.summary.ended = ending;
+        self.stop.send_replace(true);
+        while let Some(played) = self.playing.join_next().await {
+            // The ending is known by now; what has failed is not.
+            if let Err(failure) = self.note_played(played) {
+                self.fail(failure.to_string());
+            }
+        }
+        while let Some(received) = self.receiving.join_next().await {
+            self.note_received(received);
+        }
+        self.connection.close();
+        if ending != Ending::PeerLeft {
+            self.tell(Signal::Bye {}).await;
+        }
+        if timeout(CLOSE, self.connection.closed()).await.is_err() {
+            self.summary.warn("the connection does not let go of everything".to_owned());
+        }
+        if let Some(sender) = self.sender.take() {
+            sender.close().await;
+        }
+
+        let unplayed = self.ready.drain(..).map(Sending::unplayed).enumerate();
+        self.played.extend(unplayed);
+        self.played.sort_by_key(|(index, _)| *index);
+        let is_almost_played = self.played.iter().all(|(_, sent)| sent.is_nearly_complete);
+        let mut summary = self.summary;
+        summary.sent = self.played.into_iter().map(|(_, sent)| sent.track).collect();
+        summary.received = self.received.into_iter().map(|r| r.summed_up(connected)).collect();
+        summary.judge(self.options.duration, is_almost_played);
+        summary
+    }
+
+    /// Says something to the other peer, unless the channel is gone; its end is heard on its
+    /// other half.
+    async fn tell(&mut self, signal: Signal) {
+        if let Some(sender) = &mut self.sender
+            && sender.send(&signal).await.is_err()
+        {
+            self.sender = None;
+        }
+    }
+
+    /// Notes what the call could not do. The first such thing is the reason.
+    fn fail(&mut self, error: String) {
+        match self.summary.error {
+            None => self.summary.error = Some(error),
+            Some(_) => self.summary.warn(error),
+        }
+    }
+
+    fn progress(&self, text: &str) {
+        if self.options.progress {
+            // Nobody misses it if stderr is closed.
+            let _ = writeln!(std::io::stderr(), "{}: {text}", self.options.signal);
+        }
+    }
+}
+
+async fn receive(receiver: &mut Option<SignalReceiver>) -> Incoming {
+    match receiver {
+        Some(receiver) => receiver.receive().await,
+        None => pending().await,
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,105 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use axum::http::Uri;
+
+/// Where a peer meets the other: `ws://HOST:PORT/pairs/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalUrl {
+    uri: Uri,
+}
+
+/// Why text is no [`SignalUrl`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignalUrlError {
+    /// It is of another form.
+    #[error("a WebSocket address is needed, of the form ws://HOST:PORT/pairs/NAME")]
+    Malformed,
+    /// It asks for TLS.
+    #[error(
+        "wss:// needs TLS, which this program does not have: give ws://HOST:PORT/pairs/NAME, if need be of a local proxy"
+    )]
+    Tls,
+    /// It names a server, but no pair.
+    #[error("the name of a pair is missing: ws://HOST:PORT/pairs/NAME")]
+    NoName,
+}
+
+impl SignalUrl {
+    /// Whether the server runs on this host, as far as its name tells.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default();
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        ip.map_or(host == "localhost", |ip| ip.is_loopback())
+    }
+
+    /// The name of the server, without its port.
+    pub fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.uri.port_u16().unwrap_or(80)
+    }
+
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+}
+
+impl FromStr for SignalUrl {
+    type Err = SignalUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: Uri = text.parse().map_err(|_| SignalUrlError::Malformed)?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some("wss") => return Err(SignalUrlError::Tls),
+            _ => return Err(SignalUrlError::Malformed),
+        }
+        if uri.host().is_none_or(str::is_empty) {
+            return Err(SignalUrlError::Malformed);
+        }
+        // Other servers may have other paths, but none where a name would be missing.
+        if matches!(uri.path(), "" | "/" | "/pairs" | "/pairs/") {
+            return Err(SignalUrlError::NoName);
+        }
+        Ok(Self { uri })
+    }
+}
+
+impl fmt::Display for SignalUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uri.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_are_taken_apart() {
+        let url: SignalUrl = "ws://example.test:8080/pairs/x".parse().unwrap();
+        assert_eq!((url.host(), url.port(), url.is_loopback()), ("example.test", 8080, false));
+        assert_eq!(url.to_string(), "ws://example.test:8080/pairs/x");
+        let loopback = |text: &str| text.parse::<SignalUrl>().unwrap().is_loopback();
+        assert!(loopback("ws://localhost/pairs/x"));
+        assert!(loopback("ws://127.0.0.2:1/pairs/x"));
+        assert!(loopback("ws://[::1]:1/pairs/x"));
+        assert!(!loopback("ws://192.0.2.1/pairs/x"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_apart() {
+        let error = |text: &str| text.parse::<SignalUrl>().unwrap_err();
+        for text in ["", "x", "http://h/pairs/x", "/pairs/x", "ws:///pairs/x", "ws://h h/pairs/x"] {
+            assert_eq!(error(text), SignalUrlError::Malformed, "{text:?}");
+        }
+        assert_eq!(error("wss://h/pairs/x"), SignalUrlError::Tls);
+        assert_eq!(error("ws://h:1"), SignalUrlError::NoName);
+        assert_eq!(error("ws://h:1/pairs/"), SignalUrlError::NoName);
+    }
+}

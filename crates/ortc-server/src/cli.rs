@@ -1,0 +1,178 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::call::{PlaySource, SignalUrl};
+
+/// Object RTC without SDP: a signalling server and a headless peer.
+///
+/// Without a command, it serves.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(name = "ortc", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve, if no command is given.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What the program does.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum Command {
+    /// Serve signalling for pairs of peers, and a page that says so.
+    Serve(ServeArgs),
+    /// Call the other peer of a pair: play files to it, record what it sends.
+    Call(CallArgs),
+}
+
+/// Options of `ortc serve`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ServeArgs {
+    /// Where to listen for HTTP and WebSockets; port 0 lets the system choose.
+    ///
+    /// Whoever reaches this port may use the server, so it is only this host by default.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    pub listen: SocketAddr,
+}
+
+/// The law of G.711.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WavCodec {
+    /// A-law, of Europe.
+    Alaw,
+    /// µ-law, of North America and Japan.
+    Ulaw,
+}
+
+/// Options of `ortc call`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+What --play takes:
+  FILE                    Ogg/Opus, WAV, IVF (VP8, VP9, AV1) or an H.264 byte stream (Annex B);
+                          its content says which
+  tone, tone:HZ           a tone of 440 Hz, or HZ, as G.711; it does not end by itself
+  bars, bars:WxH@RATE     moving colour bars as VP8, 640x360@30 or as given; nor do they
+  ./tone:1                a file whose name looks like one of these
+
+What --record writes, for each track, as STREAM-audio or STREAM-video:
+  .ogg (opus), .wav (alaw, ulaw), .ivf (vp8, vp9, av1), .h264; video from its first key frame on
+
+Exit status:
+  0  it connected and did all it was told
+  1  the call failed or ended early; the last line says why
+  2  it was not begun: a wrong option, or a file that cannot be played")]
+pub struct CallArgs {
+    /// The pair to join: the other peer gives the same.
+    #[arg(long, value_name = "ws://HOST:PORT/pairs/NAME")]
+    pub signal: SignalUrl,
+    /// Play this to the other peer, in real time. Each one is a track, all are one stream and
+    /// begin together. See below.
+    #[arg(long, value_name = "FILE")]
+    pub play: Vec<PlaySource>,
+    /// How to send a tone and the sound of a WAV file. Without it as the file has it, and as
+    /// ulaw if it is PCM.
+    #[arg(long, value_name = "CODEC")]
+    pub wav_codec: Option<WavCodec>,
+    /// Frames in a second of the H.264 files, which do not say.
+    #[arg(long, value_name = "RATE", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub frame_rate: u32,
+    /// Record each track that comes in as a file in this directory, which is made if need be.
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+    /// Hang up this long after connecting. Without it, the call lasts until all files have
+    /// been played to their end or, if there is none, until the other peer leaves.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+    /// Print the summary as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an IP address and a port are needed, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080"
+            .to_owned()
+    })
+}
+
+/// Longest duration: a week, which no call lasts.
+const MAX_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err("a number of seconds is needed, above 0 and up to 604800".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, String> {
+        let words = std::iter::once("ortc").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_serve() {
+        let cli = parse("").unwrap();
+        assert_eq!(cli.command, None);
+        assert_eq!(cli.serve.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(parse("--listen [::1]:0").unwrap().serve.listen.to_string(), "[::1]:0");
+        let cli = parse("serve --listen 0.0.0.0:9000").unwrap();
+        let Some(Command::Serve(serve)) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(serve.listen.to_string(), "0.0.0.0:9000");
+    }
+
+    #[test]
+    fn a_call_takes_several_files() {
+        let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
+                    --duration 2.5 --wav-codec alaw --frame-rate 25 --json";
+        let cli = parse(line).unwrap();
+        let expected = CallArgs {
+            signal: "ws://localhost:1/pairs/x".parse().unwrap(),
+            play: vec![
+                PlaySource::File("a.ogg".into()),
+                PlaySource::Bars { width: 640, height: 360, rate: 30 },
+            ],
+            wav_codec: Some(WavCodec::Alaw),
+            frame_rate: 25,
+            record: Some("out".into()),
+            duration: Some(Duration::from_millis(2500)),
+            json: true,
+        };
+        assert_eq!(cli.command, Some(Command::Call(expected)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let says = |line: &str, text: &str| {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(text), "{error}");
+        };
+        says("--listen 8080", "such as 127.0.0.1:8080");
+        says("serve --udp 0.0.0.0:1", "unexpected argument '--udp'");
+        says("call", "--signal <ws://HOST:PORT/pairs/NAME>");
+        says("call --signal ws://h/pairs/x --duration 0", "above 0 and up to 604800");
+        says("call --signal ws://h/pairs/x --duration nan", "above 0 and up to 604800");
+        says("call --signal ws://h/pairs/x --play bars:1x1", "of 64 to 4096 pixels");
+        says("call --signal ws://h/pairs/x --frame-rate 0", "0 is not in 1..=240");
+        says("call --signal http://h/pairs/x", "ws://HOST:PORT/pairs/NAME");
+    }
+}

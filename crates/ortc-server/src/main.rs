@@ -1,0 +1,91 @@
+//! The `ortc` program: see `ortc --help`.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use ortc_media::Law;
+use ortc_server::call::{CallOptions, PlayOptions, call};
+use ortc_server::cli::{CallArgs, Cli, Command, ServeArgs, WavCodec};
+use ortc_server::{ServeError, Server, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The work is not begun: a wrong option, a file that cannot be played, a port in use.
+const NOT_BEGUN: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // The ICE engine logs passwords at debug level, and warns of whatever a stranger sends.
+    let filter = filter.add_directive("is=error".parse().expect("a valid directive"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, NOT_BEGUN),
+    };
+    match cli.command {
+        None => runtime.block_on(serve(cli.serve)),
+        Some(Command::Serve(args)) => runtime.block_on(serve(args)),
+        Some(Command::Call(args)) => runtime.block_on(make_call(args)),
+    }
+}
+
+async fn serve(args: ServeArgs) -> ExitCode {
+    let config = ServerConfig { listen: args.listen, ..ServerConfig::default() };
+    let result = async {
+        let shutdown = interrupted()?;
+        let server = Server::bind(config).await?;
+        // Whoever started this waits for the line; if nobody reads it, serving goes on.
+        let _ = writeln!(io::stdout(), "{}", server.url());
+        server.run(shutdown).await
+    };
+    match result.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ ServeError::Serve(_)) => complain(&error, 1),
+        Err(error) => complain(&error, NOT_BEGUN),
+    }
+}
+
+async fn make_call(args: CallArgs) -> ExitCode {
+    let CallArgs { signal, play, wav_codec, frame_rate, record, duration, json } = args;
+    let law = wav_codec.map(|codec| match codec {
+        WavCodec::Alaw => Law::Alaw,
+        WavCodec::Ulaw => Law::Ulaw,
+    });
+    let playing = PlayOptions { law, frame_rate };
+    let options = CallOptions { signal, play, playing, record, duration, progress: !json };
+    let interrupted = match interrupted() {
+        Ok(interrupted) => interrupted,
+        Err(error) => return complain(&error, NOT_BEGUN),
+    };
+    let summary = match call(options, interrupted).await {
+        Ok(summary) => summary,
+        Err(error) => return complain(&error, NOT_BEGUN),
+    };
+    let text = if json { summary.to_json() + "\n" } else { summary.to_string() };
+    if io::stdout().write_all(text.as_bytes()).is_err() {
+        return complain(&"the summary cannot be written to stdout", 1);
+    }
+    if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Completes at the first SIGINT or SIGTERM.
+fn interrupted() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    // There is nobody to tell if stderr is closed.
+    let _ = writeln!(io::stderr(), "ortc: {error}");
+    ExitCode::from(code)
+}

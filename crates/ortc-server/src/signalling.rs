@@ -1,0 +1,215 @@
+//! The messages that two peers exchange, one JSON object a WebSocket frame.
+//!
+//! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `endOfCandidates`,
+//! `bye` and `error` are added and optional. See `docs/signalling.md`.
+
+use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One thing that a peer, or the server, says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Signal {
+    /// The peer's ICE credentials; again after a restart.
+    IceInfo(RTCIceConnectionInfo),
+    /// A candidate of the peer.
+    Candidate(RTCIceCandidateDescription),
+    /// A track that the peer sends.
+    Track(RTCTrackDescription),
+    /// The peer has no more candidates.
+    EndOfCandidates {},
+    /// The peer hangs up; the server says it too, when the peer's socket has gone.
+    Bye {},
+    /// What the server says is wrong.
+    Error(SignalError),
+}
+
+/// What the server says is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalError {
+    /// A short name for programs: `pair-full`, `not-json`, …
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Why a message cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalParseError {
+    /// It is not JSON.
+    #[error("a message is not JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// It is JSON, but no object.
+    #[error("a message is not a JSON object")]
+    NotAnObject,
+    /// One of its fields is missing or of the wrong kind.
+    #[error("{path}: {reason}")]
+    Field {
+        /// Where: `candidate.connectionPort`.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl SignalParseError {
+    /// The name of the message that is wrong, such as `iceInfo`, if that much is known.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Field { path, .. } => path.split('.').next(),
+            _ => None,
+        }
+    }
+}
+
+impl Signal {
+    /// Reads a message: all it says, in the order in which it is to be heeded.
+    ///
+    /// A message may say several things at once, as in the drafts' example. What it says
+    /// beside the known names is ignored, and so are names whose value is null.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn parse(text: &str) -> Result<Vec<Self>, SignalParseError> {
+        let mut object = match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) => return Err(SignalParseError::NotAnObject),
+            Err(error) => return Err(SignalParseError::NotJson(error)),
+        };
+        let mut signals = Vec::new();
+        signals.extend(field(&mut object, "iceInfo")?.map(Self::IceInfo));
+        signals.extend(field(&mut object, "candidate")?.map(Self::Candidate));
+        signals.extend(field(&mut object, "track")?.map(Self::Track));
+        // What these two hold says nothing yet.
+        let is_said = |name| object.get(name).is_some_and(|value: &Value| !value.is_null());
+        if is_said("endOfCandidates") {
+            signals.push(Self::EndOfCandidates {});
+        }
+        if is_said("bye") {
+            signals.push(Self::Bye {});
+        }
+        signals.extend(field(&mut object, "error")?.map(Self::Error));
+        Ok(signals)
+    }
+
+    /// The message that says this.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("strings, numbers and maps with string keys")
+    }
+}
+
+fn field<T: DeserializeOwned>(
+    object: &mut Map<String, Value>,
+    name: &str,
+) -> Result<Option<T>, SignalParseError> {
+    let Some(value) = object.remove(name).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    serde_path_to_error::deserialize(value).map(Some).map_err(|error| {
+        let inner = error.path().to_string();
+        let path = if inner == "." { name.to_owned() } else { format!("{name}.{inner}") };
+        SignalParseError::Field { path, reason: error.into_inner().to_string() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate() -> RTCIceCandidateDescription {
+        RTCIceCandidateDescription {
+            foundation: "1".into(),
+            component: 1,
+            transport: "udp".into(),
+            priority: 2_130_706_431,
+            connection_address: "192.0.2.1".into(),
+            connection_port: 50_000,
+            kind: "host".into(),
+            rel_address: None,
+            rel_port: None,
+        }
+    }
+
+    fn error(text: &str) -> String {
+        Signal::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_drafts_example_is_spelled_as_in_the_drafts() {
+        let info = RTCIceConnectionInfo {
+            username_frag: "abcd".into(),
+            password: "p".repeat(22),
+            fingerprint: None,
+        };
+        let text = r#"{"iceInfo":{"usernameFrag":"abcd","password":"pppppppppppppppppppppp"}}"#;
+        assert_eq!(Signal::IceInfo(info.clone()).to_text(), text);
+        assert_eq!(Signal::parse(text).unwrap(), [Signal::IceInfo(info)]);
+
+        let text = r#"{"candidate":{"foundation":"1","component":1,"transport":"udp","priority":2130706431,"connectionAddress":"192.0.2.1","connectionPort":50000,"type":"host"}}"#;
+        assert_eq!(Signal::Candidate(candidate()).to_text(), text);
+        assert_eq!(Signal::parse(text).unwrap(), [Signal::Candidate(candidate())]);
+
+        let text = r#"{"track":{"kind":"audio","ssrc":"1234","msid":["s"],"codecs":[{"payload-id":111,"name":"opus","clockRate":48000,"numChannels":2}]}}"#;
+        let parsed = Signal::parse(text).unwrap();
+        let [track @ Signal::Track(_)] = parsed.as_slice() else { panic!("{parsed:?}") };
+        assert_eq!(track.to_text(), text);
+    }
+
+    #[test]
+    fn what_is_added_is_small() {
+        for (signal, text) in [
+            (Signal::EndOfCandidates {}, r#"{"endOfCandidates":{}}"#),
+            (Signal::Bye {}, r#"{"bye":{}}"#),
+            (
+                Signal::Error(SignalError { code: "c".into(), message: "m".into() }),
+                r#"{"error":{"code":"c","message":"m"}}"#,
+            ),
+        ] {
+            assert_eq!(signal.to_text(), text);
+            assert_eq!(Signal::parse(text).unwrap(), [signal]);
+        }
+    }
+
+    #[test]
+    fn several_things_at_once_come_in_order_and_unknown_ones_not_at_all() {
+        let Signal::Candidate(candidate) = Signal::Candidate(candidate()) else { unreachable!() };
+        let text = format!(
+            r#"{{"bye":true,"later":[1],"track":null,"candidate":{},"hello":{{}}}}"#,
+            serde_json::to_string(&candidate).unwrap()
+        );
+        let expected = [Signal::Candidate(candidate), Signal::Bye {}];
+        assert_eq!(Signal::parse(&text).unwrap(), expected);
+        assert_eq!(Signal::parse("{}").unwrap(), []);
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        assert_eq!(
+            error(r#"{"iceInfo":{"usernameFrag":"abcd"}}"#),
+            "iceInfo: missing field `password`"
+        );
+        assert_eq!(
+            error(&Signal::Candidate(candidate()).to_text().replace("50000", "\"50000\"")),
+            "candidate.connectionPort: invalid type: string \"50000\", expected u16"
+        );
+        assert_eq!(
+            error(&Signal::Candidate(candidate()).to_text().replace("50000", "70000")),
+            "candidate.connectionPort: invalid value: integer `70000`, expected u16"
+        );
+        assert_eq!(
+            error(r#"{"track":{"kind":"audio","ssrc":"1","msid":[],"codecs":[{"name":"opus"}]}}"#),
+            "track.codecs[0]: missing field `payload-id`"
+        );
+        assert_eq!(
+            error(r#"{"candidate":"candidate:1 1 udp"}"#),
+            "candidate: invalid type: string \"candidate:1 1 udp\", expected struct RTCIceCandidateDescription"
+        );
+        assert_eq!(error("[]"), "a message is not a JSON object");
+        assert_eq!(
+            error("{"),
+            "a message is not JSON: EOF while parsing an object at line 1 column 1"
+        );
+    }
+}

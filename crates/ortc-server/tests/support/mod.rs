@@ -1,0 +1,106 @@
+//! Real processes for the tests: the server, callers, and what looks at their files.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Fails, and says what to do, when a program is not installed.
+pub fn needs(program: &str, package: &str) {
+    let there = Command::new(program)
+        .arg("-version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
+    assert!(there, "this test needs {program}: apt-get install {package}, or cargo xtask ci");
+}
+
+/// The sound of a file, mono at 8 kHz. Decodes without a complaint, or fails.
+pub fn decode(file: &Path) -> Vec<f32> {
+    needs("ffmpeg", "ffmpeg");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "warning", "-i"])
+        .arg(file)
+        .args(["-f", "s16le", "-ac", "1", "-ar", "8000", "-"])
+        .output()
+        .unwrap();
+    // That one channel is mono is no complaint; WAV cannot say it.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_complaint = |line: &&str| !line.starts_with("Guessed Channel Layout");
+    let complaints = said.lines().filter(is_complaint).collect::<String>();
+    assert_eq!((output.status.code(), complaints.as_str()), (Some(0), ""), "{}", file.display());
+    let samples = output.stdout.chunks_exact(2);
+    samples.map(|sample| f32::from(i16::from_le_bytes([sample[0], sample[1]]))).collect()
+}
+
+/// The highest normalized correlation of two sounds, shifted by at most 100 ms.
+pub fn likeness(heard: &[f32], played: &[f32]) -> f32 {
+    const SHIFT: usize = 800;
+    let length = heard.len().min(played.len()) - 2 * SHIFT;
+    let energy = |sound: &[f32]| sound.iter().map(|sample| sample * sample).sum::<f32>().sqrt();
+    let heard = &heard[SHIFT..SHIFT + length];
+    let at = |shift: usize| {
+        let played = &played[shift..shift + length];
+        let product: f32 = heard.iter().zip(played).map(|(a, b)| a * b).sum();
+        product / (energy(heard) * energy(played))
+    };
+    (0..=2 * SHIFT).map(at).fold(0.0, f32::max)
+}
+
+/// `ortc serve` on a port of the system's choice.
+pub struct Serving {
+    process: Child,
+    pub url: String,
+}
+
+impl Serving {
+    pub fn start() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_ortc"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let url = url.trim_end().to_owned();
+        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+        Self { process, url }
+    }
+
+    pub fn call(&self, name: &str, arguments: &[&str]) -> Child {
+        let signal = format!("{}/pairs/{name}", self.url.replace("http:", "ws:"));
+        Command::new(env!("CARGO_BIN_EXE_ortc"))
+            .args(["call", "--signal", &signal])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A directory of its own for a test, removed at the end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ortc-call-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

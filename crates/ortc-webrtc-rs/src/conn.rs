@@ -1,0 +1,167 @@
+//! The stack's `Conn` and `UDPMux` over a socket port.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, PoisonError};
+
+use actix::Recipient;
+use async_trait::async_trait;
+use bytes::Bytes;
+use ortc_io::{ConnectionId, Path, PathUpdate, SendControl, SocketCommand, SocketId};
+use tokio::sync::{Mutex, mpsc};
+use webrtc_ice::udp_mux::UDPMux;
+use webrtc_util::{Conn, Error};
+
+/// Datagrams that wait for the stack to read them; more are refused, and counted by whoever
+/// pushes them. As many as an actor's mailbox holds would be more than it can use: a check
+/// or a flight that has waited is sent again anyway.
+pub(crate) const QUEUE: usize = 64;
+
+/// Addresses of the peer that an agent has answered; it makes a candidate of each and keeps
+/// them in a list without a bound.
+const MAX_ANSWERED: usize = 100;
+
+/// The first two bytes of a STUN binding success response (RFC 8489 §5).
+const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
+
+/// One datagram and where it came from.
+pub(crate) type Arrival = (Bytes, SocketAddr);
+
+/// A socket of the socket port, as the stack sees it.
+///
+/// What it sends leaves as [`SendControl`]; what it reads was pushed into its queue. It never
+/// ends by itself: the stack spins on a connection that fails, so once its queue has hung up
+/// a read waits for ever, and whoever reads is to be dropped.
+pub(crate) struct PortConn {
+    sockets: Recipient<SocketCommand>,
+    connection: ConnectionId,
+    /// The socket and its address; `None` for the connection's selected path.
+    socket: Option<(SocketId, SocketAddr)>,
+    arrivals: Mutex<mpsc::Receiver<Arrival>>,
+    answered: std::sync::Mutex<BTreeSet<SocketAddr>>,
+}
+
+impl PortConn {
+    /// Whether the stack may hear STUN from this address, or has answered too many already.
+    pub(crate) fn may_hear(&self, from: SocketAddr) -> bool {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.len() < MAX_ANSWERED || answered.contains(&from)
+    }
+
+    /// Notes an answer; whether it is the first to this address.
+    fn note_answer(&self, to: SocketAddr) -> bool {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(to)
+    }
+
+    /// Speaks through one socket to any address.
+    pub(crate) fn of_socket(
+        sockets: Recipient<SocketCommand>,
+        connection: ConnectionId,
+        socket: SocketId,
+        local: SocketAddr,
+    ) -> (Arc<Self>, mpsc::Sender<Arrival>) {
+        Self::new(sockets, connection, Some((socket, local)))
+    }
+
+    /// Speaks through whatever path is selected.
+    pub(crate) fn of_selected_path(
+        sockets: Recipient<SocketCommand>,
+        connection: ConnectionId,
+    ) -> (Arc<Self>, mpsc::Sender<Arrival>) {
+        Self::new(sockets, connection, None)
+    }
+
+    fn new(
+        sockets: Recipient<SocketCommand>,
+        connection: ConnectionId,
+        socket: Option<(SocketId, SocketAddr)>,
+    ) -> (Arc<Self>, mpsc::Sender<Arrival>) {
+        let (push, arrivals) = mpsc::channel(QUEUE);
+        let arrivals = Mutex::new(arrivals);
+        let answered = std::sync::Mutex::default();
+        (Arc::new(Self { sockets, connection, socket, arrivals, answered }), push)
+    }
+
+    fn transmit(&self, path: Option<Path>, datagram: &[u8]) {
+        let datagram = Bytes::copy_from_slice(datagram);
+        let control = SendControl { connection: self.connection, path, datagram };
+        self.sockets.do_send(SocketCommand::SendControl(control));
+    }
+
+    async fn next(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), Error> {
+        let arrival = self.arrivals.lock().await.recv().await;
+        let Some((datagram, from)) = arrival else { return std::future::pending().await };
+        let room = buffer.get_mut(..datagram.len()).ok_or(Error::ErrBufferShort)?;
+        room.copy_from_slice(&datagram);
+        Ok((datagram.len(), from))
+    }
+}
+
+#[async_trait]
+impl Conn for PortConn {
+    async fn connect(&self, _: SocketAddr) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn recv(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        Ok(self.next(buffer).await?.0)
+    }
+
+    async fn recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), Error> {
+        self.next(buffer).await
+    }
+
+    async fn send(&self, datagram: &[u8]) -> Result<usize, Error> {
+        self.transmit(None, datagram);
+        Ok(datagram.len())
+    }
+
+    /// The stack answers a check only after it has verified its MESSAGE-INTEGRITY, so the
+    /// answer says that the path is authenticated.
+    async fn send_to(&self, datagram: &[u8], target: SocketAddr) -> Result<usize, Error> {
+        let path = self.socket.map(|(socket, _)| Path::plain(socket, target));
+        if let Some(path) = path
+            && datagram.starts_with(&BINDING_SUCCESS)
+            && self.note_answer(target)
+        {
+            let update = PathUpdate::Authenticated(path);
+            self.sockets.do_send(SocketCommand::Path(self.connection, update));
+        }
+        self.transmit(path, datagram);
+        Ok(datagram.len())
+    }
+
+    fn local_addr(&self) -> Result<SocketAddr, Error> {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Ok(self.socket.map_or(nowhere, |(_, local)| local))
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {
+        self
+    }
+}
+
+/// A mux over one socket that one agent has to itself.
+pub(crate) struct OneSocket(pub(crate) Arc<PortConn>);
+
+#[async_trait]
+impl UDPMux for OneSocket {
+    async fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn get_conn(self: Arc<Self>, _: &str) -> Result<Arc<dyn Conn + Send + Sync>, Error> {
+        let conn: Arc<dyn Conn + Send + Sync> = self.0.clone();
+        Ok(conn)
+    }
+
+    async fn remove_conn_by_ufrag(&self, _: &str) {}
+}

@@ -1,0 +1,449 @@
+//! `webrtc-srtp` behind the route port.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle, StreamHandler};
+use bytes::Bytes;
+use futures_util::stream::poll_fn;
+use ortc_io::ring::RingSender;
+use ortc_io::{
+    AttachMedia, ConnectionId, DatagramReceived, SendMedia, SocketActor, SocketCommand, now,
+};
+use ortc_rtp::{
+    NtpClock, OutgoingPacket, ReceiveStream, ReceiveTimings, ReceivedPacket, ReceiverConfig,
+    Reporter, RouteCommand, RouteEvent, RtcpScheduler, RtcpView, RtpView, SendStream, SenderConfig,
+    SessionOptions, Ssrc, StreamEvent, is_rtcp,
+};
+use tracing::{debug, warn};
+
+use crate::srtp::SrtpContexts;
+
+/// Messages that may wait for this actor.
+const MAILBOX: usize = 256;
+
+/// How often time-outs and reports are looked at; a tenth of the shortest of them.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Sealed packets that wait for the keys: what overtakes the last flight of the handshake.
+const MAX_PARKED: usize = 64;
+const PARKED_FOR: Duration = Duration::from_millis(200);
+
+/// Tracks of one connection, each way.
+const MAX_TRACKS: usize = 256;
+
+/// A media plane of one connection, with SRTP by `webrtc-srtp`: the socket port and the route
+/// port, over a [`SocketActor`] of its own.
+///
+/// Streams, reports and their timing are the cores of `ortc-rtp`. A packet is a message of an
+/// actor here, and copied several times; it is for tests and comparison, not for servers.
+///
+/// It stops when its last address is dropped, and its sockets with it.
+pub struct WebrtcMediaActor {
+    connection: ConnectionId,
+    sockets: Addr<SocketActor>,
+    contexts: Option<SrtpContexts>,
+    senders: Vec<Sender>,
+    receivers: Vec<Receiver>,
+    parked: VecDeque<(Instant, Bytes)>,
+    events: Option<Recipient<RouteEvent>>,
+    clock: NtpClock,
+    scheduler: RtcpScheduler,
+    reporter: Reporter,
+    random: Random,
+    stats: Stats,
+}
+
+struct Sender {
+    stream: SendStream,
+    enabled: bool,
+    /// Takes packets from the ring; dropped, the ring hangs up.
+    pump: Option<SpawnHandle>,
+}
+
+struct Receiver {
+    stream: ReceiveStream,
+    packets: RingSender<ReceivedPacket>,
+    /// The highest sequence number so far, with its rollovers.
+    highest: Option<u64>,
+}
+
+/// What came and went, told at the end.
+#[derive(Debug, Default)]
+struct Stats {
+    sent: u64,
+    received: u64,
+    /// Not sent: no keys yet, or disabled.
+    unsent: u64,
+    /// Not opened, or not expected.
+    refused: u64,
+    /// Parked too long or too many.
+    parked_dropped: u64,
+    /// The application has not kept up.
+    ring_full: u64,
+}
+
+/// A packet of a ring.
+struct Pushed(Ssrc, OutgoingPacket);
+
+/// SplitMix64: for sequence numbers and timestamp offsets, which only have to differ.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl WebrtcMediaActor {
+    /// Makes the media plane of `connection` over the system's sockets.
+    ///
+    /// To be called where an actix system runs. `seed` decides the first sequence numbers and
+    /// timestamps (RFC 3550 §5.1); outside of tests it comes from a secure generator.
+    pub fn new(connection: ConnectionId, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let options = SessionOptions::default();
+        let scheduler = RtcpScheduler::new(random.next(), options.report_interval, now());
+        let reporter = Reporter::new(Ssrc(random.next() as u32), "");
+        Self {
+            connection,
+            sockets: SocketActor::new().start(),
+            contexts: None,
+            senders: Vec::new(),
+            receivers: Vec::new(),
+            parked: VecDeque::new(),
+            events: None,
+            clock: NtpClock::new(now(), options.ntp_at_start),
+            scheduler,
+            reporter,
+            random,
+            stats: Stats::default(),
+        }
+    }
+
+    fn add_sender(&mut self, config: SenderConfig, context: &mut Context<Self>) {
+        let SenderConfig { ssrc, payload_type, clock_rate, cname, packets, enabled } = config;
+        self.reporter.set_cname(&cname);
+        let mut packets = packets;
+        let pump = context.add_stream(poll_fn(move |task| {
+            packets.poll_recv(task).map(|packet| packet.map(|packet| Pushed(ssrc, packet)))
+        }));
+        let there_is_room = self.senders.len() < MAX_TRACKS;
+        // A track that comes back goes on with its numbers: the keys are the same.
+        match self.senders.iter_mut().find(|sender| sender.stream.ssrc() == ssrc) {
+            Some(sender) => {
+                sender.stream.set_codec(payload_type, clock_rate);
+                sender.enabled = enabled;
+                if let Some(earlier) = sender.pump.replace(pump) {
+                    context.cancel_future(earlier);
+                }
+            }
+            None if there_is_room => {
+                let (sequence, offset) = (self.random.next() as u16, self.random.next() as u32);
+                let stream = SendStream::new(ssrc, payload_type, clock_rate, sequence, offset);
+                self.senders.push(Sender { stream, enabled, pump: Some(pump) });
+            }
+            None => {
+                warn!(connection = ?self.connection, ?ssrc, "too many tracks");
+                context.cancel_future(pump);
+            }
+        }
+    }
+
+    fn remove_sender(&mut self, ssrc: Ssrc, context: &mut Context<Self>) {
+        let found = self.senders.iter_mut().find(|sender| sender.stream.ssrc() == ssrc);
+        if let Some(pump) = found.and_then(|sender| sender.pump.take()) {
+            context.cancel_future(pump);
+            self.say_goodbye(&[ssrc]);
+        }
+    }
+
+    fn say_goodbye(&mut self, leaving: &[Ssrc]) {
+        let (at, ntp) = (now(), self.clock.ntp(now()));
+        let infos: Vec<_> = self
+            .senders
+            .iter()
+            .filter(|sender| leaving.contains(&sender.stream.ssrc()))
+            .filter_map(|sender| sender.stream.sender_info(at, ntp))
+            .collect();
+        for compound in self.reporter.goodbyes(&infos, leaving) {
+            self.send_rtcp(&compound);
+        }
+    }
+
+    fn send_rtcp(&mut self, compound: &[u8]) {
+        if let Some(datagram) = self.contexts.as_mut().and_then(|it| it.seal_rtcp(compound)) {
+            self.send(datagram);
+        }
+    }
+
+    fn send(&mut self, datagram: Bytes) {
+        self.stats.sent += 1;
+        self.sockets.do_send(SendMedia { connection: self.connection, datagram });
+    }
+
+    fn close(&mut self, context: &mut Context<Self>) {
+        let leaving: Vec<_> = self
+            .senders
+            .iter_mut()
+            .filter_map(|sender| {
+                context.cancel_future(sender.pump.take()?);
+                Some(sender.stream.ssrc())
+            })
+            .collect();
+        if !leaving.is_empty() {
+            self.say_goodbye(&leaving);
+        }
+        self.senders.clear();
+        self.receivers.clear();
+        self.parked.clear();
+        self.contexts = None;
+        if let Some(events) = self.events.take() {
+            events.do_send(RouteEvent::Closed(self.connection));
+        }
+    }
+
+    fn take(&mut self, at: Instant, datagram: &Bytes) {
+        let Some(contexts) = &mut self.contexts else {
+            self.parked.push_back((at, datagram.clone()));
+            if self.parked.len() > MAX_PARKED {
+                self.parked.pop_front();
+                self.stats.parked_dropped += 1;
+            }
+            return;
+        };
+        let receivers = &self.receivers;
+        let is_described = |ssrc| receivers.iter().any(|it| it.stream.ssrc() == ssrc);
+        let taken = if is_rtcp(datagram) {
+            contexts.open_rtcp(datagram).map(|compound| self.on_compound(at, &compound))
+        } else {
+            contexts.open_rtp(datagram, is_described).map(|packet| self.on_packet(at, &packet))
+        };
+        match taken {
+            Ok(()) => self.stats.received += 1,
+            Err(error) => {
+                debug!(connection = ?self.connection, %error, "media is dropped");
+                self.stats.refused += 1;
+            }
+        }
+    }
+
+    fn on_packet(&mut self, at: Instant, packet: &[u8]) {
+        let Ok(view) = RtpView::parse(packet) else { return self.stats.refused += 1 };
+        let ssrc = view.ssrc();
+        let found = self.receivers.iter_mut().find(|receiver| receiver.stream.ssrc() == ssrc);
+        let Some(receiver) = found else { return };
+        let sequence = extend(receiver.highest, view.sequence());
+        let Ok(event) = receiver.stream.on_packet(at, &view, sequence) else {
+            return self.stats.refused += 1;
+        };
+        receiver.highest = receiver.highest.max(Some(sequence));
+        let packet = ReceivedPacket {
+            payload: Bytes::copy_from_slice(view.payload()),
+            payload_type: view.payload_type(),
+            sequence,
+            timestamp: view.timestamp(),
+            marker: view.marker(),
+            received_at: at,
+        };
+        if receiver.packets.push(packet).is_err() {
+            self.stats.ring_full += 1;
+        }
+        self.tell(ssrc, event);
+    }
+
+    fn on_compound(&mut self, at: Instant, compound: &[u8]) {
+        for packet in RtcpView::new(compound) {
+            let Ok(packet) = packet else { return self.stats.refused += 1 };
+            for receiver in &mut self.receivers {
+                let ssrc = receiver.stream.ssrc();
+                if let Some(info) = packet.sender_info().filter(|info| info.ssrc == ssrc) {
+                    receiver.stream.on_sender_report(at, info);
+                }
+                if packet.bye_sources().any(|source| source == ssrc) {
+                    receiver.stream.on_bye(at);
+                }
+            }
+            for block in packet.report_blocks() {
+                for sender in &mut self.senders {
+                    if sender.stream.ssrc() == block.ssrc {
+                        sender.stream.on_report(at, &self.clock, &block);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let at = now();
+        while self.parked.front().is_some_and(|(since, _)| at >= *since + PARKED_FOR) {
+            self.parked.pop_front();
+            self.stats.parked_dropped += 1;
+        }
+        let events: Vec<_> = self
+            .receivers
+            .iter_mut()
+            .map(|receiver| (receiver.stream.ssrc(), receiver.stream.handle_timeout(at)))
+            .collect();
+        for (ssrc, event) in events {
+            self.tell(ssrc, event);
+        }
+        if self.contexts.is_some() && self.scheduler.is_due(at) {
+            self.report(at);
+        }
+    }
+
+    fn report(&mut self, at: Instant) {
+        let ntp = self.clock.ntp(at);
+        let sending = self.senders.iter().filter(|sender| sender.pump.is_some());
+        let infos: Vec<_> =
+            sending.filter_map(|sender| sender.stream.sender_info(at, ntp)).collect();
+        let blocks: Vec<_> = self
+            .receivers
+            .iter_mut()
+            .filter(|receiver| receiver.stream.has_news())
+            .filter_map(|receiver| receiver.stream.report(at))
+            .collect();
+        if !infos.is_empty() || !blocks.is_empty() {
+            for compound in self.reporter.reports(&infos, &blocks) {
+                self.send_rtcp(&compound);
+            }
+        }
+    }
+
+    fn tell(&self, ssrc: Ssrc, event: Option<StreamEvent>) {
+        let (Some(events), Some(event)) = (&self.events, event) else { return };
+        events.do_send(match event {
+            StreamEvent::Connected => RouteEvent::ReceiverConnected(self.connection, ssrc),
+            StreamEvent::Disconnected(reason) => {
+                RouteEvent::ReceiverDisconnected(self.connection, ssrc, reason)
+            }
+        });
+    }
+}
+
+/// A sequence number with its rollovers: that which is nearest to the highest so far.
+fn extend(highest: Option<u64>, sequence: u16) -> u64 {
+    // As SRTP does, the first rollover is counted from an index of one.
+    let Some(highest) = highest else { return u64::from(sequence) };
+    let ahead = sequence.wrapping_sub(highest as u16) as i16;
+    highest.checked_add_signed(ahead.into()).unwrap_or(u64::from(sequence))
+}
+
+impl Actor for WebrtcMediaActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
+        context.run_interval(TICK, |actor, _| actor.tick());
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        debug!(connection = ?self.connection, stats = ?self.stats, "media is over");
+    }
+}
+
+impl Handler<SocketCommand> for WebrtcMediaActor {
+    type Result = ();
+
+    fn handle(&mut self, command: SocketCommand, context: &mut Self::Context) {
+        let attached = match &command {
+            SocketCommand::Attach(attach) => Some(attach.connection),
+            _ => None,
+        };
+        self.sockets.do_send(command);
+        if let Some(connection) = attached {
+            // Detaching lets go of this address again.
+            let media = context.address().recipient();
+            self.sockets.do_send(AttachMedia { connection, media });
+        }
+    }
+}
+
+impl Handler<RouteCommand> for WebrtcMediaActor {
+    type Result = ();
+
+    fn handle(&mut self, command: RouteCommand, context: &mut Self::Context) {
+        match command {
+            RouteCommand::Open(_, events) => self.events = Some(events),
+            RouteCommand::SetKeys(_, keys) => match SrtpContexts::new(&keys) {
+                Ok(contexts) => {
+                    self.contexts = Some(contexts);
+                    for (at, datagram) in std::mem::take(&mut self.parked) {
+                        self.take(at, &datagram);
+                    }
+                }
+                Err(error) => warn!(connection = ?self.connection, %error, "keys are refused"),
+            },
+            RouteCommand::AddSender(_, config) => self.add_sender(config, context),
+            RouteCommand::EnableSender(_, ssrc, enabled) => {
+                for sender in self.senders.iter_mut().filter(|it| it.stream.ssrc() == ssrc) {
+                    sender.enabled = enabled;
+                }
+            }
+            RouteCommand::RemoveSender(_, ssrc) => self.remove_sender(ssrc, context),
+            RouteCommand::AddReceiver(_, config) => {
+                let ReceiverConfig { ssrc, payload_types, packets } = config;
+                self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
+                if self.receivers.len() < MAX_TRACKS {
+                    let timings = ReceiveTimings::default();
+                    let stream = ReceiveStream::new(ssrc, payload_types, timings);
+                    self.receivers.push(Receiver { stream, packets, highest: None });
+                }
+            }
+            RouteCommand::RemoveReceiver(_, ssrc) => {
+                self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
+            }
+            RouteCommand::Close(_) => self.close(context),
+        }
+    }
+}
+
+impl Handler<DatagramReceived> for WebrtcMediaActor {
+    type Result = ();
+
+    fn handle(&mut self, received: DatagramReceived, _: &mut Self::Context) {
+        self.take(received.received_at, &received.datagram);
+    }
+}
+
+impl StreamHandler<Pushed> for WebrtcMediaActor {
+    fn handle(&mut self, Pushed(ssrc, packet): Pushed, _: &mut Self::Context) {
+        let found = self.senders.iter_mut().find(|sender| sender.stream.ssrc() == ssrc);
+        let (Some(sender), Some(contexts)) = (found, &mut self.contexts) else {
+            return self.stats.unsent += 1;
+        };
+        if !sender.enabled {
+            return self.stats.unsent += 1;
+        }
+        let mut plain = vec![0; packet.payload.len() + 12];
+        let sealed = sender
+            .stream
+            .next_packet(now(), &packet, &mut plain)
+            .and_then(|len| contexts.seal_rtp(&plain[..len]));
+        match sealed {
+            Some(datagram) => self.send(datagram),
+            None => self.stats.unsent += 1,
+        }
+    }
+
+    /// The source is gone; the other tracks are not.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_are_extended_to_the_nearest() {
+        assert_eq!(extend(None, 65_535), 65_535);
+        assert_eq!(extend(Some(65_535), 0), 65_536);
+        assert_eq!(extend(Some(65_536), 65_535), 65_535);
+        assert_eq!(extend(Some(200_000), (200_003 % 65_536) as u16), 200_003);
+        assert_eq!(extend(Some(3), 65_535), 65_535);
+    }
+}

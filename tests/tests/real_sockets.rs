@@ -1,0 +1,75 @@
+//! The same composition over the system's sockets and real threads.
+
+use std::time::Duration;
+
+use ortc_api::{MediaFormat, MediaStream, MediaStreamTrack};
+use ortc_api::{RTCConnection, RTCConnectionOptions, RTCEvent};
+use ortc_tests::frame;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Connects two connections of this process, each with loopback candidates.
+async fn call() -> (RTCConnection, RTCConnection) {
+    let options = || RTCConnectionOptions::new().with_loopback(true);
+    let one = RTCConnection::new(options()).unwrap();
+    let two = RTCConnection::new(options()).unwrap();
+    for (own, other) in [(&one, &two), (&two, &one)] {
+        let peer = other.downgrade();
+        own.on_candidate(Some(move |conn: &RTCConnection, candidate| {
+            conn.set_local_candidate(&candidate).unwrap();
+            if let Some(peer) = peer.upgrade() {
+                peer.set_remote_candidate(&candidate).unwrap();
+            }
+        }));
+        own.set_remote_ice(other.local().ice).unwrap();
+        own.connect().unwrap();
+    }
+    // After the handlers: the first to listen gets what was found before.
+    let mut events = (one.events(), two.events());
+    for events in [&mut events.0, &mut events.1] {
+        tokio::time::timeout(LIMIT, async {
+            while events.recv().await.expect("open") != RTCEvent::Connected {}
+        })
+        .await
+        .expect("connected in time");
+    }
+    (one, two)
+}
+
+#[tokio::test]
+async fn a_call_in_a_plain_tokio_runtime() {
+    let (one, two) = call().await;
+    let (track, source) = MediaStreamTrack::local(MediaFormat::Opus);
+    let stream = MediaStream::new();
+    stream.add_track(&track);
+    one.add_stream(&stream, true).unwrap();
+    two.receive_track(&one.tracks(None)[0].description()).unwrap();
+    let received = two.receiving_streams()[0].tracks()[0].clone();
+    let mut frames = received.take_frames().unwrap();
+    // Both ends are set up by other threads: the first frames may be sent too early.
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    let arrived = tokio::time::timeout(LIMIT, async {
+        let mut n = 0;
+        loop {
+            tokio::select! {
+                frame = frames.recv() => break frame.unwrap(),
+                _ = tick.tick() => { source.send(frame(n)).unwrap(); n += 1; }
+            }
+        }
+    });
+    let first = arrived.await.unwrap();
+    assert_eq!(first.data[0], 0x78);
+    one.close();
+    one.closed().await;
+    tokio::time::timeout(LIMIT, two.closed()).await.expect("the peer's close_notify closes");
+}
+
+#[test]
+fn a_connection_needs_no_runtime_of_its_own() {
+    let conn = RTCConnection::new(RTCConnectionOptions::new().with_loopback(true)).unwrap();
+    let (found, candidates) = std::sync::mpsc::channel();
+    conn.on_candidate(Some(move |_: &RTCConnection, candidate| found.send(candidate).unwrap()));
+    let candidate = candidates.recv_timeout(LIMIT).unwrap();
+    assert_eq!((candidate.kind.as_str(), candidate.transport.as_str()), ("host", "udp"));
+    assert_eq!(conn.local().ice.password.len(), 67);
+}

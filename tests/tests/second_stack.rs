@@ -1,0 +1,208 @@
+//! Calls between the default engines and webrtc-rs, over the system's sockets.
+//!
+//! `ortc-webrtc-rs` has its engines read the system's clocks, so none of this runs in virtual
+//! time; every step waits for what it needs.
+
+use std::time::Duration;
+
+use actix::Actor;
+use ortc_api::{DtlsFailure, RTCIceConnectionInfo};
+use ortc_api::{DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, SocketStart, Transports};
+use ortc_api::{FrameReceiver, FrameSender, MediaFormat, MediaStream, MediaStreamTrack};
+use ortc_api::{RTCConnection, RTCConnectionOptions, RTCDisconnectReason, RTCEvent, RTCEvents};
+use ortc_tests::frame;
+use ortc_webrtc_rs::{WebrtcDtlsActor, WebrtcIceActor, WebrtcMediaActor};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn with_ice(transports: Transports) -> Transports {
+    transports.with_ice_actor(|start: IceStart| {
+        let IceStart { config, connection, sockets, owner, .. } = start;
+        IcePorts::of(&WebrtcIceActor::new(config, connection, sockets, owner).start())
+    })
+}
+
+fn with_dtls(transports: Transports) -> Transports {
+    transports.with_dtls_actor(|start: DtlsStart| {
+        let DtlsStart { config, certificate, connection, sockets, owner, .. } = start;
+        let actor = WebrtcDtlsActor::new(config, certificate, connection, sockets, owner);
+        DtlsPorts::of(&actor.start())
+    })
+}
+
+fn with_srtp(transports: Transports) -> Transports {
+    transports.with_socket_actor(|start: SocketStart| {
+        MediaPlane::of(&WebrtcMediaActor::new(start.connection, 0x5eed).start())
+    })
+}
+
+fn all() -> Transports {
+    with_srtp(with_dtls(with_ice(Transports::new())))
+}
+
+/// One side of a call.
+struct Side {
+    conn: RTCConnection,
+    /// Heard from when the candidates have a handler: the first to listen gets what was before.
+    events: Option<RTCEvents>,
+    source: FrameSender,
+}
+
+impl Side {
+    fn new(transports: &Transports) -> Self {
+        let options =
+            RTCConnectionOptions::new().with_loopback(true).with_transports(transports.clone());
+        let conn = RTCConnection::new(options).unwrap();
+        let (track, source) = MediaStreamTrack::local(MediaFormat::Opus);
+        let stream = MediaStream::new();
+        stream.add_track(&track);
+        conn.add_stream(&stream, true).unwrap();
+        Self { conn, events: None, source }
+    }
+
+    /// What the roles are decided by.
+    fn name(&self) -> String {
+        let ice = self.conn.local().ice;
+        format!("{}:{}", ice.username_frag, ice.password)
+    }
+
+    async fn until(&mut self, matches: impl Fn(&RTCEvent) -> bool) -> RTCEvent {
+        let events = self.events.as_mut().expect("signalled");
+        let found = async {
+            loop {
+                let event = events.recv().await.expect("still open");
+                if matches(&event) {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, found).await.expect("in time")
+    }
+
+    fn receive(&self, peer: &Self) -> FrameReceiver {
+        let described = peer.conn.tracks(None)[0].description();
+        self.conn.receive_track(&described).unwrap().take_frames().unwrap()
+    }
+}
+
+/// Two sides of which the first is the DTLS client and controlled, or the other way round.
+fn sides(of_one: &Transports, of_two: &Transports, one_is_client: bool) -> (Side, Side) {
+    loop {
+        let (one, two) = (Side::new(of_one), Side::new(of_two));
+        if (one.name() < two.name()) == one_is_client {
+            return (one, two);
+        }
+    }
+}
+
+fn signal(one: &mut Side, two: &mut Side) {
+    let of_two = two.conn.local().ice;
+    signal_as(one, two, of_two);
+}
+
+/// Signals, but tells the first side these credentials of the second.
+fn signal_as(one: &mut Side, two: &mut Side, of_two: RTCIceConnectionInfo) {
+    let of_one = one.conn.local().ice;
+    for (own, other, info) in [(&one.conn, &two.conn, of_two), (&two.conn, &one.conn, of_one)] {
+        let peer = other.downgrade();
+        own.on_candidate(Some(move |conn: &RTCConnection, candidate| {
+            conn.set_local_candidate(&candidate).unwrap();
+            if let Some(peer) = peer.upgrade() {
+                peer.set_remote_candidate(&candidate).unwrap();
+            }
+        }));
+        own.set_remote_ice(info).unwrap();
+        own.connect().unwrap();
+    }
+    for side in [one, two] {
+        side.events = Some(side.conn.events());
+    }
+}
+
+/// Sends frames until one has arrived; both ends are set up by other threads.
+async fn hears(source: &FrameSender, frames: &mut FrameReceiver) {
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    let arrived = async {
+        let mut n = 0;
+        while n < 50 {
+            tokio::select! {
+                received = frames.recv() => {
+                    let received = received.expect("the track is open");
+                    assert_eq!((received.data.len(), received.data[0]), (9, 0x78));
+                    n += 1;
+                }
+                _ = tick.tick() => source.send(frame(n)).unwrap(),
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, arrived).await.expect("heard in time");
+}
+
+/// A whole call: connected, 50 frames each way, closed by one and noticed by the other.
+async fn call(of_one: Transports, of_two: Transports) {
+    for one_is_client in [true, false] {
+        let (mut one, mut two) = sides(&of_one, &of_two, one_is_client);
+        let mut frames = (one.receive(&two), two.receive(&one));
+        signal(&mut one, &mut two);
+        one.until(|event| *event == RTCEvent::Connected).await;
+        two.until(|event| *event == RTCEvent::Connected).await;
+        for (side, peer) in [(&one, &two), (&two, &one)] {
+            let seen = side.conn.remote().unwrap().dtls.unwrap();
+            assert_eq!(seen, peer.conn.local().dtls.unwrap());
+        }
+        hears(&one.source, &mut frames.1).await;
+        hears(&two.source, &mut frames.0).await;
+        one.conn.close();
+        let end = two.until(|event| matches!(event, RTCEvent::Disconnected(_))).await;
+        assert_eq!(end, RTCEvent::Disconnected(RTCDisconnectReason::ClosedByPeer));
+        for side in [one, two] {
+            tokio::time::timeout(LIMIT, side.conn.closed()).await.expect("freed in time");
+        }
+    }
+}
+
+#[tokio::test]
+async fn webrtc_ice_calls_the_default() {
+    call(with_ice(Transports::new()), Transports::new()).await;
+}
+
+#[tokio::test]
+async fn webrtc_dtls_calls_the_default() {
+    call(with_dtls(Transports::new()), Transports::new()).await;
+}
+
+#[tokio::test]
+async fn webrtc_srtp_calls_the_default() {
+    call(with_srtp(Transports::new()), Transports::new()).await;
+}
+
+#[tokio::test]
+async fn the_whole_second_stack_calls_the_default() {
+    call(all(), Transports::new()).await;
+}
+
+#[tokio::test]
+async fn the_second_stack_calls_itself() {
+    call(all(), all()).await;
+}
+
+#[tokio::test]
+async fn webrtc_dtls_releases_no_key_to_another_certificate() {
+    for one_is_client in [true, false] {
+        let (mut one, mut two) =
+            sides(&with_dtls(Transports::new()), &Transports::new(), one_is_client);
+        // Two is signalled with the fingerprint of one in place of its own.
+        let mut forged = two.conn.local().ice;
+        forged.fingerprint = one.conn.local().ice.fingerprint;
+        signal_as(&mut one, &mut two, forged);
+        let end = one.until(|event| !is_candidate(event)).await;
+        let mismatch = RTCDisconnectReason::Security(DtlsFailure::FingerprintMismatch);
+        assert_eq!(end, RTCEvent::Disconnected(mismatch));
+        assert_eq!(one.conn.remote().unwrap().dtls, None);
+    }
+}
+
+fn is_candidate(event: &RTCEvent) -> bool {
+    use RTCEvent::{ActiveCandidate, Candidate, EndOfCandidates};
+    matches!(event, Candidate(_) | EndOfCandidates | ActiveCandidate { .. })
+}

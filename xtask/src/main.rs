@@ -1,0 +1,121 @@
+//! The project's own commands: `cargo xtask --help` lists them.
+//!
+//! A dispatcher and one file a command. It is built on every run of the CI, so it has one
+//! dependency, `serde_json`, to read what `cargo metadata` says.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "printing is what a command-line tool is for")]
+
+mod ci;
+mod conformance;
+mod deny;
+mod environment;
+mod examples;
+mod license;
+mod metadata;
+mod process;
+mod test;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use process::{Failure, Outcome};
+
+/// A command: its name and arguments, what it does, and the function that does it.
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    help: &'static str,
+    run: fn(&[String]) -> Outcome,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "ci",
+        arguments: "",
+        help: "Everything that must hold before a change is merged; CI runs exactly this",
+        run: ci::run,
+    },
+    Command {
+        name: "test",
+        arguments: "[ARGS]...",
+        help: "Installs or names what the tests need, then runs them; ARGS go to `cargo test`",
+        run: test::run,
+    },
+    Command {
+        name: "examples",
+        arguments: "",
+        help: "Builds every example of the workspace and runs each to its end",
+        run: examples::run,
+    },
+    Command {
+        name: "tidy",
+        arguments: "",
+        help: "House rules that neither rustc nor clippy knows",
+        run: tidy::run,
+    },
+    Command {
+        name: "conformance",
+        arguments: "[--open | --meet ID [TEST]...]",
+        help: "Checks docs/conformance.md; lists its open rows, or marks a row as met by tests",
+        run: conformance::run,
+    },
+    Command {
+        name: "deny",
+        arguments: "[--builtin]",
+        help: "Checks licences, bans and sources with cargo-deny, which it installs if need be, \
+               or with the built-in check that CI falls back to",
+        run: deny::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print!("{}", usage());
+        return ExitCode::from(2);
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        eprintln!("error: there is no command `{name}`\n\n{}", usage());
+        return ExitCode::from(2);
+    };
+    if rest.first().is_some_and(|argument| matches!(argument.as_str(), "--help" | "-h")) {
+        println!("cargo xtask {} {}\n\n{}", command.name, command.arguments, command.help);
+        return ExitCode::SUCCESS;
+    }
+    match (command.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Exit(code)) => ExitCode::from(code),
+        Err(Failure::Message(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> String {
+    let mut text = String::from("Usage: cargo xtask COMMAND\n\nCommands:\n");
+    for command in COMMANDS {
+        let call = format!("{} {}", command.name, command.arguments);
+        text.push_str(&format!("  {}\n      {}\n", call.trim_end(), command.help));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_lists_every_command_once() {
+        let usage = usage();
+        for command in COMMANDS {
+            let line = format!("\n  {}", command.name);
+            assert_eq!(usage.matches(&line).count(), 1, "{}", command.name);
+        }
+    }
+}
