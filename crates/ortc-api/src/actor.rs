@@ -325,6 +325,7 @@ impl Handler<IceEvent> for ConnectionActor {
     fn handle(&mut self, event: IceEvent, context: &mut Context<Self>) {
         if let IceEvent::CandidateWithdrawn(gone) = &event {
             lock(&self.shared.state).found.retain(|candidate| candidate != gone);
+            self.hub.retract(&RTCEvent::Candidate(gone.clone()));
         }
         self.feed(Input::Ice(event), context);
     }

@@ -629,7 +629,8 @@ impl RTCConnection {
         WeakRTCConnection(Arc::downgrade(&self.inner))
     }
 
-    /// All events from now on as a stream, and those that nobody has heard before.
+    /// All events from now on as a stream; the first stream of a connection has those as well
+    /// that came before it.
     pub fn events(&self) -> RTCEvents {
         let (events, queue) = RTCEvents::new();
         match self.inner.send(Command::Subscribe(Subscription::Stream(queue))) {
@@ -672,8 +673,9 @@ macro_rules! event_handler {
         impl RTCConnection {
             $(#[$doc])*
             ///
-            /// Replaces the handler that was set before; `None` clears it. Handlers run on the
-            /// control thread and must not block.
+            /// Replaces the handler that was set before; `None` clears it. The first handler or
+            /// listener of an event hears those as well that came before it. Handlers run on
+            /// the control thread and must not block.
             pub fn $name<F>(&self, handler: Option<F>)
             where
                 F: FnMut(&RTCConnection $(, $argument)*) + Send + 'static,

@@ -49,17 +49,30 @@ impl<E: Event> Backlog<E> {
         }
         self.0.push_back(event);
     }
+
+    /// Takes out the events of a kind, in their order.
+    fn take(&mut self, kind: E::Kind) -> Self {
+        let kept = std::mem::take(&mut self.0);
+        let (now, later): (VecDeque<_>, VecDeque<_>) =
+            kept.into_iter().partition(|event| event.kind() == kind);
+        self.0 = later;
+        Self(now)
+    }
 }
 
 /// Hands the events of one target of type `T` to whoever listens. Lives in an actor.
+///
+/// What happens before anybody can have subscribed is kept twice: for the first stream, and
+/// by kind for the first handler or listener. An application that uses both sets them one
+/// after the other, and what happens in between is not to be lost on the second.
 pub(crate) struct EventHub<T, E: Event> {
-    /// Events of kinds that nobody has listened to so far.
-    unheard: Backlog<E>,
+    /// Events of kinds that no handler or listener has been set for so far.
+    unhandled: Backlog<E>,
+    /// All events, until the first stream has subscribed.
+    unstreamed: Option<Backlog<E>>,
     handlers: Vec<(E::Kind, Handler<T, E>)>,
-    /// Kinds that have had a listener: their events are not kept any more.
-    heard: Vec<E::Kind>,
-    /// Whether a stream has subscribed, which hears every kind.
-    all_heard: bool,
+    /// Kinds that have had a handler or a listener: their events are not kept any more.
+    handled: Vec<E::Kind>,
     listeners: Vec<(ListenerId, E::Kind, Handler<T, E>)>,
     streams: Vec<Weak<Queue<E>>>,
 }
@@ -79,10 +92,10 @@ pub(crate) enum Subscription<T, E: Event> {
 impl<T, E: Event> EventHub<T, E> {
     pub(crate) fn new() -> Self {
         Self {
-            unheard: Backlog::default(),
+            unhandled: Backlog::default(),
+            unstreamed: Some(Backlog::default()),
             handlers: Vec::new(),
-            heard: Vec::new(),
-            all_heard: false,
+            handled: Vec::new(),
             listeners: Vec::new(),
             streams: Vec::new(),
         }
@@ -96,57 +109,70 @@ impl<T, E: Event> EventHub<T, E> {
                 self.handlers.retain(|(other, _)| *other != kind);
                 if let Some(handler) = handler {
                     self.handlers.push((kind, handler));
-                    self.release_kind(kind, target);
+                    self.release(kind, target);
                 }
             }
             Subscription::Listener(id, kind, handler) => {
                 self.listeners.push((id, kind, handler));
-                self.release_kind(kind, target);
+                self.release(kind, target);
             }
             Subscription::RemoveListener(id) => self.listeners.retain(|(other, ..)| *other != id),
-            Subscription::Stream(queue) => {
+            Subscription::Stream(weak) => {
                 // Without this, whoever subscribes often while nothing happens would pile up.
                 self.streams.retain(|stream| stream.strong_count() > 0);
-                self.streams.push(queue);
-                self.release(|_| true, target);
-                self.all_heard = true;
+                let Some(queue) = weak.upgrade() else { return };
+                for event in self.unstreamed.take().unwrap_or_default().0 {
+                    queue.push(event);
+                }
+                self.streams.push(weak);
             }
         }
     }
 
-    fn release_kind(&mut self, kind: E::Kind, target: Option<&T>) {
-        self.release(|event| event.kind() == kind, target);
-        if !self.heard.contains(&kind) {
-            self.heard.push(kind);
+    /// Hands what was kept of a kind to its first handler or listener.
+    fn release(&mut self, kind: E::Kind, target: Option<&T>) {
+        for event in self.unhandled.take(kind).0 {
+            self.call(event, target);
+        }
+        if !self.handled.contains(&kind) {
+            self.handled.push(kind);
         }
     }
 
-    fn release(&mut self, which: impl Fn(&E) -> bool, target: Option<&T>) {
-        let kept = std::mem::take(&mut self.unheard.0);
-        let (now, later): (VecDeque<_>, VecDeque<_>) = kept.into_iter().partition(which);
-        self.unheard.0 = later;
-        for event in now {
-            self.deliver(event, target);
-        }
-    }
-
-    /// Hands out an event, or keeps it for the first listener of its kind.
+    /// Hands out an event, or keeps it for those who are the first to ask for it.
     pub(crate) fn emit(&mut self, event: E, target: Option<&T>) {
-        if self.all_heard || self.heard.contains(&event.kind()) {
-            self.deliver(event, target);
+        match &mut self.unstreamed {
+            Some(backlog) => backlog.push(event.clone()),
+            None => self.streams.retain(|stream| match stream.upgrade() {
+                Some(queue) => {
+                    queue.push(event.clone());
+                    true
+                }
+                None => false,
+            }),
+        }
+        if self.handled.contains(&event.kind()) {
+            self.call(event, target);
         } else {
-            self.unheard.push(event);
+            self.unhandled.push(event);
         }
     }
 
-    fn deliver(&mut self, event: E, target: Option<&T>) {
-        self.streams.retain(|stream| match stream.upgrade() {
-            Some(queue) => {
-                queue.push(event.clone());
-                true
-            }
-            None => false,
-        });
+    /// Takes an event back from those who have not heard it yet: it is not true any more.
+    pub(crate) fn retract(&mut self, event: &E)
+    where
+        E: PartialEq,
+    {
+        self.unhandled.0.retain(|kept| kept != event);
+        if let Some(backlog) = &mut self.unstreamed {
+            backlog.0.retain(|kept| kept != event);
+        }
+        for queue in self.streams.iter().filter_map(Weak::upgrade) {
+            lock(&queue.state).waiting.0.retain(|waiting| waiting != event);
+        }
+    }
+
+    fn call(&mut self, event: E, target: Option<&T>) {
         let Some(target) = target else { return };
         for (kind, handler) in &mut self.handlers {
             if *kind == event.kind() {
@@ -251,8 +277,10 @@ impl<E: Event> Stream for Events<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+
     use crate::connection::RTCConnection;
-    use crate::events::{RTCDisconnectReason, RTCEvent};
+    use crate::events::{MediaEvent, MediaEventKind, RTCDisconnectReason, RTCEvent};
     use crate::media::MediaStream;
 
     type Hub = EventHub<RTCConnection, RTCEvent>;
@@ -278,6 +306,42 @@ mod tests {
         assert_eq!(drain(&events), [RTCEvent::EndOfCandidates, RTCEvent::Connected]);
         let second = stream(&mut hub);
         assert_eq!(drain(&second), []);
+    }
+
+    #[test]
+    fn what_a_stream_has_heard_is_still_kept_for_the_first_handler() {
+        let mut hub = EventHub::<(), MediaEvent>::new();
+        let (mut events, queue) = Events::new();
+        hub.subscribe(Subscription::Stream(queue), Some(&()));
+        hub.emit(MediaEvent::Connected, Some(&()));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let by_handler = |name| {
+            let heard = Arc::clone(&heard);
+            let handler: Handler<(), MediaEvent> =
+                Box::new(move |(), event| lock(&heard).push((name, event)));
+            handler
+        };
+        let kind = MediaEventKind::Connected;
+        hub.subscribe(Subscription::Handler(kind, Some(by_handler("first"))), Some(&()));
+        let late = Subscription::Listener(ListenerId(0), kind, by_handler("late"));
+        hub.subscribe(late, Some(&()));
+        assert_eq!(*lock(&heard), [("first", MediaEvent::Connected)]);
+        assert_eq!(lock(&events.queue.state).waiting.0.pop_front(), Some(MediaEvent::Connected));
+        assert!(events.recv().now_or_never().is_none());
+    }
+
+    #[test]
+    fn what_is_taken_back_is_heard_by_nobody() {
+        let mut hub = Hub::new();
+        hub.emit(RTCEvent::EndOfCandidates, None);
+        hub.retract(&RTCEvent::EndOfCandidates);
+        let events = stream(&mut hub);
+        assert_eq!(drain(&events), []);
+        hub.emit(RTCEvent::EndOfCandidates, None);
+        hub.emit(LOST, None);
+        hub.retract(&RTCEvent::EndOfCandidates);
+        assert_eq!(drain(&events), [LOST]);
+        assert_eq!(hub.unhandled.0, [LOST]);
     }
 
     #[test]
