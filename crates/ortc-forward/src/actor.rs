@@ -232,6 +232,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::AddSender(connection, sender) => {
                 ForwarderCommand::AddSender(connection, sender)
             }
+            RouteCommand::AddForward(connection, forward) => {
+                ForwarderCommand::AddForward(connection, forward)
+            }
             RouteCommand::EnableSender(connection, ssrc, enabled) => {
                 ForwarderCommand::EnableSender(connection, ssrc, enabled)
             }
@@ -243,6 +246,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             }
             RouteCommand::RemoveReceiver(connection, ssrc) => {
                 ForwarderCommand::RemoveReceiver(connection, ssrc)
+            }
+            RouteCommand::RequestKeyFrame(connection, ssrc) => {
+                ForwarderCommand::RequestKeyFrame(connection, ssrc)
             }
             RouteCommand::Close(connection) => ForwarderCommand::Close(connection),
         };

@@ -11,6 +11,7 @@ use ortc_io::{
 };
 
 use crate::clock::WallClock;
+use crate::fanout::FanOut;
 use crate::handle::Wakeup;
 use crate::link::guarded;
 use crate::outbox::Outbox;
@@ -80,6 +81,7 @@ impl PacketForwarder {
             links: Slots::new(config.max_connections),
             paths: PathTable::new(),
             outgoing: SendBatch::new(),
+            fan_out: FanOut::default(),
             outbox,
             timers: Timers::default(),
             ready: ReadyList::new(config.max_connections.max(1), wakeup.clone()),
@@ -161,8 +163,9 @@ impl PacketForwarder {
             for index in 0..self.incoming.len() {
                 let (datagram, bytes) = self.incoming.get_mut(index);
                 let path = Path::plain(datagram.socket, datagram.remote);
-                self.plane.route(now, path, bytes, io);
+                self.plane.route(now, path, index, bytes, io);
             }
+            self.plane.fan_out(now, &self.incoming, io);
             for (socket, error) in self.failed.drain(..) {
                 self.plane.lose_socket(socket, Some(error), io);
             }
@@ -212,11 +215,18 @@ impl PacketForwarder {
 }
 
 impl Plane {
-    /// Brings one datagram from the network to where it belongs.
-    fn route(&mut self, now: Instant, path: Path, bytes: &mut [u8], io: &mut impl DatagramIo) {
+    /// Brings one datagram from the network, the `index`th of its batch, to where it belongs.
+    fn route(
+        &mut self,
+        now: Instant,
+        path: Path,
+        index: usize,
+        bytes: &mut [u8],
+        io: &mut impl DatagramIo,
+    ) {
         let kind = classify(bytes);
         if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
-            return self.route_media(now, path, kind, bytes, io);
+            return self.route_media(now, path, kind, index, bytes, io);
         }
         let Admission::Deliver(connection) = self.paths.admit(now, path, kind, bytes) else {
             return;
@@ -237,6 +247,7 @@ impl Plane {
         now: Instant,
         path: Path,
         kind: DatagramKind,
+        index: usize,
         bytes: &mut [u8],
         io: &mut impl DatagramIo,
     ) {
@@ -250,11 +261,21 @@ impl Plane {
             return;
         };
         let handled = guarded(|| match kind {
-            DatagramKind::Rtcp => session.handle_rtcp(now, bytes),
+            DatagramKind::Rtcp => {
+                session.handle_rtcp(now, bytes);
+                None
+            }
             _ => session.handle_rtp(now, bytes),
         });
         match handled {
-            Some(()) => self.touch(id),
+            Some(opened) => {
+                self.touch(id);
+                if let Some(rtp) = opened {
+                    self.opened(id, index, rtp);
+                } else if kind == DatagramKind::Rtcp {
+                    self.pass_reports(id);
+                }
+            }
             None => self.give_up(id, io),
         }
     }

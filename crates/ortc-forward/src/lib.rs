@@ -68,17 +68,13 @@
 //!
 //! # What it leaves out
 //!
-//! Forwarding between connections: the next large step. Its places are kept: an opened
-//! packet lies in the received batch in plaintext when [`RtpSession`](ortc_rtp::RtpSession)
-//! has it, which is where a publisher's ring begins; subscribers are connections on the
-//! ready list, whose `transmit` writes into the same batch. Sockets shared by several
-//! connections (one socket slot, many owners, routed by ufrag), TURN channel data and TCP
-//! framing are counted and dropped for now.
+//! TURN channel data and TCP framing are counted and dropped for now.
 #![forbid(unsafe_code)]
 
 mod actor;
 mod clock;
 mod config;
+mod fanout;
 mod forwarder;
 mod handle;
 mod link;
@@ -105,5 +101,5 @@ pub use handle::{ForwarderHandle, SendCommandError};
 #[cfg(any(test, feature = "sim"))]
 pub use local::{drive_local, local_waker};
 pub use messages::{ForwarderCommand, ForwarderEvent, TakeSnapshot};
-pub use stats::ForwarderStats;
+pub use stats::{ForwarderStats, RunHistogram};
 pub use thread::{ForwarderThread, spawn_pinned};

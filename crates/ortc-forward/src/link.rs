@@ -6,6 +6,7 @@ use std::time::Instant;
 use ortc_io::{ConnectionId, Path, SendBatch};
 use ortc_rtp::RtpSession;
 
+use crate::fanout::{Pending, Subscription};
 use crate::ready::ReadyMark;
 
 /// Packets of one connection that are sealed before others get a turn. At 64 a burst of a
@@ -20,6 +21,10 @@ pub(crate) struct Link {
     pub(crate) id: ConnectionId,
     /// SRTP and streams; `None` until opened and once closed.
     pub(crate) session: Option<Box<RtpSession>>,
+    /// Who is sent what this connection receives, sorted by SSRC.
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// What of the batch in hand it is still to be sent.
+    pub(crate) pending: Vec<Pending>,
     /// Whether this turn has done anything to it that [`Link::transmit`] has to follow up.
     pub(crate) is_touched: bool,
     /// Whether it was closed; it is not opened again.
@@ -44,6 +49,8 @@ impl Link {
         Self {
             id,
             session: None,
+            subscriptions: Vec::new(),
+            pending: Vec::new(),
             is_touched: false,
             is_closed: false,
             waker: Waker::from(Arc::clone(&mark)),

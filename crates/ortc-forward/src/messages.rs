@@ -2,7 +2,7 @@ use actix::Message;
 use ortc_io::{
     Bind, ConnectionId, DatagramReceived, PathUpdate, SendControl, SocketEvent, SocketId, SrtpKeys,
 };
-use ortc_rtp::{ReceiverConfig, RouteEvent, SenderConfig, Ssrc};
+use ortc_rtp::{ForwardConfig, ReceiverConfig, RouteEvent, SenderConfig, Ssrc};
 use tokio::sync::oneshot;
 
 use crate::ForwarderStats;
@@ -32,6 +32,8 @@ pub enum ForwarderCommand {
     SetKeys(ConnectionId, SrtpKeys),
     /// Adds a track to be sent.
     AddSender(ConnectionId, SenderConfig),
+    /// Adds a track to be sent that another connection receives.
+    AddForward(ConnectionId, ForwardConfig),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.
@@ -40,6 +42,8 @@ pub enum ForwarderCommand {
     AddReceiver(ConnectionId, ReceiverConfig),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
+    /// Asks a peer for a key frame of a receiving track.
+    RequestKeyFrame(ConnectionId, Ssrc),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
     /// there is no such connection.
     Close(ConnectionId),

@@ -11,6 +11,7 @@ use ortc_io::{
 use ortc_rtp::{RouteEvent, RtpSession, SessionOptions};
 
 use crate::clock::WallClock;
+use crate::fanout::FanOut;
 use crate::link::{Link, Transmitted, guarded};
 use crate::outbox::Outbox;
 use crate::ready::ReadyList;
@@ -25,6 +26,7 @@ pub(crate) struct Plane {
     pub(crate) links: Slots<Link>,
     pub(crate) paths: PathTable,
     pub(crate) outgoing: SendBatch,
+    pub(crate) fan_out: FanOut,
     pub(crate) outbox: Outbox,
     pub(crate) timers: Timers,
     pub(crate) ready: ReadyList,
@@ -64,13 +66,16 @@ impl Plane {
                 self.stats.stale_keys += u64::from(!known);
             }
             ForwarderCommand::AddSender(id, sender) => {
+                self.remove_forward(id, sender.ssrc);
                 self.with_session(id, io, |session| session.add_sender(now, sender));
                 self.listen(id, io);
             }
+            ForwarderCommand::AddForward(id, forward) => self.add_forward(now, id, forward, io),
             ForwarderCommand::EnableSender(id, ssrc, enabled) => {
                 self.with_session(id, io, |session| session.enable_sender(ssrc, enabled));
             }
             ForwarderCommand::RemoveSender(id, ssrc) => {
+                self.remove_forward(id, ssrc);
                 self.with_session(id, io, |session| session.remove_sender(now, ssrc));
             }
             ForwarderCommand::AddReceiver(id, receiver) => {
@@ -78,6 +83,9 @@ impl Plane {
             }
             ForwarderCommand::RemoveReceiver(id, ssrc) => {
                 self.with_session(id, io, |session| session.remove_receiver(ssrc));
+            }
+            ForwarderCommand::RequestKeyFrame(id, ssrc) => {
+                self.with_session(id, io, |session| session.request_key_frame(now, ssrc));
             }
             ForwarderCommand::Close(id) => {
                 if !self.close(now, id, io) {
@@ -98,7 +106,7 @@ impl Plane {
 
     /// The connection, made now if its generation has not been here yet; `None`, counted,
     /// when it may not be made.
-    fn ensure(
+    pub(crate) fn ensure(
         &mut self,
         now: Instant,
         id: ConnectionId,
@@ -149,7 +157,7 @@ impl Plane {
     }
 
     /// Runs `work` on a connection's session; returns whether there is one.
-    fn with_session(
+    pub(crate) fn with_session(
         &mut self,
         id: ConnectionId,
         io: &mut impl DatagramIo,
@@ -350,6 +358,7 @@ impl Plane {
         });
         let Some(deadline) = polled else { return self.give_up(id, io) };
         self.timers.arm(id.slot, deadline);
+        self.request_key_frames(now, id, io);
     }
 
     /// Hands the batch to the network.
@@ -357,6 +366,7 @@ impl Plane {
         if self.outgoing.is_empty() {
             return;
         }
+        self.stats.runs.record(&self.outgoing);
         let report = io.send(&mut self.outgoing);
         self.stats.sent += report.sent as u64;
         self.stats.send_dropped += report.dropped as u64;

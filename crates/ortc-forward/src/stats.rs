@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use ortc_io::SendBatch;
 use ortc_io::paths::PathStats;
 use ortc_rtp::SessionStats;
 
@@ -23,6 +24,9 @@ pub struct ForwarderStats {
     pub send_dropped: u64,
     /// System calls made for sending.
     pub send_calls: u64,
+
+    /// How many datagrams were handed over together.
+    pub runs: RunHistogram,
 
     /// Datagrams longer than any that is taken.
     pub too_long: u64,
@@ -54,6 +58,27 @@ pub struct ForwarderStats {
     pub media: SessionStats,
     /// Connections that were given up because handling them panicked.
     pub panicked_connections: u64,
+}
+
+/// How long the runs of datagrams were that were handed to the network: what GSO can do about
+/// the cost of sending depends on nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunHistogram {
+    /// `lengths[n]` runs had `n + 1` datagrams; at most 16.
+    pub lengths: [u64; 16],
+    /// `batches[n]` batches had `2^n` runs or more, and less than twice as many; the last one
+    /// counts all that are longer.
+    pub batches: [u64; 8],
+}
+
+impl RunHistogram {
+    pub(crate) fn record(&mut self, batch: &SendBatch) {
+        for length in batch.run_lengths() {
+            self.lengths[length.clamp(1, self.lengths.len()) - 1] += 1;
+        }
+        let class = batch.runs().max(1).ilog2() as usize;
+        self.batches[class.min(self.batches.len() - 1)] += 1;
+    }
 }
 
 impl ForwarderStats {

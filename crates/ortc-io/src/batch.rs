@@ -191,6 +191,15 @@ impl ReceiveBatch {
         self.used += len;
     }
 
+    /// The bytes of the `index`th datagram.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn get(&self, index: usize) -> &[u8] {
+        let datagram = self.datagrams[index];
+        &self.arena[datagram.offset..datagram.offset + datagram.len]
+    }
+
     /// The `index`th datagram and its bytes, which may be worked on in place.
     ///
     /// # Panics
@@ -254,6 +263,16 @@ impl SendBatch {
     /// How many datagrams there are.
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.count).sum()
+    }
+
+    /// How many runs there are: messages, where the kernel takes runs whole.
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// How many datagrams each run has, in their order.
+    pub fn run_lengths(&self) -> impl Iterator<Item = usize> {
+        self.runs.iter().map(|run| run.count)
     }
 
     /// The datagrams, in the order in which they were appended.

@@ -97,6 +97,11 @@ impl<T> RingSender<T> {
         self.sender.as_ref().map_or(0, Sender::len)
     }
 
+    /// Whether there is no room for another item.
+    pub fn is_full(&self) -> bool {
+        self.sender.as_ref().is_none_or(Sender::is_full)
+    }
+
     /// Whether the consumer has taken everything.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -7,8 +7,9 @@ use ortc_io::ConnectionId;
 use ortc_io::ring::{RingReceiver, RingSender};
 
 use crate::{
-    OutgoingPacket, RTCTrackDescription, ReceivedPacket, ReceiverConfig, RouteCommand, RouteEvent,
-    RtpCommand, RtpEvent, SenderConfig,
+    ForwardConfig, ForwardedPayloadType, OutgoingPacket, RTCTrackDescription, ReceivedPacket,
+    ReceiverConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig, TrackKind,
+    TrackSource,
 };
 
 /// Messages that may wait; commands come from one owner, events from one media plane.
@@ -76,6 +77,9 @@ impl RtpActor {
             RtpCommand::Send { description, packets, enabled } => self
                 .sender(&description, packets, enabled)
                 .map(|config| RouteCommand::AddSender(id, config)),
+            RtpCommand::Forward { description, source, received, enabled } => self
+                .forward(&description, source, &received, enabled)
+                .map(|config| RouteCommand::AddForward(id, config)),
             RtpCommand::EnableSender(ssrc, enabled) => {
                 Some(RouteCommand::EnableSender(id, ssrc, enabled))
             }
@@ -84,6 +88,7 @@ impl RtpActor {
                 receiver(&description, packets).map(|config| RouteCommand::AddReceiver(id, config))
             }
             RtpCommand::RemoveReceiver(ssrc) => Some(RouteCommand::RemoveReceiver(id, ssrc)),
+            RtpCommand::RequestKeyFrame(ssrc) => Some(RouteCommand::RequestKeyFrame(id, ssrc)),
             RtpCommand::Close => None,
         }
     }
@@ -102,6 +107,38 @@ impl RtpActor {
             clock_rate: description.clock_rate_of(codec)?,
             cname: self.cname.clone(),
             packets,
+            enabled,
+        })
+    }
+
+    /// What is received is sent as the first codec of the description that is the same one.
+    fn forward(
+        &self,
+        description: &RTCTrackDescription,
+        source: TrackSource,
+        received: &RTCTrackDescription,
+        enabled: bool,
+    ) -> Option<ForwardConfig> {
+        let payload_types: Vec<_> = received
+            .codecs
+            .iter()
+            .filter_map(|codec| {
+                let sent = description.codecs.iter().find(|sent| sent.is_same_format(codec))?;
+                let clock_rate = received.clock_rate_of(codec)?;
+                let (received, sent) = (codec.payload_type(), sent.payload_type());
+                Some(ForwardedPayloadType { received, sent, clock_rate })
+            })
+            .collect();
+        if payload_types.is_empty() {
+            return None;
+        }
+        Some(ForwardConfig {
+            ssrc: description.ssrc().ok()?,
+            source,
+            payload_types,
+            extensions: Vec::new(),
+            cname: self.cname.clone(),
+            needs_key_frames: description.kind == TrackKind::Video,
             enabled,
         })
     }

@@ -8,6 +8,10 @@ pub(crate) const GOODBYE: u8 = 203;
 pub(crate) const TRANSPORT_FEEDBACK: u8 = 205;
 pub(crate) const PAYLOAD_FEEDBACK: u8 = 206;
 
+/// Messages of payload-specific feedback (RFC 4585 §6.3.1, RFC 5104 §4.3.1).
+pub(crate) const PICTURE_LOSS: u8 = 1;
+pub(crate) const FULL_INTRA_REQUEST: u8 = 4;
+
 /// Length of one report block (RFC 3550 §6.4.1).
 const REPORT_BLOCK: usize = 24;
 
@@ -89,6 +93,21 @@ impl<'a> RtcpPacket<'a> {
     pub fn bye_sources(&self) -> impl Iterator<Item = Ssrc> + use<'a> {
         let count = if self.is_bye() { usize::from(self.count) } else { 0 };
         self.body.chunks_exact(4).take(count).map(|ssrc| Ssrc(u32_at(ssrc, 0)))
+    }
+
+    /// The sources of which a key frame is asked for: by PLI (RFC 4585 §6.3.1) or by FIR
+    /// (RFC 5104 §4.3.1); none for other packets.
+    pub fn key_frame_requests(&self) -> impl Iterator<Item = Ssrc> + use<'a> {
+        // A PLI names the one source in its header, a FIR any number of them behind it.
+        let sources = match (self.packet_type, self.count) {
+            (PAYLOAD_FEEDBACK, PICTURE_LOSS) => self.body.get(4..8),
+            (PAYLOAD_FEEDBACK, FULL_INTRA_REQUEST) => self.body.get(8..),
+            _ => None,
+        };
+        sources
+            .unwrap_or_default()
+            .chunks(8)
+            .filter_map(|entry| Some(Ssrc(u32::from_be_bytes(entry.get(..4)?.try_into().ok()?))))
     }
 
     /// The sender's part of a sender report (RFC 3550 §6.4.1); `None` for other packets and

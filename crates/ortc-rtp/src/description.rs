@@ -234,6 +234,49 @@ impl RTCCodec {
         CodecName::parse(&self.name)
     }
 
+    /// Whether packets of the one are packets of the other but for the payload type: the same
+    /// codec and clock rate, and the parameters without which a decoder would not take them.
+    pub fn is_same_format(&self, other: &Self) -> bool {
+        let same_name = match (self.known(), other.known()) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => self.name.eq_ignore_ascii_case(&other.name),
+            _ => false,
+        };
+        let clock = |codec: &Self| {
+            codec.clock_rate.or_else(|| codec.known().map(CodecName::default_clock_rate))
+        };
+        same_name
+            && clock(self) == clock(other)
+            && match self.known() {
+                // RFC 6184 §8.1: without the parameter, mode 0. The profile is in the first
+                // two of three bytes; a decoder of one level is asked for another all the time.
+                Some(CodecName::H264) => {
+                    let profile = |codec: &Self| {
+                        let id = codec.param("profile-level-id").unwrap_or("42e01f");
+                        id.get(..4).map(str::to_ascii_lowercase)
+                    };
+                    let mode = |codec: &Self| codec.param("packetization-mode") == Some("1");
+                    mode(self) == mode(other) && profile(self) == profile(other)
+                }
+                // RFC 9628 §6.1.
+                Some(CodecName::Vp9) => {
+                    self.param("profile-id").unwrap_or("0")
+                        == other.param("profile-id").unwrap_or("0")
+                }
+                // The payload format of AV1, §7.2.3.
+                Some(CodecName::Av1) => {
+                    self.param("profile").unwrap_or("0") == other.param("profile").unwrap_or("0")
+                }
+                _ => true,
+            }
+    }
+
+    /// The value of a parameter, by its name in any case.
+    fn param(&self, name: &str) -> Option<&str> {
+        let param = self.params.iter().find(|param| param.name.eq_ignore_ascii_case(name))?;
+        param.value.as_deref()
+    }
+
     /// Its payload type.
     pub fn payload_type(&self) -> PayloadType {
         PayloadType(self.payload_id)

@@ -108,16 +108,19 @@ pub use description::{
 };
 pub use error::{RtpError, SrtpError};
 pub use messages::{
-    DisconnectReason, OutgoingPacket, PayloadType, ReceivedPacket, ReceiverConfig, RouteCommand,
-    RouteEvent, RtpCommand, RtpEvent, SenderConfig, Ssrc,
+    DisconnectReason, ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType,
+    ReceivedPacket, ReceiverConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig,
+    Ssrc, TrackSource,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
 };
-pub use session::{ReceiveDrops, RtpSession, SendDrops, SessionOptions, SessionStats};
+pub use session::{
+    ForwardTarget, OpenedRtp, ReceiveDrops, RtpSession, SendDrops, SessionOptions, SessionStats,
+};
 pub use srtp::{RtpOpened, Seal, SealJob, SealTicket, SerialSeal, SrtpReceiver, SrtpSender};
 pub use stream::{
-    NtpClock, ReceiveStream, ReceiveStreamStats, ReceiveTimings, RemoteReport, Reporter,
-    RtcpScheduler, SendStream, SendStreamStats, StreamEvent, UnknownPayloadType,
+    NtpClock, Placed, ReceiveStream, ReceiveStreamStats, ReceiveTimings, RemoteReport, Reporter,
+    Rewriter, RtcpScheduler, SendStream, SendStreamStats, StreamEvent, UnknownPayloadType,
 };
 pub use view::{Extension, Extensions, RtpHeader, RtpView};

@@ -74,6 +74,47 @@ pub struct ReceiverConfig {
     pub packets: RingSender<ReceivedPacket>,
 }
 
+/// Where a track is received that is to be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackSource {
+    /// The connection that receives it, of the same media plane.
+    pub connection: ConnectionId,
+    /// Its SSRC there.
+    pub ssrc: Ssrc,
+}
+
+/// How a payload type of a received track is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardedPayloadType {
+    /// As it is received.
+    pub received: PayloadType,
+    /// As it is sent.
+    pub sent: PayloadType,
+    /// In Hz.
+    pub clock_rate: u32,
+}
+
+/// A received track that is to be sent to another peer, packet by packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardConfig {
+    /// The SSRC that it is sent with.
+    pub ssrc: Ssrc,
+    /// Where it comes from. It need not be received yet.
+    pub source: TrackSource,
+    /// The payload types that are passed on, not empty; others are dropped and counted.
+    pub payload_types: Vec<ForwardedPayloadType>,
+    /// Ids of the header extension elements (RFC 8285) that are passed on, as received and as
+    /// sent. Of what is sent, 0 is none and at most 14 keeps the short form.
+    pub extensions: Vec<(u8, u8)>,
+    /// RTCP CNAME of the connection that sends it (RFC 7022).
+    pub cname: String,
+    /// Whether it can be decoded only from a key frame on: one is asked for whenever it
+    /// begins, and when the receiver asks.
+    pub needs_key_frames: bool,
+    /// Whether to send at once; else what comes is dropped until enabled.
+    pub enabled: bool,
+}
+
 /// What the control plane asks of the media plane.
 ///
 /// A command for a generation that is gone is dropped, its keys zeroized.
@@ -86,6 +127,9 @@ pub enum RouteCommand {
     SetKeys(ConnectionId, SrtpKeys),
     /// Adds a track to be sent.
     AddSender(ConnectionId, SenderConfig),
+    /// Adds a track to be sent that another connection receives. One of the same SSRC goes on
+    /// with the new source: its numbers stay continuous.
+    AddForward(ConnectionId, ForwardConfig),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track: RTCP BYE for its SSRC.
@@ -94,6 +138,9 @@ pub enum RouteCommand {
     AddReceiver(ConnectionId, ReceiverConfig),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
+    /// Asks the peer for a key frame of a receiving track (RFC 4585 §6.3.1): at once, or half a
+    /// second after the last time.
+    RequestKeyFrame(ConnectionId, Ssrc),
     /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
     /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
     Close(ConnectionId),
@@ -135,6 +182,17 @@ pub enum RtpCommand {
         /// Whether to start at once.
         enabled: bool,
     },
+    /// Sends a track that another connection receives, as its description says.
+    Forward {
+        /// SSRC and codecs as they are sent.
+        description: RTCTrackDescription,
+        /// Where it is received.
+        source: TrackSource,
+        /// As it is received there.
+        received: RTCTrackDescription,
+        /// Whether to start at once.
+        enabled: bool,
+    },
     /// Starts or stops a sending track.
     EnableSender(Ssrc, bool),
     /// Removes a sending track.
@@ -148,6 +206,8 @@ pub enum RtpCommand {
     },
     /// Removes a receiving track.
     RemoveReceiver(Ssrc),
+    /// Asks the peer for a key frame of a receiving track.
+    RequestKeyFrame(Ssrc),
     /// Says BYE and lets go of everything.
     Close,
 }

@@ -99,6 +99,16 @@ impl<'a> RtpView<'a> {
         self.header_len
     }
 
+    /// Whether there is padding behind the payload.
+    pub fn is_padded(&self) -> bool {
+        self.packet[0] & 0x20 != 0
+    }
+
+    /// All that follows the header: the payload, and the padding if there is any.
+    pub fn body(&self) -> &'a [u8] {
+        &self.packet[self.header_len..]
+    }
+
     /// The payload without padding; may be empty.
     pub fn payload(&self) -> &'a [u8] {
         &self.packet[self.header_len..self.payload_end]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use ortc_io::ring::{PushError, RingSender};
 
 use super::RtpSession;
+use super::forward::{KeyFrameRequests, OpenedRtp};
 use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
 use crate::stream::{ReceiveStream, ReceiveTimings};
 use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, is_rtcp};
@@ -23,13 +24,15 @@ const EARLY_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Receiver {
     pub(super) stream: ReceiveStream,
+    pub(super) key_frames: KeyFrameRequests,
     packets: RingSender<ReceivedPacket>,
 }
 
 impl Receiver {
     pub(super) fn new(config: ReceiverConfig, timings: ReceiveTimings) -> Self {
         let ReceiverConfig { ssrc, payload_types, packets } = config;
-        Self { stream: ReceiveStream::new(ssrc, payload_types, timings), packets }
+        let stream = ReceiveStream::new(ssrc, payload_types, timings);
+        Self { stream, key_frames: KeyFrameRequests::default(), packets }
     }
 
     pub(super) fn ssrc(&self) -> Ssrc {
@@ -123,15 +126,26 @@ impl RtpSession {
         }
     }
 
-    /// Takes an SRTP packet from a validated path. It is worked on in place.
-    pub fn handle_rtp(&mut self, now: Instant, packet: &mut [u8]) {
+    /// Takes an SRTP packet from a validated path. It is worked on in place, and stands there
+    /// opened where it is returned: it belongs to a receiving track, and may be forwarded.
+    pub fn handle_rtp(&mut self, now: Instant, packet: &mut [u8]) -> Option<OpenedRtp> {
         if !self.may_open(now, packet) {
-            return;
+            return None;
         }
-        let Some(keys) = &mut self.keys else { return };
+        let keys = self.keys.as_mut()?;
         match keys.receiver.unprotect_rtp(packet) {
-            Ok(opened) => self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]),
-            Err(error) => self.stats.receive_drops.count(error),
+            Ok(opened) => {
+                let taken = self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]);
+                taken.then_some(OpenedRtp {
+                    ssrc: opened.ssrc,
+                    index: opened.index,
+                    len: opened.len,
+                })
+            }
+            Err(error) => {
+                self.stats.receive_drops.count(error);
+                None
+            }
         }
     }
 
@@ -176,39 +190,50 @@ impl RtpSession {
         }
     }
 
-    /// Hands an opened packet to its track.
-    pub(super) fn deliver(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) {
+    /// Hands an opened packet to its track; whether there is one that takes it.
+    pub(super) fn deliver(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) -> bool {
         let drops = &mut self.stats.receive_drops;
         let view = match RtpView::parse(packet) {
             Ok(view) => view,
-            Err(error) => return drops.count_malformed(error),
+            Err(error) => {
+                drops.count_malformed(error);
+                return false;
+            }
         };
         let Ok(at) = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) else {
             drops.unknown_ssrc += self.early.keep(now, ssrc, index, packet);
-            return;
+            return false;
         };
         let receiver = &mut self.receivers[at];
         let event = match receiver.stream.on_packet(now, &view, index) {
             Ok(event) => event,
             Err(_) => {
                 drops.unknown_payload_type += 1;
-                return;
+                return false;
             }
         };
-        let pushed = receiver.packets.push(ReceivedPacket {
-            payload: Bytes::copy_from_slice(view.payload()),
-            payload_type: view.payload_type(),
-            sequence: index,
-            timestamp: view.timestamp(),
-            marker: view.marker(),
-            received_at: now,
-        });
-        match pushed {
-            Ok(()) => self.stats.rtp_received += 1,
-            Err(PushError::Full(_)) => drops.ring_full += 1,
-            Err(PushError::Closed(_)) => drops.ring_closed += 1,
+        // Asked first: a packet that nobody reads is not to be copied, only forwarded.
+        if receiver.packets.is_closed() {
+            drops.ring_closed += 1;
+        } else if receiver.packets.is_full() {
+            drops.ring_full += 1;
+        } else {
+            let pushed = receiver.packets.push(ReceivedPacket {
+                payload: Bytes::copy_from_slice(view.payload()),
+                payload_type: view.payload_type(),
+                sequence: index,
+                timestamp: view.timestamp(),
+                marker: view.marker(),
+                received_at: now,
+            });
+            match pushed {
+                Ok(()) => self.stats.rtp_received += 1,
+                Err(PushError::Full(_)) => drops.ring_full += 1,
+                Err(PushError::Closed(_)) => drops.ring_closed += 1,
+            }
         }
         self.raise(ssrc, event);
+        true
     }
 
     pub(super) fn on_compound(&mut self, now: Instant, compound: &[u8]) {
@@ -238,12 +263,16 @@ impl RtpSession {
                 receiver.stream.on_bye(now);
             }
         }
-        if matches!(packet.packet_type, TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK) {
+        let mut answered = false;
+        for ssrc in packet.key_frame_requests() {
+            answered |= self.on_key_frame_request(ssrc);
+        }
+        if matches!(packet.packet_type, TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK) && !answered {
             self.stats.feedback_ignored += 1;
         }
     }
 
-    fn receiver_mut(&mut self, ssrc: Ssrc) -> Option<&mut Receiver> {
+    pub(super) fn receiver_mut(&mut self, ssrc: Ssrc) -> Option<&mut Receiver> {
         let at = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc).ok()?;
         Some(&mut self.receivers[at])
     }

@@ -1,5 +1,6 @@
 //! The media of one connection, composed of SRTP, streams and reports.
 
+mod forward;
 mod inbound;
 mod outbound;
 mod stats;
@@ -17,10 +18,15 @@ use crate::stream::{
     NtpClock, ReceiveStreamStats, ReceiveTimings, Reporter, RtcpScheduler, SendStream,
     SendStreamStats, StreamEvent,
 };
-use crate::{ReceiverConfig, RouteEvent, SenderConfig, SrtpError, SrtpReceiver, SrtpSender, Ssrc};
+use crate::{
+    PayloadType, ReceiverConfig, RouteEvent, SenderConfig, SrtpError, SrtpReceiver, SrtpSender,
+    Ssrc,
+};
+use forward::Upstream;
 use inbound::{Early, Parking, Receiver};
-use outbound::{Outbox, Sender};
+use outbound::{Feed, Outbox, Sender};
 
+pub use forward::{ForwardTarget, OpenedRtp};
 pub use stats::{ReceiveDrops, SendDrops, SessionStats};
 
 /// What may be chosen about an [`RtpSession`].
@@ -80,6 +86,7 @@ pub struct RtpSession {
     parking: Parking,
     early: Early,
     outbox: Outbox,
+    upstream: Upstream,
     scheduler: RtcpScheduler,
     reporter: Reporter,
     events: VecDeque<RouteEvent>,
@@ -132,6 +139,7 @@ impl RtpSession {
             parking: Parking::default(),
             early: Early::default(),
             outbox: Outbox::default(),
+            upstream: Upstream::default(),
             scheduler,
             reporter,
             events: VecDeque::new(),
@@ -174,29 +182,49 @@ impl RtpSession {
     /// Adds a track to be sent. One of the same SSRC, even if it was removed, goes on with
     /// the new configuration: its sequence numbers must not repeat under the same key.
     pub fn add_sender(&mut self, now: Instant, config: SenderConfig) {
+        let SenderConfig { ssrc, payload_type, clock_rate, cname, packets, enabled } = config;
+        let codec = (payload_type, clock_rate);
+        self.insert_sender(now, ssrc, codec, &cname, Feed::Ring(packets), enabled);
+    }
+
+    /// Adds a sender, or gives the one of the same SSRC another feed.
+    fn insert_sender(
+        &mut self,
+        now: Instant,
+        ssrc: Ssrc,
+        (payload_type, clock_rate): (PayloadType, u32),
+        cname: &str,
+        feed: Feed,
+        enabled: bool,
+    ) {
         if self.closed {
             return;
         }
         self.schedule_first(now);
-        self.reporter.set_cname(&config.cname);
-        match self.senders.binary_search_by_key(&config.ssrc, Sender::ssrc) {
-            Ok(at) => self.senders[at].replace(config),
+        self.reporter.set_cname(cname);
+        let at = match self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
+            Ok(at) => {
+                self.senders[at].feed = feed;
+                self.senders[at].enabled = enabled;
+                at
+            }
             Err(at) => {
-                let retired = self.retired.iter().position(|stream| stream.ssrc() == config.ssrc);
+                let retired = self.retired.iter().position(|stream| stream.ssrc() == ssrc);
                 let stream = retired.and_then(|at| self.retired.remove(at)).unwrap_or_else(|| {
                     let (sequence, offset) = (self.random.u16(..), self.random.u32(..));
-                    let (payload_type, clock_rate) = (config.payload_type, config.clock_rate);
-                    SendStream::new(config.ssrc, payload_type, clock_rate, sequence, offset)
+                    SendStream::new(ssrc, payload_type, clock_rate, sequence, offset)
                 });
-                self.senders.insert(at, Sender::new(stream, config));
+                self.senders.insert(at, Sender::new(stream, feed, enabled));
+                at
             }
-        }
+        };
+        self.senders[at].stream.set_codec(payload_type, clock_rate);
     }
 
     /// Starts or stops sending a track; an SSRC that is none is ignored.
     pub fn enable_sender(&mut self, ssrc: Ssrc, enabled: bool) {
         if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
-            self.senders[at].enabled = enabled;
+            self.senders[at].enable(enabled);
         }
     }
 
@@ -261,7 +289,7 @@ impl RtpSession {
     /// [`next_transmit`](Self::next_transmit) *after* registering.
     pub fn register(&self, waker: &Waker) {
         for sender in &self.senders {
-            sender.packets.register(waker);
+            sender.feed.register(waker);
         }
     }
 
@@ -277,6 +305,7 @@ impl RtpSession {
             .iter()
             .filter_map(|receiver| receiver.stream.poll_timeout())
             .chain(report)
+            .chain(self.receivers.iter().filter_map(|receiver| receiver.key_frames.poll_timeout()))
             .chain(self.parking.poll_timeout())
             .chain(self.early.poll_timeout())
             .min_by_key(|(at, _)| *at)
@@ -293,6 +322,7 @@ impl RtpSession {
             let event = self.receivers[at].stream.handle_timeout(now);
             self.raise(self.receivers[at].ssrc(), event);
         }
+        self.request_due_key_frames(now);
         if self.keys.is_some() && self.scheduler.is_due(now) {
             self.queue_reports(now);
         }

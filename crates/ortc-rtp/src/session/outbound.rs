@@ -1,15 +1,17 @@
 use std::collections::VecDeque;
+use std::task::Waker;
 use std::time::Instant;
 
 use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
+use super::forward::Forward;
 use crate::stream::SendStream;
 use crate::view::FIXED_HEADER;
-use crate::{OutgoingPacket, SenderConfig, Ssrc};
+use crate::{OutgoingPacket, SenderInfo, Ssrc};
 
 /// Longest datagram that is sent: an Ethernet frame without the headers of IPv4 and UDP.
-const MAX_DATAGRAM: usize = 1_472;
+pub(super) const MAX_DATAGRAM: usize = 1_472;
 
 /// RTCP compounds that wait to be fetched: a second's worth while there is no path.
 const MAX_COMPOUNDS: usize = 32;
@@ -21,30 +23,60 @@ const MAX_DROPS: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) stream: SendStream,
-    pub(super) packets: RingReceiver<OutgoingPacket>,
+    pub(super) feed: Feed,
     pub(super) enabled: bool,
     /// Packets sent when the last report was made.
     reported: u64,
 }
 
+/// Where the packets of a sender come from.
+#[derive(Debug)]
+pub(super) enum Feed {
+    /// An application's ring.
+    Ring(RingReceiver<OutgoingPacket>),
+    /// Another session, by way of whoever drives both.
+    Forward(Box<Forward>),
+}
+
+impl Feed {
+    fn pop(&mut self) -> Popped<OutgoingPacket> {
+        match self {
+            Self::Ring(packets) => packets.pop(),
+            Self::Forward(_) => Popped::Empty,
+        }
+    }
+
+    pub(super) fn register(&self, waker: &Waker) {
+        if let Self::Ring(packets) = self {
+            packets.register(waker);
+        }
+    }
+}
+
 impl Sender {
-    /// Makes a sender of a stream that is fresh, or was retired.
-    pub(super) fn new(stream: SendStream, config: SenderConfig) -> Self {
-        let mut sender =
-            Self { stream, packets: config.packets, enabled: config.enabled, reported: 0 };
-        sender.stream.set_codec(config.payload_type, config.clock_rate);
-        sender
+    pub(super) fn new(stream: SendStream, feed: Feed, enabled: bool) -> Self {
+        Self { stream, feed, enabled, reported: 0 }
+    }
+
+    pub(super) fn enable(&mut self, enabled: bool) {
+        if let Feed::Forward(forward) = &mut self.feed
+            && !enabled
+        {
+            forward.rewriter.pause();
+        }
+        self.enabled = enabled;
+    }
+
+    /// What it says of itself in a report.
+    fn info(&self, now: Instant, ntp: u64) -> Option<SenderInfo> {
+        match &self.feed {
+            Feed::Ring(_) => self.stream.sender_info(now, ntp),
+            Feed::Forward(forward) => forward.sender_info(&self.stream, now, ntp),
+        }
     }
 
     pub(super) fn ssrc(&self) -> Ssrc {
         self.stream.ssrc()
-    }
-
-    /// Takes another configuration for the same SSRC.
-    pub(super) fn replace(&mut self, config: SenderConfig) {
-        self.stream.set_codec(config.payload_type, config.clock_rate);
-        self.packets = config.packets;
-        self.enabled = config.enabled;
     }
 }
 
@@ -97,7 +129,7 @@ impl RtpSession {
             let turn = self.outbox.turn % self.senders.len();
             let sender = &mut self.senders[turn];
             let drops = &mut self.stats.send_drops;
-            match sender.packets.pop() {
+            match sender.feed.pop() {
                 Popped::Item(_) if !sender.enabled => {
                     drops.disabled += 1;
                     dropped += 1;
@@ -179,7 +211,7 @@ impl RtpSession {
         let mut dropped = u64::from(self.outbox.packet.take().is_some());
         for sender in &mut self.senders {
             for _ in 0..MAX_DROPS {
-                match sender.packets.pop() {
+                match sender.feed.pop() {
                     Popped::Item(_) => dropped += 1,
                     Popped::Empty | Popped::Closed => break,
                 }
@@ -196,7 +228,7 @@ impl RtpSession {
             let sent = sender.stream.stats().packets;
             if sent != sender.reported {
                 sender.reported = sent;
-                infos.extend(sender.stream.sender_info(now, ntp));
+                infos.extend(sender.info(now, ntp));
             }
         }
         let mut blocks = Vec::new();
@@ -218,14 +250,13 @@ impl RtpSession {
             return;
         }
         let ntp = self.clock.ntp(now);
-        let infos: Vec<_> =
-            leaving.iter().filter_map(|sender| sender.stream.sender_info(now, ntp)).collect();
+        let infos: Vec<_> = leaving.iter().filter_map(|sender| sender.info(now, ntp)).collect();
         let ssrcs: Vec<_> = leaving.iter().map(Sender::ssrc).collect();
         let compounds = self.reporter.goodbyes(&infos, &ssrcs);
         self.queue(compounds);
     }
 
-    fn queue(&mut self, compounds: Vec<Vec<u8>>) {
+    pub(super) fn queue(&mut self, compounds: Vec<Vec<u8>>) {
         for compound in compounds {
             if self.outbox.compounds.len() == MAX_COMPOUNDS {
                 // The newest says most.

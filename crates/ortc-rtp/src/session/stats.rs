@@ -7,12 +7,16 @@ use crate::{RtpError, SrtpError};
 pub struct SessionStats {
     /// RTP packets sealed and handed out.
     pub rtp_sent: u64,
+    /// Of those, packets of other sessions that were forwarded.
+    pub rtp_forwarded: u64,
     /// RTCP compounds sealed and handed out.
     pub rtcp_sent: u64,
     /// RTP packets of known tracks that were opened and handed to the application.
     pub rtp_received: u64,
     /// RTCP compounds opened.
     pub rtcp_received: u64,
+    /// Key frames that the peer was asked for.
+    pub key_frames_requested: u64,
     /// Feedback packets (RFC 4585) in those, which nothing answers yet.
     pub feedback_ignored: u64,
     /// What was received and dropped.
@@ -59,6 +63,10 @@ pub struct SendDrops {
     pub no_keys: u64,
     /// There is no path.
     pub no_path: u64,
+    /// Of a payload type that is not forwarded.
+    pub not_forwarded: u64,
+    /// Forwarded too late: from before a pause or a change of the source.
+    pub late: u64,
     /// Longer than an Ethernet frame.
     pub oversized: u64,
     /// Sealing failed: the index ran out, or too many SSRCs.
@@ -72,9 +80,11 @@ impl SessionStats {
     pub fn add(&mut self, other: &Self) {
         let Self { receive_drops, send_drops, .. } = other;
         self.rtp_sent += other.rtp_sent;
+        self.rtp_forwarded += other.rtp_forwarded;
         self.rtcp_sent += other.rtcp_sent;
         self.rtp_received += other.rtp_received;
         self.rtcp_received += other.rtcp_received;
+        self.key_frames_requested += other.key_frames_requested;
         self.feedback_ignored += other.feedback_ignored;
         let drops = &mut self.receive_drops;
         drops.malformed += receive_drops.malformed;
@@ -93,6 +103,8 @@ impl SessionStats {
         drops.disabled += send_drops.disabled;
         drops.no_keys += send_drops.no_keys;
         drops.no_path += send_drops.no_path;
+        drops.not_forwarded += send_drops.not_forwarded;
+        drops.late += send_drops.late;
         drops.oversized += send_drops.oversized;
         drops.not_sealed += send_drops.not_sealed;
         drops.rtcp += send_drops.rtcp;

@@ -5,7 +5,10 @@ use ortc_io::ring::{Popped, RingReceiver, RingSender, ring};
 use ortc_io::{ConnectionId, SrtpKeys, SrtpProfile};
 
 use super::*;
-use crate::{DisconnectReason, OutgoingPacket, PayloadType, ReceivedPacket, RtcpView};
+use crate::{
+    DisconnectReason, ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType,
+    ReceivedPacket, RtcpView, RtpView, TrackSource, is_rtcp,
+};
 
 const OPUS: PayloadType = PayloadType(111);
 const TRACK: Ssrc = Ssrc(0x1111);
@@ -463,4 +466,154 @@ fn random_datagrams_never_panic() {
         pair.now += Duration::from_millis(random.u64(0..50));
     }
     assert_eq!(pair.b.early.poll_timeout(), None);
+}
+
+/// Opens what a sends and forwards it to c, a peer of `server`.
+struct Relay {
+    pair: Pair,
+    server: RtpSession,
+    c: RtpSession,
+    target: ForwardTarget,
+}
+
+const SENT: Ssrc = Ssrc(0x2222);
+
+impl Relay {
+    fn new() -> (Self, RingSender<OutgoingPacket>, RingReceiver<ReceivedPacket>) {
+        let mut pair = Pair::new();
+        let (sender, _) = pair.track();
+        let now = pair.now;
+        let (mut server, mut c) = (RtpSession::new(ID, 3, now), RtpSession::new(ID, 4, now));
+        server.set_keys(now, &keys(true)).unwrap();
+        c.set_keys(now, &keys(false)).unwrap();
+        server.add_forward(
+            now,
+            ForwardConfig {
+                ssrc: SENT,
+                source: TrackSource { connection: ID, ssrc: TRACK },
+                payload_types: vec![ForwardedPayloadType {
+                    received: OPUS,
+                    sent: PayloadType(96),
+                    clock_rate: 48_000,
+                }],
+                extensions: Vec::new(),
+                cname: "relay".into(),
+                needs_key_frames: true,
+                enabled: true,
+            },
+        );
+        let (packets, receiver) = ring(64);
+        let payload_types = vec![(PayloadType(96), 48_000)];
+        c.add_receiver(now, ReceiverConfig { ssrc: SENT, payload_types, packets });
+        (Self { pair, server, c, target: ForwardTarget::new(SENT) }, sender, receiver)
+    }
+
+    /// Passes on all that waits anywhere.
+    fn drive(&mut self) {
+        let now = self.pair.now;
+        for mut datagram in transmits(&mut self.pair.a, now) {
+            if is_rtcp(&datagram) {
+                self.pair.b.handle_rtcp(now, &mut datagram);
+                if let Some((at, timestamp)) = self.pair.b.source_report(TRACK) {
+                    self.server.on_source_report(SENT, at, timestamp);
+                }
+                continue;
+            }
+            let Some(opened) = self.pair.b.handle_rtp(now, &mut datagram) else { continue };
+            let view = RtpView::parse(&datagram[..opened.len]).unwrap();
+            let Some(room) = self.server.forward_room(&mut self.target, &view) else { continue };
+            let mut out = vec![0; room];
+            let index = opened.index;
+            let len = self.server.write_forward(now, self.target, &view, index, &mut out);
+            if let Some(len) = len {
+                self.c.handle_datagram(now, &mut out[..len]);
+            }
+        }
+        for mut datagram in transmits(&mut self.server, now) {
+            self.c.handle_datagram(now, &mut datagram);
+        }
+        for mut datagram in transmits(&mut self.c, now) {
+            self.server.handle_datagram(now, &mut datagram);
+        }
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.pair.now += Duration::from_millis(ms);
+        let now = self.pair.now;
+        for session in [&mut self.pair.a, &mut self.pair.b, &mut self.server, &mut self.c] {
+            session.handle_timeout(now);
+        }
+        self.drive();
+    }
+}
+
+#[test]
+fn what_is_forwarded_is_reported_on_the_clock_of_its_source() {
+    let (mut relay, sender, mut receiver) = Relay::new();
+    for n in 0..150 {
+        sender.push(outgoing(n)).unwrap();
+        relay.advance(20);
+    }
+    let got = popped(&mut receiver);
+    // The ring is smaller than what came; the first ones tell the shift.
+    let shift = got[0].timestamp;
+    assert!(got.iter().zip(0u32..).all(|(p, n)| p.timestamp == shift.wrapping_add(960 * n)));
+    let stats = relay.c.receiver_stats(SENT).unwrap();
+    let info = stats.sender_report.expect("reports go to subscribers");
+    let now_at_source = info.rtp_timestamp.wrapping_sub(shift);
+    assert!(now_at_source <= 150 * 960 && now_at_source > 960, "{now_at_source}");
+    assert_eq!(now_at_source % 960, 0, "packets and reports are 20 ms apart here");
+}
+
+#[test]
+fn a_beginning_asks_for_a_key_frame_and_so_does_the_peer() {
+    let (mut relay, sender, _receiver) = Relay::new();
+    let source = TrackSource { connection: ID, ssrc: TRACK };
+    sender.push(outgoing(0)).unwrap();
+    relay.drive();
+    assert_eq!(relay.server.poll_key_frame_request(), Some(source));
+    sender.push(outgoing(1)).unwrap();
+    relay.drive();
+    assert_eq!(relay.server.poll_key_frame_request(), None);
+    // The peer has lost a picture: it says so twice, within half a second.
+    let now = relay.pair.now;
+    relay.c.request_key_frame(now, SENT);
+    relay.c.request_key_frame(now, SENT);
+    relay.drive();
+    assert_eq!(relay.server.poll_key_frame_request(), Some(source));
+    assert_eq!(relay.server.poll_key_frame_request(), None);
+    assert_eq!(relay.c.stats().key_frames_requested, 1);
+    relay.advance(500);
+    assert_eq!(relay.server.poll_key_frame_request(), Some(source));
+    // The picture of the source is asked for as any.
+    relay.pair.b.request_key_frame(relay.pair.now, TRACK);
+    let now = relay.pair.now;
+    for mut datagram in transmits(&mut relay.pair.b, now) {
+        relay.pair.a.handle_datagram(now, &mut datagram);
+    }
+    assert_eq!(relay.pair.a.stats().feedback_ignored, 1, "an application's source has no ear");
+}
+
+#[test]
+fn a_payload_type_that_is_not_forwarded_is_counted() {
+    let (mut relay, sender, mut receiver) = Relay::new();
+    relay.server.enable_sender(SENT, false);
+    sender.push(outgoing(0)).unwrap();
+    relay.drive();
+    assert_eq!(relay.server.stats().send_drops.disabled, 1);
+    relay.server.enable_sender(SENT, true);
+    let mut foreign = [0; 40];
+    let header = crate::RtpHeader {
+        payload_type: PayloadType(5),
+        marker: false,
+        sequence: 1,
+        timestamp: 2,
+        ssrc: TRACK,
+        extensions: &[],
+    };
+    header.write(&mut foreign).unwrap();
+    let view = RtpView::parse(&foreign).unwrap();
+    assert_eq!(relay.server.forward_room(&mut relay.target, &view), None);
+    assert_eq!(relay.server.stats().send_drops.not_forwarded, 1);
+    assert_eq!(popped(&mut receiver), []);
 }

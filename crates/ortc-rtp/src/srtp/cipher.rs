@@ -182,14 +182,26 @@ impl SessionKey {
         text: &[u8],
         out: &mut [u8],
     ) {
-        let (head, rest) = out.split_at_mut(header.len());
-        head.copy_from_slice(header);
+        out[..header.len()].copy_from_slice(header);
+        self.seal_rtp_behind(index, ssrc, header.len(), text, out);
+    }
+
+    /// Seals `text` behind the header that `out` begins with; there is room for the tag too.
+    pub(super) fn seal_rtp_behind(
+        &self,
+        index: u64,
+        ssrc: u32,
+        header_len: usize,
+        text: &[u8],
+        out: &mut [u8],
+    ) {
+        let (header, rest) = out.split_at_mut(header_len);
         let (body, tail) = rest.split_at_mut(text.len());
         match &self.0 {
             Cipher::Gcm { key, salt } => key
                 .seal_out_of_place_scatter(
                     rtp_nonce(salt, ssrc, index),
-                    Aad::from(header),
+                    Aad::from(&*header),
                     text,
                     body,
                     &[],
@@ -200,7 +212,7 @@ impl SessionKey {
                 let CounterMode { key, auth, salt } = &**cipher;
                 body.copy_from_slice(text);
                 counter_mode(key, counter(salt, ssrc, index), body);
-                sign_rtp(auth, index, out, header.len() + text.len());
+                sign_rtp(auth, index, out, header_len + text.len());
             }
         }
     }

@@ -96,6 +96,27 @@ impl SrtpSender {
         Ok(len)
     }
 
+    /// Seals `plaintext` behind the RTP header that `out` begins with, and returns the length
+    /// of the packet.
+    ///
+    /// # Errors
+    /// As [`protect_rtp`](Self::protect_rtp); and [`SrtpError::Malformed`] when the header is
+    /// not `header_len` bytes long.
+    pub fn protect_rtp_behind(
+        &mut self,
+        header_len: usize,
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, SrtpError> {
+        let len = header_len + plaintext.len() + self.overhead();
+        if out.len() < len {
+            return Err(SrtpError::NoRoom);
+        }
+        let SealTicket { index, ssrc } = self.reserve(&out[..header_len])?;
+        self.rtp.seal_rtp_behind(index, ssrc, header_len, plaintext, out);
+        Ok(len)
+    }
+
     /// Uses up the index of the packet with this whole header, so that a batch of
     /// [`job`](Self::job)s can be made.
     ///

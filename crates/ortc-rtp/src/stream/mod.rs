@@ -3,6 +3,7 @@
 mod clock;
 mod receive;
 mod report;
+mod rewrite;
 mod send;
 
 pub use clock::NtpClock;
@@ -10,4 +11,5 @@ pub use receive::{
     ReceiveStream, ReceiveStreamStats, ReceiveTimings, StreamEvent, UnknownPayloadType,
 };
 pub use report::{Reporter, RtcpScheduler};
+pub use rewrite::{Placed, Rewriter};
 pub use send::{RemoteReport, SendStream, SendStreamStats};

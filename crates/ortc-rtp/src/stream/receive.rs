@@ -182,6 +182,11 @@ impl ReceiveStream {
         self.last_sender_report = Some((now, info));
     }
 
+    /// The newest sender report: when it came, and its RTP timestamp.
+    pub fn sender_report_at(&self) -> Option<(Instant, u32)> {
+        self.last_sender_report.map(|(at, info)| (at, info.rtp_timestamp))
+    }
+
     /// Takes an RTCP BYE for the stream. It counts once newer RTP has not followed for
     /// [`ReceiveTimings::bye_grace`].
     pub fn on_bye(&mut self, now: Instant) {

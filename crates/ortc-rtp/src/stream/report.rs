@@ -9,7 +9,7 @@ use rtcp::source_description::{
     SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
 };
 
-use crate::compound::GOODBYE;
+use crate::compound::{GOODBYE, PAYLOAD_FEEDBACK, PICTURE_LOSS};
 use crate::{ReportBlock, SenderInfo, Ssrc};
 
 /// Most sources in one compound: eight sender reports, their chunks and sixteen blocks stay
@@ -146,6 +146,16 @@ impl Reporter {
                 Some(compound)
             })
             .collect()
+    }
+
+    /// Builds an indication that the pictures of `source` cannot be decoded (RFC 4585 §6.3.1),
+    /// behind an empty report and the CNAME.
+    pub fn picture_loss(&self, source: Ssrc) -> Option<Vec<u8>> {
+        let mut compound = marshal(&self.packets(&[], &[]))?;
+        compound.extend([0x80 | PICTURE_LOSS, PAYLOAD_FEEDBACK, 0, 2]);
+        compound.extend(self.ssrc.0.to_be_bytes());
+        compound.extend(source.0.to_be_bytes());
+        Some(compound)
     }
 
     fn receiver_report(&self, reports: Vec<ReceptionReport>) -> Box<dyn Packet> {

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::clock::{NtpClock, in_clock_units};
+use super::rewrite::Placed;
 use crate::view::FIXED_HEADER;
 use crate::{OutgoingPacket, PayloadType, ReportBlock, RtpHeader, SenderInfo, Ssrc};
 
@@ -13,7 +14,8 @@ pub struct SendStream {
     ssrc: Ssrc,
     payload_type: PayloadType,
     clock_rate: u32,
-    next_sequence: u16,
+    /// The next sequence number with its rollovers.
+    next_index: u64,
     timestamp_offset: u32,
     /// The newest packet: when it was sent, and its timestamp.
     newest: Option<(Instant, u32)>,
@@ -61,7 +63,7 @@ impl SendStream {
             ssrc,
             payload_type,
             clock_rate,
-            next_sequence: initial_sequence & 0x7fff,
+            next_index: u64::from(initial_sequence & 0x7fff),
             timestamp_offset,
             newest: None,
             stats: SendStreamStats::default(),
@@ -90,16 +92,60 @@ impl SendStream {
         let header = RtpHeader {
             payload_type: self.payload_type,
             marker: packet.marker,
-            sequence: self.next_sequence,
+            sequence: self.next_index as u16,
             timestamp,
             ssrc: self.ssrc,
             extensions: &[],
         };
-        self.next_sequence = self.next_sequence.wrapping_add(1);
+        self.next_index += 1;
         self.newest = Some((now, timestamp));
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;
         header.fixed()
+    }
+
+    /// Notes a packet whose numbers come from a [`Rewriter`](super::Rewriter); it counts as
+    /// sent. Returns its header, without extension.
+    pub fn note_forwarded(
+        &mut self,
+        now: Instant,
+        placed: Placed,
+        payload_len: usize,
+    ) -> RtpHeader<'static> {
+        if placed.index >= self.next_index {
+            self.next_index = placed.index + 1;
+            self.newest = Some((now, placed.timestamp));
+        }
+        self.stats.packets += 1;
+        self.stats.octets += payload_len as u64;
+        RtpHeader {
+            payload_type: self.payload_type,
+            marker: false,
+            sequence: placed.index as u16,
+            timestamp: placed.timestamp,
+            ssrc: self.ssrc,
+            extensions: &[],
+        }
+    }
+
+    /// A span of time in units of the clock rate, rounded down.
+    pub fn in_clock_units(&self, span: Duration) -> u32 {
+        in_clock_units(span, self.clock_rate)
+    }
+
+    /// The next sequence number, with its rollovers.
+    pub fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// What is added to the timestamps of sources that begin at 0.
+    pub fn timestamp_offset(&self) -> u32 {
+        self.timestamp_offset
+    }
+
+    /// The newest packet: when it was sent, and its timestamp.
+    pub fn newest(&self) -> Option<(Instant, u32)> {
+        self.newest
     }
 
     /// Writes the next packet, not sealed, and returns its length.

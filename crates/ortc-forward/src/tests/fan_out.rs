@@ -1,0 +1,234 @@
+//! One publisher, many subscribers, one forwarder in between.
+
+use std::time::Duration;
+
+use ortc_io::sim;
+use ortc_rtp::{ForwardConfig, ForwardedPayloadType, TrackSource};
+
+use super::*;
+
+const VP8: PayloadType = PayloadType(96);
+const VP8_SENT: PayloadType = PayloadType(120);
+
+/// A server with one connection for each of its clients.
+struct Room {
+    server: Peer,
+    clients: Vec<Client>,
+}
+
+struct Client {
+    peer: Peer,
+    /// The server's connection to it.
+    at_server: ConnectionId,
+}
+
+impl Room {
+    /// The first client is the publisher.
+    async fn new(net: &Network, clients: u8) -> Self {
+        let mut room =
+            Self { server: Peer::start(net, "10.0.0.254", 9).await, clients: Vec::new() };
+        for n in 0..clients {
+            room.join(net, n).await;
+        }
+        room
+    }
+
+    async fn join(&mut self, net: &Network, n: u8) {
+        let peer = Peer::start(net, &format!("10.0.1.{n}"), u64::from(n)).await;
+        let at_server = ConnectionId { slot: 10 + u32::from(n), generation: 0 };
+        let server = &mut self.server;
+        server.send(ForwarderCommand::Attach(at_server));
+        let address = SocketAddr::new(server.local.ip(), 0);
+        server.send(ForwarderCommand::Bind(Bind { connection: at_server, token: 0, address }));
+        let (socket, local) = loop {
+            match server.event().await {
+                ForwarderEvent::Socket(_, SocketEvent::Bound { socket, local, .. }) => {
+                    break (socket, local);
+                }
+                _ => continue,
+            }
+        };
+        server.send(ForwarderCommand::Open(at_server));
+        peer.send(ForwarderCommand::Open(ID));
+        let path = Path::plain(socket, peer.local);
+        server.send(ForwarderCommand::Path(at_server, PathUpdate::Validated(path)));
+        peer.select(Path::plain(peer.socket, local));
+        server.send(ForwarderCommand::SetKeys(at_server, keys(false)));
+        peer.set_keys(true);
+        settle().await;
+        self.clients.push(Client { peer, at_server });
+    }
+
+    /// Has the first client publish [`SSRC`] as VP8.
+    fn publish(&self) -> RingSender<OutgoingPacket> {
+        let publisher = &self.clients[0];
+        let (sender, packets) = ring(256);
+        let config = SenderConfig { payload_type: VP8, ..sender_config(packets) };
+        publisher.peer.send(ForwarderCommand::AddSender(ID, config));
+        // Nobody at the server reads it.
+        let (packets, _) = ring(1);
+        let config = ReceiverConfig { ssrc: SSRC, payload_types: vec![(VP8, 90_000)], packets };
+        self.server.send(ForwarderCommand::AddReceiver(publisher.at_server, config));
+        sender
+    }
+
+    /// Has the `n`th client be sent what the first publishes.
+    fn subscribe(&self, n: usize) -> RingReceiver<ReceivedPacket> {
+        self.forward(n, SSRC);
+        let (packets, receiver) = ring(1024);
+        let (ssrc, payload_types) = (sent_ssrc(n), vec![(VP8_SENT, 90_000)]);
+        let config = ReceiverConfig { ssrc, payload_types, packets };
+        self.clients[n].peer.send(ForwarderCommand::AddReceiver(ID, config));
+        receiver
+    }
+
+    fn forward(&self, n: usize, source: Ssrc) {
+        let config = ForwardConfig {
+            ssrc: sent_ssrc(n),
+            source: TrackSource { connection: self.clients[0].at_server, ssrc: source },
+            payload_types: vec![ForwardedPayloadType {
+                received: VP8,
+                sent: VP8_SENT,
+                clock_rate: 90_000,
+            }],
+            extensions: Vec::new(),
+            cname: "room".to_owned(),
+            needs_key_frames: true,
+            enabled: true,
+        };
+        self.server.send(ForwarderCommand::AddForward(self.clients[n].at_server, config));
+    }
+
+    /// Key frames that the publisher was asked for.
+    async fn key_frames_asked_for(&self) -> u64 {
+        self.server.stats().await.media.key_frames_requested
+    }
+}
+
+fn sent_ssrc(n: usize) -> Ssrc {
+    Ssrc(0xf000_0000 + n as u32)
+}
+
+#[test]
+fn every_subscriber_gets_every_packet_and_the_publisher_one_request() {
+    sim::run(1, |net| async move {
+        let room = Room::new(&net, 6).await;
+        let mut receivers: Vec<_> = (1..6).map(|n| room.subscribe(n)).collect();
+        let sender = room.publish();
+        settle().await;
+        for burst in 0..10 {
+            for n in 0..8 {
+                sender.push(packet(burst * 8 + n)).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(33)).await;
+        }
+        settle().await;
+        for receiver in &mut receivers {
+            let got = drain(receiver);
+            assert_eq!(got.iter().map(number).collect::<Vec<_>>(), all(0..80));
+            let first = got[0].sequence;
+            assert!(got.iter().zip(first..).all(|(packet, n)| packet.sequence == n));
+            assert!(got.iter().all(|packet| packet.payload_type == VP8_SENT));
+        }
+        let stats = room.server.stats().await;
+        assert_eq!(stats.media.rtp_forwarded, 5 * 80);
+        // What is for one subscriber stands in one run.
+        assert_eq!(stats.runs.lengths[7], 5 * 10, "{:?}", stats.runs);
+        assert_eq!(stats.media.key_frames_requested, 1);
+    });
+}
+
+#[test]
+fn a_pause_costs_no_number_and_ends_with_a_key_frame_request() {
+    sim::run(2, |net| async move {
+        let room = Room::new(&net, 2).await;
+        let mut receiver = room.subscribe(1);
+        let sender = room.publish();
+        let (at_server, ssrc) = (room.clients[1].at_server, sent_ssrc(1));
+        let push = |range: std::ops::Range<u64>| {
+            range.for_each(|n| sender.push(packet(n)).unwrap());
+        };
+        settle().await;
+        push(0..10);
+        settle().await;
+        room.server.send(ForwarderCommand::EnableSender(at_server, ssrc, false));
+        settle().await;
+        push(10..20);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        room.server.send(ForwarderCommand::EnableSender(at_server, ssrc, true));
+        settle().await;
+        push(20..30);
+        settle().await;
+        let got = drain(&mut receiver);
+        let numbers: Vec<_> = got.iter().map(number).collect();
+        assert_eq!(numbers, [all(0..10), all(20..30)].concat());
+        assert!(got.iter().zip(got[0].sequence..).all(|(packet, n)| packet.sequence == n));
+        // The source's clock went on, and so does the subscriber's.
+        let shift =
+            |packet: &ReceivedPacket| packet.timestamp.wrapping_sub(number(packet) as u32 * 960);
+        assert!(got.iter().all(|packet| shift(packet) == shift(&got[0])));
+        let stats = room.server.stats().await.media;
+        assert_eq!((stats.key_frames_requested, stats.send_drops.disabled), (2, 10));
+    });
+}
+
+#[test]
+fn a_subscriber_that_leaves_costs_nothing_and_one_that_comes_back_goes_on() {
+    sim::run(3, |net| async move {
+        let room = Room::new(&net, 3).await;
+        let mut stays = room.subscribe(1);
+        let mut leaves = room.subscribe(2);
+        let sender = room.publish();
+        settle().await;
+        sender.push(packet(0)).unwrap();
+        settle().await;
+        let (at_server, ssrc) = (room.clients[2].at_server, sent_ssrc(2));
+        room.server.send(ForwarderCommand::RemoveSender(at_server, ssrc));
+        settle().await;
+        sender.push(packet(1)).unwrap();
+        settle().await;
+        // The same SSRC under the same keys: no number may come twice.
+        room.forward(2, SSRC);
+        settle().await;
+        sender.push(packet(2)).unwrap();
+        settle().await;
+        let got = drain(&mut leaves);
+        assert_eq!(got.iter().map(number).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(got[1].sequence, got[0].sequence + 1);
+        assert_eq!(numbers(&mut stays), all(0..3));
+
+        // Gone altogether: its place is forgotten with the next packet.
+        room.server.send(ForwarderCommand::Detach(at_server));
+        settle().await;
+        sender.push(packet(3)).unwrap();
+        settle().await;
+        assert_eq!((numbers(&mut stays), numbers(&mut leaves)), (vec![3], vec![]));
+        assert_eq!(room.server.stats().await.media.rtp_forwarded, 6);
+    });
+}
+
+#[test]
+fn requests_of_many_subscribers_reach_the_publisher_as_one() {
+    sim::run(4, |net| async move {
+        let room = Room::new(&net, 5).await;
+        let _receivers: Vec<_> = (1..5).map(|n| room.subscribe(n)).collect();
+        let sender = room.publish();
+        settle().await;
+        sender.push(packet(0)).unwrap();
+        settle().await;
+        assert_eq!(room.key_frames_asked_for().await, 1);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // Every client has lost the picture, again and again for 900 ms.
+        for _ in 0..9 {
+            for (n, client) in room.clients.iter().enumerate().skip(1) {
+                let ask = ForwarderCommand::RequestKeyFrame(ID, sent_ssrc(n));
+                client.peer.send(ask);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        settle().await;
+        // At 0, 500 and 1,000 ms at the most; each client asks twice in that time.
+        let asked = room.key_frames_asked_for().await - 1;
+        assert!((2..=3).contains(&asked), "asked for {asked}");
+    });
+}

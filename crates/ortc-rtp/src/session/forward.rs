@@ -1,0 +1,313 @@
+//! Tracks that are forwarded: received by one session, sent by others.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::RtpSession;
+use super::outbound::{Feed, MAX_DATAGRAM, Sender};
+use crate::stream::{Rewriter, SendStream};
+use crate::{ForwardConfig, RtpView, SenderInfo, Ssrc, TrackSource};
+
+/// How often a key frame of one track is asked for at the most: whatever joins or is lost in
+/// between is served by the same one. An encoder needs some 100 ms for it, and each costs as
+/// much as a second of video.
+const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Key frame requests of one session that wait to be passed on: one per track is enough.
+const MAX_REQUESTS: usize = 64;
+
+/// A packet that was opened in place, for whoever forwards it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedRtp {
+    /// Its track.
+    pub ssrc: Ssrc,
+    /// Sequence number with its rollovers.
+    pub index: u64,
+    /// Length of the plaintext packet, which stands where the sealed one stood.
+    pub len: usize,
+}
+
+/// A sending track of a session that forwards, and where it was found the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardTarget {
+    /// The SSRC that it is sent with.
+    pub ssrc: Ssrc,
+    at: usize,
+}
+
+impl ForwardTarget {
+    /// Names a sending track.
+    pub fn new(ssrc: Ssrc) -> Self {
+        Self { ssrc, at: 0 }
+    }
+}
+
+/// What a sender forwards.
+#[derive(Debug)]
+pub(super) struct Forward {
+    pub(super) rewriter: Rewriter,
+    pub(super) source: TrackSource,
+    needs_key_frames: bool,
+    /// The newest sender report of the source: when it came, and its RTP timestamp.
+    report: Option<(Instant, u32)>,
+}
+
+impl Forward {
+    pub(super) fn new(config: ForwardConfig) -> Self {
+        let ForwardConfig { source, payload_types, extensions, needs_key_frames, .. } = config;
+        let rewriter = Rewriter::new(payload_types, extensions);
+        Self { rewriter, source, needs_key_frames, report: None }
+    }
+
+    /// What the sender says of itself in a report: on the clock of the source, so that what
+    /// belongs together there can be played together.
+    pub(super) fn sender_info(
+        &self,
+        stream: &SendStream,
+        now: Instant,
+        ntp: u64,
+    ) -> Option<SenderInfo> {
+        let info = stream.sender_info(now, ntp)?;
+        let by_source = self.report.and_then(|(at, timestamp)| {
+            let passed = stream.in_clock_units(now.saturating_duration_since(at));
+            self.rewriter.timestamp(timestamp.wrapping_add(passed))
+        });
+        Some(SenderInfo { rtp_timestamp: by_source.unwrap_or(info.rtp_timestamp), ..info })
+    }
+}
+
+/// When key frames of a receiving track are asked for.
+#[derive(Debug, Default)]
+pub(super) struct KeyFrameRequests {
+    sent: Option<Instant>,
+    due: Option<Instant>,
+}
+
+impl KeyFrameRequests {
+    /// Notes that one is wanted; whether to ask for it now.
+    fn request(&mut self, now: Instant) -> bool {
+        if self.due.is_some() {
+            return false;
+        }
+        match self.sent {
+            Some(sent) if now < sent + KEY_FRAME_INTERVAL => {
+                self.due = Some(sent + KEY_FRAME_INTERVAL);
+                false
+            }
+            _ => {
+                self.sent = Some(now);
+                true
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        Some((self.due?, "a key frame may be asked for again"))
+    }
+
+    /// Whether to ask for one that has waited.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.due.take_if(|due| *due <= now).is_some();
+        if due {
+            self.sent = Some(now);
+        }
+        due
+    }
+}
+
+/// Key frames that peers want of tracks that are forwarded to them.
+#[derive(Debug, Default)]
+pub(super) struct Upstream(VecDeque<TrackSource>);
+
+impl Upstream {
+    fn push(&mut self, source: TrackSource) {
+        if !self.0.contains(&source) && self.0.len() < MAX_REQUESTS {
+            self.0.push_back(source);
+        }
+    }
+}
+
+impl RtpSession {
+    /// Adds a track to be sent that another session receives. One of the same SSRC, even if it
+    /// was removed, goes on with the new source.
+    ///
+    /// Its packets come by [`write_forward`](Self::write_forward).
+    pub fn add_forward(&mut self, now: Instant, config: ForwardConfig) {
+        let (ssrc, enabled) = (config.ssrc, config.enabled);
+        // Said in reports, should there be one before the first packet.
+        let Some(first) = config.payload_types.first().copied() else { return };
+        let cname = config.cname.clone();
+        let feed = Feed::Forward(Box::new(Forward::new(config)));
+        self.insert_sender(now, ssrc, (first.sent, first.clock_rate), &cname, feed, enabled);
+    }
+
+    /// How many bytes of room a packet of another session needs to be sent to this peer, or
+    /// `None` when it is not to be, counted.
+    pub fn forward_room(
+        &mut self,
+        target: &mut ForwardTarget,
+        packet: &RtpView<'_>,
+    ) -> Option<usize> {
+        let drops = &mut self.stats.send_drops;
+        let Some(keys) = &self.keys else {
+            drops.no_keys += 1;
+            return None;
+        };
+        if self.senders.get(target.at).is_none_or(|sender| sender.ssrc() != target.ssrc) {
+            target.at = self.senders.binary_search_by_key(&target.ssrc, Sender::ssrc).ok()?;
+        }
+        let sender = &self.senders[target.at];
+        let Feed::Forward(forward) = &sender.feed else { return None };
+        if !sender.enabled {
+            drops.disabled += 1;
+            return None;
+        }
+        let body = packet.body().len();
+        let room = forward.rewriter.header_room(packet) + body + keys.sender.overhead();
+        if forward.rewriter.payload_type(packet).is_none() {
+            drops.not_forwarded += 1;
+            None
+        } else if room > MAX_DATAGRAM {
+            drops.oversized += 1;
+            None
+        } else {
+            Some(room)
+        }
+    }
+
+    /// Writes and seals a packet of another session, with its index there, into `out`, which
+    /// has the [room](Self::forward_room) that was asked for; returns its length.
+    ///
+    /// `None` when it comes too late to be sent or cannot be sealed, counted.
+    pub fn write_forward(
+        &mut self,
+        now: Instant,
+        target: ForwardTarget,
+        packet: &RtpView<'_>,
+        index: u64,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let keys = self.keys.as_mut()?;
+        let sender = self.senders.get_mut(target.at).filter(|s| s.ssrc() == target.ssrc)?;
+        let Sender { stream, feed: Feed::Forward(forward), .. } = sender else { return None };
+        let types = forward.rewriter.payload_type(packet)?;
+        let placed =
+            forward.rewriter.place(now, stream, index, packet.timestamp(), types.clock_rate);
+        let Some(placed) = placed else {
+            self.stats.send_drops.late += 1;
+            return None;
+        };
+        if placed.begins && forward.needs_key_frames {
+            self.upstream.push(forward.source);
+        }
+        let mut header = stream.note_forwarded(now, placed, packet.payload().len());
+        header.payload_type = types.sent;
+        header.marker = packet.marker();
+        let len = forward.rewriter.write_header(header, packet, out)?;
+        match keys.sender.protect_rtp_behind(len, packet.body(), out) {
+            Ok(len) => {
+                self.stats.rtp_sent += 1;
+                self.stats.rtp_forwarded += 1;
+                Some(len)
+            }
+            Err(error) => {
+                tracing::debug!(ssrc = target.ssrc.0, %error, "RTP is not sealed");
+                self.stats.send_drops.not_sealed += 1;
+                None
+            }
+        }
+    }
+
+    /// Counts packets that were to be forwarded while there was no path.
+    pub fn count_no_path(&mut self, packets: u64) {
+        self.stats.send_drops.no_path += packets;
+    }
+
+    /// Where the packets of a sending track come from, if it is forwarded.
+    pub fn source_of(&self, ssrc: Ssrc) -> Option<TrackSource> {
+        let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
+        match &self.senders[at].feed {
+            Feed::Forward(forward) => Some(forward.source),
+            Feed::Ring(_) => None,
+        }
+    }
+
+    /// Of which track of another session this peer wants a key frame, one after the other.
+    pub fn poll_key_frame_request(&mut self) -> Option<TrackSource> {
+        self.upstream.0.pop_front()
+    }
+
+    /// Whether [`poll_key_frame_request`](Self::poll_key_frame_request) has something.
+    pub fn has_key_frame_requests(&self) -> bool {
+        !self.upstream.0.is_empty()
+    }
+
+    /// Notes that a peer of ours asks for key frames of a sending track.
+    pub(super) fn on_key_frame_request(&mut self, ssrc: Ssrc) -> bool {
+        let Some(source) = self.source_of(ssrc) else { return false };
+        self.upstream.push(source);
+        true
+    }
+
+    /// Asks the peer for a key frame of a receiving track, at once or as soon as half a second
+    /// has passed since the last time; an SSRC that is none is ignored.
+    pub fn request_key_frame(&mut self, now: Instant, ssrc: Ssrc) {
+        let wanted =
+            self.receiver_mut(ssrc).is_some_and(|receiver| receiver.key_frames.request(now));
+        if wanted {
+            self.queue_picture_loss(ssrc);
+        }
+    }
+
+    /// Asks for the key frames that have waited.
+    pub(super) fn request_due_key_frames(&mut self, now: Instant) {
+        for at in 0..self.receivers.len() {
+            if self.receivers[at].key_frames.is_due(now) {
+                self.queue_picture_loss(self.receivers[at].ssrc());
+            }
+        }
+    }
+
+    fn queue_picture_loss(&mut self, ssrc: Ssrc) {
+        if self.keys.is_some() {
+            let compound = self.reporter.picture_loss(ssrc);
+            self.queue(compound.into_iter().collect());
+            self.stats.key_frames_requested += 1;
+        }
+    }
+
+    /// Takes a sender report of the source of a forwarded track: its RTP timestamp, and when
+    /// it came.
+    pub fn on_source_report(&mut self, ssrc: Ssrc, at: Instant, rtp_timestamp: u32) {
+        if let Some(Sender { feed: Feed::Forward(forward), .. }) = self.sender_mut(ssrc) {
+            forward.report = Some((at, rtp_timestamp));
+        }
+    }
+
+    /// The newest sender report of a receiving track: when it came, and its RTP timestamp.
+    pub fn source_report(&self, ssrc: Ssrc) -> Option<(Instant, u32)> {
+        let at = self.receivers.binary_search_by_key(&ssrc, super::Receiver::ssrc).ok()?;
+        self.receivers[at].stream.sender_report_at()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_requests_are_one_and_a_later_one_waits_for_half_a_second() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut requests = KeyFrameRequests::default();
+        assert!(requests.request(at(0)));
+        assert_eq!(requests.poll_timeout(), None);
+        assert_eq!((requests.request(at(1)), requests.request(at(2))), (false, false));
+        assert_eq!(requests.poll_timeout().map(|(due, _)| due), Some(at(500)));
+        assert_eq!((requests.is_due(at(499)), requests.is_due(at(500))), (false, true));
+        assert!(!requests.is_due(at(2_000)));
+        assert!(!requests.request(at(999)));
+        assert!(requests.is_due(at(1_000)));
+        assert!(requests.request(at(1_500)));
+    }
+}

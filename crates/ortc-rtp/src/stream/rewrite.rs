@@ -1,0 +1,269 @@
+use std::time::Instant;
+
+use super::SendStream;
+use super::clock::in_clock_units;
+use crate::view::FIXED_HEADER;
+use crate::{Extension, ForwardedPayloadType, RtpHeader, RtpView};
+
+/// Most elements of a header extension that are passed on: as many as the one-byte form has
+/// ids for (RFC 8285 §4.2).
+const MAX_ELEMENTS: usize = 14;
+
+/// Makes one sent stream out of packets that were received: the only one to decide about its
+/// sequence numbers and timestamps.
+///
+/// | what happens | sequence numbers | timestamps |
+/// |---|---|---|
+/// | packets are lost or reordered before they come here | keep the gap, or the order | as received |
+/// | [`pause`](Self::pause), and packets again | go on without a gap | keep the pause: the source's clock went on |
+/// | [`switch`](Self::switch) to another source, and packets again | go on without a gap | go on by the time that has passed |
+///
+/// What comes late, from before a pause or a switch, is not sent: its number is taken.
+#[derive(Debug)]
+pub struct Rewriter {
+    payload_types: Vec<ForwardedPayloadType>,
+    /// Ids of header extension elements as received, and as sent.
+    extensions: Vec<(u8, u8)>,
+    run: Option<Run>,
+    /// What is added to the source's timestamps; known once a packet of it was sent.
+    timestamp_shift: Option<u32>,
+}
+
+/// Packets that are sent with one and the same distance between their numbers.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// The first index of the source that belongs to it.
+    first: u64,
+    /// What is added to the source's indices, wrapping.
+    shift: u64,
+}
+
+/// A received packet's place in the stream that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Sequence number with its rollovers.
+    pub index: u64,
+    /// The timestamp.
+    pub timestamp: u32,
+    /// Whether it is the first after a beginning, a pause or a switch: what comes now can only
+    /// be decoded from a key frame on.
+    pub begins: bool,
+}
+
+impl Rewriter {
+    /// Makes a rewriter that has seen nothing.
+    ///
+    /// `payload_types` are those that are passed on; `extensions` are the ids of header
+    /// extension elements as received and as sent, all others are left out.
+    pub fn new(payload_types: Vec<ForwardedPayloadType>, extensions: Vec<(u8, u8)>) -> Self {
+        Self { payload_types, extensions, run: None, timestamp_shift: None }
+    }
+
+    /// Breaks off: nothing is sent for a while, and then it goes on with the same source.
+    pub fn pause(&mut self) {
+        self.run = None;
+    }
+
+    /// Breaks off: from now on packets come from another source, with a clock of its own.
+    pub fn switch(&mut self, payload_types: Vec<ForwardedPayloadType>, extensions: Vec<(u8, u8)>) {
+        *self = Self::new(payload_types, extensions);
+    }
+
+    /// How a received payload type is sent; `None` if it is not.
+    pub(crate) fn payload_type(&self, packet: &RtpView<'_>) -> Option<ForwardedPayloadType> {
+        let received = packet.payload_type();
+        self.payload_types.iter().copied().find(|entry| entry.received == received)
+    }
+
+    /// Most bytes that the header of `packet` takes as it is sent.
+    pub(crate) fn header_room(&self, packet: &RtpView<'_>) -> usize {
+        if self.extensions.is_empty() {
+            return FIXED_HEADER;
+        }
+        // An element of one byte that becomes one of two is the worst there is.
+        FIXED_HEADER + 2 * (packet.header_len() - FIXED_HEADER)
+    }
+
+    /// Finds the place of a packet in `stream`; `None` when it is too late for it.
+    pub(crate) fn place(
+        &mut self,
+        now: Instant,
+        stream: &SendStream,
+        index: u64,
+        timestamp: u32,
+        clock_rate: u32,
+    ) -> Option<Placed> {
+        let begins = self.run.is_none();
+        let run = *self.run.get_or_insert_with(|| Run {
+            first: index,
+            shift: stream.next_index().wrapping_sub(index),
+        });
+        if index < run.first {
+            return None;
+        }
+        let shift = *self.timestamp_shift.get_or_insert_with(|| {
+            let at = match stream.newest() {
+                None => stream.timestamp_offset(),
+                Some((sent_at, newest)) => {
+                    let passed = in_clock_units(now.saturating_duration_since(sent_at), clock_rate);
+                    newest.wrapping_add(passed.max(1))
+                }
+            };
+            at.wrapping_sub(timestamp)
+        });
+        let placed = Placed {
+            index: index.wrapping_add(run.shift),
+            timestamp: timestamp.wrapping_add(shift),
+            begins,
+        };
+        Some(placed)
+    }
+
+    /// What a timestamp of the source is as it is sent; `None` before the first packet.
+    pub(crate) fn timestamp(&self, received: u32) -> Option<u32> {
+        Some(received.wrapping_add(self.timestamp_shift?))
+    }
+
+    /// Writes the header of a packet with the elements that are passed on; returns its length.
+    /// `out` has [`header_room`](Self::header_room).
+    pub(crate) fn write_header(
+        &self,
+        header: RtpHeader<'_>,
+        packet: &RtpView<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let padding = if packet.is_padded() { 0x20 } else { 0 };
+        let len = if self.extensions.is_empty() || packet.header_len() == FIXED_HEADER {
+            out.get_mut(..FIXED_HEADER)?.copy_from_slice(&header.fixed());
+            FIXED_HEADER
+        } else {
+            let mut elements = [Extension { id: 0, data: &[] }; MAX_ELEMENTS];
+            let mut count = 0;
+            // A malformed element ends the block; what came before it is sound.
+            for element in packet.extensions().map_while(Result::ok) {
+                let known = self.extensions.iter().find(|(received, _)| *received == element.id);
+                if let Some((_, id)) = known
+                    && count < MAX_ELEMENTS
+                {
+                    elements[count] = Extension { id: *id, data: element.data };
+                    count += 1;
+                }
+            }
+            RtpHeader { extensions: &elements[..count], ..header }.write(out).ok()?
+        };
+        out[0] |= padding;
+        Some(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{PayloadType, Ssrc};
+
+    const VP8: ForwardedPayloadType = ForwardedPayloadType {
+        received: PayloadType(96),
+        sent: PayloadType(120),
+        clock_rate: 90_000,
+    };
+
+    struct Fixture {
+        start: Instant,
+        stream: SendStream,
+        rewriter: Rewriter,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self {
+                start: Instant::now(),
+                stream: SendStream::new(Ssrc(7), VP8.sent, 90_000, 100, 5_000),
+                rewriter: Rewriter::new(vec![VP8], Vec::new()),
+            }
+        }
+
+        /// Sends a packet; its sequence number, timestamp and whether it is a beginning.
+        fn send(&mut self, ms: u64, index: u64, timestamp: u32) -> Option<(u64, u32, bool)> {
+            let now = self.start + Duration::from_millis(ms);
+            let placed =
+                self.rewriter.place(now, &self.stream, index, timestamp, VP8.clock_rate)?;
+            self.stream.note_forwarded(now, placed, 10);
+            Some((placed.index, placed.timestamp, placed.begins))
+        }
+    }
+
+    #[test]
+    fn gaps_and_reordering_of_the_source_are_kept() {
+        let mut f = Fixture::new();
+        assert_eq!(f.send(0, 70_000, 1_000), Some((100, 5_000, true)));
+        assert_eq!(f.send(1, 70_003, 1_030), Some((103, 5_030, false)));
+        assert_eq!(f.send(2, 70_001, 1_010), Some((101, 5_010, false)));
+        // Before the first there is no number left.
+        assert_eq!(f.send(2, 69_999, 990), None);
+        assert_eq!(f.stream.newest(), Some((f.start + Duration::from_millis(1), 5_030)));
+    }
+
+    #[test]
+    fn numbers_go_on_after_a_pause_and_timestamps_keep_it() {
+        let mut f = Fixture::new();
+        f.send(0, 10, 1_000);
+        f.send(1, 12, 1_010);
+        f.rewriter.pause();
+        assert_eq!(f.send(900, 500, 82_000), Some((103, 86_000, true)));
+        // From before the pause: its number may have been used.
+        assert_eq!(f.send(901, 499, 81_990), None);
+        assert_eq!(f.send(902, 501, 82_090), Some((104, 86_090, false)));
+    }
+
+    #[test]
+    fn another_source_goes_on_by_the_time_that_has_passed() {
+        let mut f = Fixture::new();
+        f.send(0, 10, 1_000);
+        f.rewriter.switch(vec![VP8], Vec::new());
+        assert_eq!(f.send(100, 40_000, 4_000_000_000), Some((101, 5_000 + 9_000, true)));
+        assert_eq!(f.send(110, 40_001, 4_000_000_900), Some((102, 5_000 + 9_900, false)));
+        // At the same instant it is later still: a timestamp is not shared by two pictures.
+        f.rewriter.switch(vec![VP8], Vec::new());
+        assert_eq!(f.send(110, 1, 0), Some((103, 5_000 + 9_901, true)));
+    }
+
+    #[test]
+    fn elements_get_the_ids_of_the_receiver_and_others_are_left_out() {
+        let elements = [
+            Extension { id: 1, data: &[0xaa] },
+            Extension { id: 2, data: &[0xbb, 0xbc] },
+            Extension { id: 3, data: &[0xcc] },
+        ];
+        let header = RtpHeader {
+            payload_type: VP8.received,
+            marker: true,
+            sequence: 1,
+            timestamp: 2,
+            ssrc: Ssrc(3),
+            extensions: &elements,
+        };
+        let mut packet = [0; 64];
+        let len = header.write(&mut packet).unwrap();
+        let view = RtpView::parse(&packet[..len + 4]).unwrap();
+        for (map, expected) in [
+            (vec![(1, 5), (3, 4)], vec![(5, vec![0xaa]), (4, vec![0xcc])]),
+            // An id of more than 14 takes the two-byte form.
+            (vec![(2, 20)], vec![(20, vec![0xbb, 0xbc])]),
+            (Vec::new(), Vec::new()),
+        ] {
+            let rewriter = Rewriter::new(vec![VP8], map);
+            let mut out = [0; 96];
+            let room = rewriter.header_room(&view);
+            let sent = RtpHeader { extensions: &[], payload_type: VP8.sent, ..header };
+            let len = rewriter.write_header(sent, &view, &mut out[..room]).unwrap();
+            let view = RtpView::parse(&out[..len]).unwrap();
+            let got: Vec<_> = view
+                .extensions()
+                .map(|element| element.map(|e| (e.id, e.data.to_vec())).unwrap())
+                .collect();
+            assert_eq!((got, view.payload_type(), view.marker()), (expected, VP8.sent, true));
+        }
+    }
+}
