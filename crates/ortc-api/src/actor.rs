@@ -104,7 +104,7 @@ impl ConnectionActor {
             received: Received::default(),
             shared: start.shared,
             handle: start.handle,
-            slot: engine.take_slot(),
+            slot: start.slot,
             engine: Rc::clone(engine),
             children: None,
             start: Some(children),

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use ortc_dtls::{Certificate, DtlsVersion, RTCDtlsConnectionInfo};
 use ortc_ice::{IceCommand, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo};
+use ortc_io::ConnectionId;
 use ortc_io::ring::ring;
-use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc};
+use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc, TrackSource};
 use tokio::sync::{mpsc, watch};
 
 use crate::codec;
@@ -147,7 +148,10 @@ impl WeakRTCConnection {
 
 /// What the handles of a connection share.
 pub(crate) struct Inner {
+    id: ConnectionId,
     engine: Engine,
+    /// Whether it has a socket actor of its own, which cannot forward.
+    has_own_sockets: bool,
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
     /// Hangs up when everything is let go of.
@@ -245,6 +249,15 @@ impl Inner {
         }
     }
 
+    /// Whether a track is local, or received where it can be forwarded from.
+    fn can_send(&self, track: &MediaStreamTrack) -> bool {
+        let Some(reception) = track.reception() else { return true };
+        reception.connection().is_some_and(|source| {
+            let own_sockets = self.has_own_sockets || source.has_own_sockets;
+            !own_sockets && self.engine.forwards_from(&source.engine)
+        })
+    }
+
     pub(crate) fn next_listener(&self) -> ListenerId {
         ListenerId(self.next_listener.fetch_add(1, Ordering::Relaxed))
     }
@@ -273,6 +286,8 @@ impl RTCConnection {
             dtls: Some(certificate.connection_info()),
         };
         let random = engine.random()?;
+        let slot = engine.take_slot();
+        let (id, has_own_sockets) = (slot.id, options.transports.has_socket_actor());
         let shared = Arc::new(Shared {
             local,
             state: Mutex::new(SharedState::default()),
@@ -282,6 +297,7 @@ impl RTCConnection {
         let (closed, open) = watch::channel(());
         let inner = Arc::new_cyclic(|weak| {
             let start = crate::engine::Start {
+                slot,
                 shared: Arc::clone(&shared),
                 commands: waiting,
                 handle: WeakRTCConnection(Weak::clone(weak)),
@@ -298,7 +314,9 @@ impl RTCConnection {
                 lock(&shared.state).closed = true;
             }
             Inner {
+                id,
                 engine,
+                has_own_sockets,
                 shared,
                 commands,
                 open,
@@ -434,16 +452,22 @@ impl RTCConnection {
     /// `autostart`, when [`RTCTrack::start`] is called. Tracks that are sent already stay as
     /// they are.
     ///
+    /// A stream that another connection *receives* is forwarded: packet by packet, as it comes,
+    /// never decoded, with an SSRC of its own and numbers that stay continuous whatever
+    /// [`RTCTrack::stop`] and [`RTCTrack::start`] leave out. Of video a key frame is asked for
+    /// when it begins.
+    ///
     /// # Errors
-    /// When the stream is empty, or a track in it was not made here.
+    /// When the stream is empty, or a track in it was received and cannot be forwarded: its
+    /// connection is gone, of another [`Engine`], or has sockets of its own.
     #[doc(alias = "addStream")]
     pub fn add_stream(&self, stream: &MediaStream, autostart: bool) -> Result<(), AddStreamError> {
         let tracks = stream.tracks();
         if tracks.is_empty() {
             return Err(AddStreamError::Empty);
         }
-        if let Some(foreign) = tracks.iter().find(|track| track.format().is_none()) {
-            return Err(AddStreamError::NotLocal(foreign.id().to_owned()));
+        if let Some(foreign) = tracks.iter().find(|track| !self.inner.can_send(track)) {
+            return Err(AddStreamError::CannotForward(foreign.id().to_owned()));
         }
         for source in tracks {
             self.send_track(&source, stream, autostart)?;
@@ -464,9 +488,11 @@ impl RTCConnection {
         if self.track(source).is_some() {
             return Ok(());
         }
-        let not_local = || AddStreamError::NotLocal(source.id().to_owned());
-        let format = source.format().ok_or_else(not_local)?;
-        let codecs = codec::offered(format);
+        let codecs = match (source.format(), source.reception()) {
+            (Some(format), _) => codec::offered(format),
+            (None, Some(received)) => received.description.codecs.clone(),
+            (None, None) => return Err(AddStreamError::Empty),
+        };
         let track = RTCTrack::new(
             Arc::downgrade(&self.inner),
             source.clone(),
@@ -561,11 +587,10 @@ impl RTCConnection {
         let mut received = description.clone();
         received.codecs.retain(|codec| codec::is_supported(description.kind, codec));
         let (sender, packets) = ring(receive_ring(description.kind));
-        let id = format!("{}-{}", description.msid.join("+"), description.ssrc);
         let frames = FrameReceiver::new(packets, &received);
         let connection = Arc::downgrade(&self.inner);
-        let track =
-            MediaStreamTrack::remote(id, description.kind, ssrc, frames, connection.clone());
+        let source = TrackSource { connection: self.inner.id, ssrc };
+        let track = MediaStreamTrack::remote(received.clone(), source, frames, connection.clone());
         let mut new = Vec::new();
         for msid in &description.msid {
             let known = state.receiving_streams.iter().find(|stream| stream.id() == msid);

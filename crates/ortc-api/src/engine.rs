@@ -1,6 +1,5 @@
 //! The threads that connections run on.
 
-use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Weak};
@@ -35,7 +34,10 @@ pub struct Engine {
 
 struct EngineInner {
     starts: mpsc::UnboundedSender<Box<Start>>,
+    slots: Arc<Slots>,
     randomness: Randomness,
+    /// Whether received tracks can be forwarded: what the packet forwarder does.
+    forwards: bool,
 }
 
 /// Where credentials, SSRCs and certificates come from.
@@ -101,6 +103,7 @@ impl std::fmt::Debug for EngineConfig {
 ///
 /// The channel is unbounded: it holds no more than there are handles of new connections.
 pub(crate) struct Start {
+    pub(crate) slot: Slot,
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) handle: WeakRTCConnection,
@@ -121,14 +124,17 @@ impl Engine {
     /// When the system refuses a thread or a poller.
     pub fn new(config: EngineConfig) -> io::Result<Self> {
         let (starts, waiting) = mpsc::unbounded_channel();
+        let (slots, forwards) = (Arc::<Slots>::default(), config.media_plane.is_none());
+        let of_thread = Arc::clone(&slots);
         // Not tokio's channel: this may be called within a runtime, and the wait is a moment.
         let (report, ready) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name("ortc-control".into())
-            .spawn(move || control_thread(config, waiting, report))?;
+            .spawn(move || control_thread(config, of_thread, waiting, report))?;
         match ready.recv() {
             Ok(Ok(())) => {
-                Ok(Self { inner: Arc::new(EngineInner { starts, randomness: Randomness::System }) })
+                let randomness = Randomness::System;
+                Ok(Self { inner: Arc::new(EngineInner { starts, slots, randomness, forwards }) })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the control thread has died while it started")),
@@ -141,9 +147,10 @@ impl Engine {
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
         let (starts, waiting) = mpsc::unbounded_channel();
         let media_plane = MediaPlane::of(&ForwarderActor::start_simulated(io, seed));
-        actix_rt::spawn(serve(media_plane, waiting));
+        let slots = Arc::<Slots>::default();
+        actix_rt::spawn(serve(media_plane, Arc::clone(&slots), waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self { inner: Arc::new(EngineInner { starts, randomness }) }
+        Self { inner: Arc::new(EngineInner { starts, slots, randomness, forwards: true }) }
     }
 
     /// The engine that connections share, started when the first one is made.
@@ -160,6 +167,16 @@ impl Engine {
 
     pub(crate) fn start(&self, start: Start) -> Result<(), NewConnectionError> {
         self.inner.starts.send(Box::new(start)).map_err(|_| NewConnectionError::EngineGone)
+    }
+
+    /// Takes a slot for a new connection.
+    pub(crate) fn take_slot(&self) -> Slot {
+        self.inner.slots.take()
+    }
+
+    /// Whether connections of both engines share a media plane that forwards.
+    pub(crate) fn forwards_from(&self, other: &Self) -> bool {
+        self.inner.forwards && Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     pub(crate) fn random(&self) -> Result<[u8; 32], NewConnectionError> {
@@ -202,6 +219,7 @@ impl std::fmt::Debug for Engine {
 
 fn control_thread(
     config: EngineConfig,
+    slots: Arc<Slots>,
     starts: mpsc::UnboundedReceiver<Box<Start>>,
     report: std::sync::mpsc::SyncSender<io::Result<()>>,
 ) {
@@ -211,7 +229,7 @@ fn control_thread(
             Ok(media_plane) => {
                 // Whoever asked for the engine waits for this; a failed send is a gone caller.
                 let _ = report.send(Ok(()));
-                serve(media_plane, starts).await;
+                serve(media_plane, slots, starts).await;
             }
             Err(error) => {
                 let _ = report.send(Err(error));
@@ -221,18 +239,16 @@ fn control_thread(
 }
 
 /// Starts connections until nobody can ask for any, then waits for the last to close.
-async fn serve(media_plane: MediaPlane, mut starts: mpsc::UnboundedReceiver<Box<Start>>) {
-    let context =
-        Rc::new(EngineContext { media_plane, slots: RefCell::default(), idle: Notify::new() });
+async fn serve(
+    media_plane: MediaPlane,
+    slots: Arc<Slots>,
+    mut starts: mpsc::UnboundedReceiver<Box<Start>>,
+) {
+    let context = Rc::new(EngineContext { media_plane });
     while let Some(start) = starts.recv().await {
         ConnectionActor::launch(*start, &context);
     }
-    let drained = async {
-        while context.slots.borrow().used > 0 {
-            context.idle.notified().await;
-        }
-    };
-    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, slots.drained()).await.is_err() {
         tracing::warn!("connections have not closed in time and are cut off");
     }
 }
@@ -240,13 +256,17 @@ async fn serve(media_plane: MediaPlane, mut starts: mpsc::UnboundedReceiver<Box<
 /// What the connections of an engine share on its control thread.
 pub(crate) struct EngineContext {
     pub(crate) media_plane: MediaPlane,
-    slots: RefCell<Slots>,
-    idle: Notify,
 }
 
 /// The slots of connections, dense and reused; see [`ConnectionId`].
 #[derive(Default)]
 struct Slots {
+    table: Mutex<SlotTable>,
+    idle: Notify,
+}
+
+#[derive(Default)]
+struct SlotTable {
     generations: Vec<u32>,
     free: Vec<u32>,
     used: usize,
@@ -255,31 +275,37 @@ struct Slots {
 /// A slot in use; dropping it frees it.
 pub(crate) struct Slot {
     pub(crate) id: ConnectionId,
-    context: Rc<EngineContext>,
+    slots: Arc<Slots>,
 }
 
-impl EngineContext {
-    pub(crate) fn take_slot(self: &Rc<Self>) -> Slot {
-        let mut slots = self.slots.borrow_mut();
-        slots.used += 1;
-        let slot = slots.free.pop().unwrap_or_else(|| {
-            slots.generations.push(0);
-            u32::try_from(slots.generations.len() - 1).expect("memory ends before 2^32 connections")
+impl Slots {
+    fn take(self: &Arc<Self>) -> Slot {
+        let mut table = lock(&self.table);
+        table.used += 1;
+        let slot = table.free.pop().unwrap_or_else(|| {
+            table.generations.push(0);
+            u32::try_from(table.generations.len() - 1).expect("memory ends before 2^32 connections")
         });
-        let generation = slots.generations[slot as usize];
-        Slot { id: ConnectionId { slot, generation }, context: Rc::clone(self) }
+        let generation = table.generations[slot as usize];
+        Slot { id: ConnectionId { slot, generation }, slots: Arc::clone(self) }
+    }
+
+    async fn drained(&self) {
+        while lock(&self.table).used > 0 {
+            self.idle.notified().await;
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut slots = self.context.slots.borrow_mut();
-        slots.used -= 1;
-        let generation = &mut slots.generations[self.id.slot as usize];
+        let mut table = lock(&self.slots.table);
+        table.used -= 1;
+        let generation = &mut table.generations[self.id.slot as usize];
         *generation = generation.wrapping_add(1);
-        slots.free.push(self.id.slot);
-        if slots.used == 0 {
-            self.context.idle.notify_one();
+        table.free.push(self.id.slot);
+        if table.used == 0 {
+            self.slots.idle.notify_one();
         }
     }
 }

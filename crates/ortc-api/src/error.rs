@@ -85,9 +85,13 @@ pub enum AddStreamError {
     /// There is nothing in the stream that could be sent.
     #[error("the stream has no track")]
     Empty,
-    /// A track of the stream was received; forwarding is not a matter of this method.
-    #[error("track {0} was received from a peer and cannot be sent from here")]
-    NotLocal(String),
+    /// A track of the stream was received, and cannot be forwarded: its connection is gone, or
+    /// it and this one do not share the packet forwarder of one engine.
+    #[error(
+        "track {0} was received and cannot be forwarded: it takes two connections of one engine, \
+         both open and neither with a socket actor of its own"
+    )]
+    CannotForward(String),
     /// More tracks than one connection carries.
     #[error("one connection sends at most {0} tracks")]
     TooManyTracks(usize),
@@ -163,6 +167,9 @@ pub enum TrackAttributeError {
     /// Nothing in the list can be sent from the track's source.
     #[error("none of these codecs is supported for this track: {0}")]
     NoSupportedCodec(String),
+    /// The pictures of a forwarded track are sent as they come.
+    #[error("a forwarded track is sent as it comes: bound it where it is sent first")]
+    Forwarded,
     /// The pairs do not fit into a packet.
     #[error("rtpExtHeaders are lines of name=value, of at most 255 bytes together")]
     ExtHeaders,

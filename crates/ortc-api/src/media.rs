@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ortc_io::ring::RingReceiver;
-use ortc_rtp::{DisconnectReason, OutgoingPacket, Ssrc, TrackKind};
+use ortc_rtp::{
+    DisconnectReason, OutgoingPacket, RTCTrackDescription, RtpCommand, Ssrc, TrackKind, TrackSource,
+};
 
 use crate::connection::{Command, Inner};
 use crate::events::{MediaEvent, MediaEventKind, MediaEvents};
@@ -121,10 +123,19 @@ enum Origin {
 }
 
 /// What a received track is fed by, and the connection, which has its listeners.
-struct Reception {
-    ssrc: Ssrc,
+pub(crate) struct Reception {
+    pub(crate) source: TrackSource,
+    /// As the peer has described it, but only with the codecs that are supported.
+    pub(crate) description: RTCTrackDescription,
     frames: Mutex<Option<FrameReceiver>>,
     connection: Weak<Inner>,
+}
+
+impl Reception {
+    /// The connection that receives it, while somebody holds it.
+    pub(crate) fn connection(&self) -> Option<Arc<Inner>> {
+        self.connection.upgrade()
+    }
 }
 
 impl MediaStreamTrack {
@@ -137,14 +148,15 @@ impl MediaStreamTrack {
     }
 
     pub(crate) fn remote(
-        id: String,
-        kind: TrackKind,
-        ssrc: Ssrc,
+        description: RTCTrackDescription,
+        source: TrackSource,
         frames: FrameReceiver,
         connection: Weak<Inner>,
     ) -> Self {
-        let frames = Mutex::new(Some(frames));
-        let origin = Origin::Remote(Arc::new(Reception { ssrc, frames, connection }));
+        let id = format!("{}-{}", description.msid.join("+"), description.ssrc);
+        let (kind, frames) = (description.kind, Mutex::new(Some(frames)));
+        let reception = Reception { source, description, frames, connection };
+        let origin = Origin::Remote(Arc::new(reception));
         Self { inner: Arc::new(TrackInner { id, kind, origin }) }
     }
 
@@ -186,12 +198,29 @@ impl MediaStreamTrack {
         }
     }
 
-    /// The SSRC of a received track.
-    pub(crate) fn received_ssrc(&self) -> Option<Ssrc> {
+    /// Asks the peer for a key frame of a received track (RFC 4585 §6.3.1): at once, or half a
+    /// second after the last one that anybody asked for. Of a local track nothing is asked.
+    pub fn request_key_frame(&self) {
+        if let Some(reception) = self.reception()
+            && let Some(connection) = reception.connection()
+        {
+            // A connection that is closed or overloaded has no picture to mend.
+            let ssrc = reception.source.ssrc;
+            let _ = connection.send(Command::Rtp(RtpCommand::RequestKeyFrame(ssrc)));
+        }
+    }
+
+    /// Where a received track comes from; `None` for a local one.
+    pub(crate) fn reception(&self) -> Option<&Reception> {
         match &self.inner.origin {
             Origin::Local(_) => None,
-            Origin::Remote(reception) => Some(reception.ssrc),
+            Origin::Remote(reception) => Some(reception),
         }
+    }
+
+    /// The SSRC of a received track.
+    pub(crate) fn received_ssrc(&self) -> Option<Ssrc> {
+        self.reception().map(|reception| reception.source.ssrc)
     }
 
     /// Opens an outlet towards one connection; `None` for a received track.
@@ -324,7 +353,7 @@ fn random_id() -> String {
 mod tests {
     use super::*;
     use crate::format::MediaFrame;
-    use crate::reader::tests::opus_reader;
+    use crate::reader::tests::received_opus;
     use bytes::Bytes;
     use ortc_io::ring::Popped;
 
@@ -344,9 +373,7 @@ mod tests {
 
     #[test]
     fn a_received_track_has_one_reader() {
-        let frames = opus_reader(1);
-        let track =
-            MediaStreamTrack::remote("t".into(), TrackKind::Audio, Ssrc(1), frames, Weak::new());
+        let track = received_opus(1);
         assert!(track.take_frames().is_some());
         assert!(track.take_frames().is_none());
         assert!(track.outlet(&Arc::default()).is_none());

@@ -140,29 +140,39 @@ impl FrameReceiver {
 pub(crate) mod tests {
     use super::*;
     use bytes::Bytes;
+    use ortc_io::ConnectionId;
     use ortc_io::ring::ring;
-    use ortc_rtp::{CodecName, PayloadType};
+    use ortc_rtp::{CodecName, PayloadType, Ssrc, TrackSource};
+    use std::sync::Weak;
 
-    /// The reader of a track of Opus whose sender is gone.
-    pub(crate) fn opus_reader(ssrc: u32) -> FrameReceiver {
-        opus_reader_of(ring(1).1, ssrc)
+    use crate::media::MediaStreamTrack;
+
+    /// A received track of Opus whose connection is gone.
+    pub(crate) fn received_opus(ssrc: u32) -> MediaStreamTrack {
+        let frames = opus_reader(ring(1).1, ssrc);
+        let connection = ConnectionId { slot: 0, generation: 0 };
+        let source = TrackSource { connection, ssrc: Ssrc(ssrc) };
+        MediaStreamTrack::remote(opus(ssrc), source, frames, Weak::new())
     }
 
-    fn opus_reader_of(packets: RingReceiver<ReceivedPacket>, ssrc: u32) -> FrameReceiver {
-        let description = RTCTrackDescription {
+    fn opus_reader(packets: RingReceiver<ReceivedPacket>, ssrc: u32) -> FrameReceiver {
+        FrameReceiver::new(packets, &opus(ssrc))
+    }
+
+    fn opus(ssrc: u32) -> RTCTrackDescription {
+        RTCTrackDescription {
             kind: TrackKind::Audio,
             ssrc: ssrc.to_string(),
             msid: vec!["m".into()],
             codecs: vec![CodecName::Opus.default_codec()],
             media_attributes: None,
             rtp_ext_headers: None,
-        };
-        FrameReceiver::new(packets, &description)
+        }
     }
 
     #[test]
     fn timestamps_are_unwrapped_across_the_range_and_out_of_order() {
-        let mut frames = opus_reader(1);
+        let mut frames = opus_reader(ring(1).1, 1);
         let base = (1u64 << 32) + 0xffff_ff00;
         assert_eq!(frames.unwrap(0xffff_ff00), base);
         assert_eq!(frames.unwrap(0x0000_0100), base + 0x200);
@@ -172,7 +182,7 @@ pub(crate) mod tests {
     #[tokio::test(start_paused = true)]
     async fn frames_come_in_order_and_packets_are_counted() {
         let (sender, packets) = ring(16);
-        let mut frames = opus_reader_of(packets, 1);
+        let mut frames = opus_reader(packets, 1);
         // 1 and 2 have changed places, 4 is lost, 5 comes twice, 0 once more.
         for sequence in [0, 2, 1, 3, 5, 5, 6, 0] {
             let packet = ReceivedPacket {

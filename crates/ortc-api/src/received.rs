@@ -102,17 +102,10 @@ impl Received {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::tests::opus_reader;
-    use ortc_rtp::TrackKind;
+    use crate::reader::tests::received_opus as track;
     use std::sync::{Arc, Mutex, Weak};
 
     type Log = Arc<Mutex<Vec<(&'static str, MediaEvent)>>>;
-
-    fn track(ssrc: u32) -> MediaStreamTrack {
-        let frames = opus_reader(ssrc);
-        let id = ssrc.to_string();
-        MediaStreamTrack::remote(id, TrackKind::Audio, Ssrc(ssrc), frames, Weak::new())
-    }
 
     fn listen<T>(
         log: &Log,

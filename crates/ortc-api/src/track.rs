@@ -106,19 +106,30 @@ impl RTCTrack {
         }
         let changed = RTCTrackDescription { codecs, ..self.description() };
         changed.validate()?;
-        let chosen = self.choose(&changed.codecs).ok_or_else(|| {
+        let chosen = self.choose(&changed.codecs);
+        if chosen.is_empty() {
             let names: Vec<_> = changed.codecs.iter().map(|codec| &*codec.name).collect();
-            TrackAttributeError::NoSupportedCodec(names.join(", "))
-        })?;
-        self.send_as(vec![chosen], self.is_enabled())?;
+            return Err(TrackAttributeError::NoSupportedCodec(names.join(", ")));
+        }
+        self.send_as(chosen, self.is_enabled())?;
         lock(&self.inner.state).codecs = changed.codecs;
         Ok(())
     }
 
-    /// The codec of a list that is sent.
-    fn choose(&self, codecs: &[RTCCodec]) -> Option<RTCCodec> {
-        let format = self.inner.source.format()?;
-        codecs.iter().find(|codec| codec::carries(format, codec)).cloned()
+    /// The codecs of a list that are sent: one, or of a forwarded track all that may come.
+    fn choose(&self, codecs: &[RTCCodec]) -> Vec<RTCCodec> {
+        let source = &self.inner.source;
+        if let Some(format) = source.format() {
+            return codecs
+                .iter()
+                .find(|codec| codec::carries(format, codec))
+                .cloned()
+                .into_iter()
+                .collect();
+        }
+        let received = source.reception().map_or(&[][..], |it| &it.description.codecs);
+        let comes = |codec: &&RTCCodec| received.iter().any(|other| other.is_same_format(codec));
+        codecs.iter().filter(comes).cloned().collect()
     }
 
     /// The bounds on what is sent; any of them may match, none is no bound.
@@ -129,11 +140,15 @@ impl RTCTrack {
     /// Bounds what is sent: pictures of the source that no entry admits are not sent.
     ///
     /// # Errors
-    /// When the source's pictures, as it has said, are larger than every entry.
+    /// When the source's pictures, as it has said, are larger than every entry; and for a
+    /// forwarded track, which is sent as it comes.
     pub fn set_media_attributes(
         &self,
         attributes: Vec<RTCMediaAttributes>,
     ) -> Result<(), TrackAttributeError> {
+        if self.inner.source.reception().is_some() && !attributes.is_empty() {
+            return Err(TrackAttributeError::Forwarded);
+        }
         self.inner.bounds.set(attributes, self.inner.source.dimensions())?;
         Ok(())
     }
@@ -185,8 +200,12 @@ impl RTCTrack {
 
     /// Has the media plane send this track, or send it differently from now on.
     pub(crate) fn send_as(&self, codecs: Vec<RTCCodec>, enabled: bool) -> Result<(), TrackError> {
-        let packets = self.inner.source.outlet(&self.inner.bounds).ok_or(TrackError::Removed)?;
         let description = RTCTrackDescription { codecs, ..self.description() };
+        if let Some(reception) = self.inner.source.reception() {
+            let (source, received) = (reception.source, reception.description.clone());
+            return self.command(RtpCommand::Forward { description, source, received, enabled });
+        }
+        let packets = self.inner.source.outlet(&self.inner.bounds).ok_or(TrackError::Removed)?;
         self.command(RtpCommand::Send { description, packets, enabled })
     }
 

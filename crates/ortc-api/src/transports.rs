@@ -240,6 +240,10 @@ impl Transports {
         self
     }
 
+    pub(crate) fn has_socket_actor(&self) -> bool {
+        self.socket.is_some()
+    }
+
     pub(crate) fn start_ice(&self, start: IceStart) -> IcePorts {
         match &self.ice {
             Some(factory) => factory(start),

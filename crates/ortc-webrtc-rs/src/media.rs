@@ -379,6 +379,13 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 Err(error) => warn!(connection = ?self.connection, %error, "keys are refused"),
             },
             RouteCommand::AddSender(_, config) => self.add_sender(config, context),
+            RouteCommand::AddForward(..) => {
+                // The api refuses it where this actor stands in for the forwarder.
+                tracing::error!("webrtc-rs forwards no packets: the track is not sent");
+            }
+            RouteCommand::RequestKeyFrame(_, ssrc) => {
+                tracing::debug!(ssrc = ssrc.0, "webrtc-rs has no way to ask for a key frame here");
+            }
             RouteCommand::EnableSender(_, ssrc, enabled) => {
                 for sender in self.senders.iter_mut().filter(|it| it.stream.ssrc() == ssrc) {
                     sender.enabled = enabled;

@@ -1,0 +1,257 @@
+//! What one connection receives, others are sent: packet by packet, never decoded.
+
+use std::time::Duration;
+
+use ortc_api::{
+    AddStreamError, DisconnectReason, Engine, FrameReceiver, FrameSender, MediaEvent, MediaFormat,
+    MediaFrame, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCEvent,
+    RTCMediaAttributes, TrackAttributeError, TrackKind,
+};
+use ortc_io::sim::{self, Host, Network};
+use ortc_tests::{Pair, Peer, frame, pass, signalled};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A server of one engine, and its connections to everybody else.
+struct Server {
+    host: Host,
+    engine: Engine,
+}
+
+impl Server {
+    fn new(net: &Network) -> Self {
+        let host = net.host("server", &[[10, 0, 0, 100].into()]);
+        let engine = Engine::simulated(host.io(), net.random());
+        Self { host, engine }
+    }
+
+    fn connection(&self) -> Peer {
+        let options = RTCConnectionOptions::new().with_engine(self.engine.clone());
+        let conn = RTCConnection::new(options).unwrap();
+        let events = conn.events();
+        Peer { host: self.host.clone(), conn, events, seen: Vec::new() }
+    }
+
+    /// Connects a new peer at 10.0.0.`last`: alice is the peer, bob the server's side.
+    async fn join(&self, net: &Network, last: u8) -> Pair {
+        let alice = Peer::new(net, &format!("peer {last}"), last, net.random());
+        let mut pair = Pair { alice, bob: self.connection() };
+        pair.connect_within(SOON).await;
+        pair
+    }
+}
+
+/// Signals the tracks of one side that the other does not know yet.
+fn describe(from: &Peer, to: &Peer) {
+    for track in from.conn.tracks(None) {
+        to.conn.receive_track(&signalled(&track.description())).unwrap();
+    }
+}
+
+/// Has the peer of `from` publish a stream of Opus, and the server receive it.
+fn publish(from: &Pair) -> (MediaStream, FrameSender) {
+    let (_, frames) = from.alice.send_audio();
+    describe(&from.alice, &from.bob);
+    (from.bob.conn.receiving_streams().remove(0), frames)
+}
+
+/// Has the peer of `to` be sent a stream that the server receives.
+fn subscribe(to: &Pair, stream: &MediaStream) -> (MediaStreamTrack, FrameReceiver) {
+    to.bob.conn.add_stream(stream, true).unwrap();
+    describe(&to.bob, &to.alice);
+    let track = to.alice.conn.receiving_streams().pop().unwrap().tracks().remove(0);
+    let frames = track.take_frames().unwrap();
+    (track, frames)
+}
+
+#[test]
+fn a_received_stream_that_is_added_reaches_everybody_it_was_added_to() {
+    sim::run(1, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let listeners = [server.join(&net, 2).await, server.join(&net, 3).await];
+        let (stream, source) = publish(&publisher);
+        let mut heard = listeners.each_ref().map(|pair| subscribe(pair, &stream).1);
+        // The stream keeps its name, and each listener's track has an SSRC of its own.
+        for pair in &listeners {
+            let track = pair.bob.conn.tracks(None).remove(0);
+            assert_eq!(track.msid(), [stream.id()]);
+            assert_ne!(track.ssrc(), publisher.alice.conn.tracks(None)[0].ssrc());
+            assert_eq!(track.source(), &stream.tracks()[0]);
+            assert_eq!(pair.bob.conn.sending_streams(), std::slice::from_ref(&stream));
+        }
+        pass(Duration::from_millis(20)).await;
+        for n in 0..50 {
+            source.send(frame(n)).unwrap();
+            pass(Duration::from_millis(20)).await;
+        }
+        for frames in &mut heard {
+            for n in 0..50 {
+                let got = frames.recv().await.unwrap();
+                assert_eq!(got.data, frame(n).data);
+            }
+            assert_eq!(frames.packet_counts().lost, 0);
+        }
+        // The server may read along.
+        let mut own = stream.tracks()[0].take_frames().unwrap();
+        assert_eq!(own.recv().await.unwrap().data, frame(0).data);
+    });
+}
+
+#[test]
+fn a_peer_may_be_sent_its_own_stream_back() {
+    sim::run(2, |net| async move {
+        let server = Server::new(&net);
+        let pair = server.join(&net, 1).await;
+        let (stream, source) = publish(&pair);
+        let (_, mut echo) = subscribe(&pair, &stream);
+        pass(Duration::from_millis(20)).await;
+        source.send(frame(0)).unwrap();
+        assert_eq!(echo.recv().await.unwrap().data, frame(0).data);
+    });
+}
+
+#[test]
+fn stop_start_and_remove_act_on_one_listener_only() {
+    sim::run(3, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let (one, other) = (server.join(&net, 2).await, server.join(&net, 3).await);
+        let (stream, source) = publish(&publisher);
+        let (track, mut heard) = subscribe(&one, &stream);
+        let (_, mut heard_by_other) = subscribe(&other, &stream);
+        let mut events = track.events();
+        let sent = one.bob.conn.tracks(None).remove(0);
+        let mut n = 0;
+        let mut say = async |count: u64| {
+            for _ in 0..count {
+                pass(Duration::from_millis(20)).await;
+                source.send(frame(n)).unwrap();
+                n += 1;
+            }
+            pass(Duration::from_millis(20)).await;
+        };
+        say(3).await;
+        sent.stop().unwrap();
+        say(3).await;
+        sent.start().unwrap();
+        say(3).await;
+        one.bob.conn.remove_stream(&stream);
+        say(3).await;
+        for n in [0, 1, 2, 6, 7, 8] {
+            assert_eq!(heard.recv().await.unwrap().data, frame(n).data);
+        }
+        assert_eq!(heard.packet_counts().lost, 0, "a pause is no loss");
+        for n in 0..12 {
+            assert_eq!(heard_by_other.recv().await.unwrap().data, frame(n).data);
+        }
+        assert_eq!(events.recv().await, Some(MediaEvent::Connected));
+        assert_eq!(events.recv().await, Some(MediaEvent::Disconnected(DisconnectReason::Bye)));
+        assert!(one.bob.conn.sending_streams().is_empty());
+    });
+}
+
+#[test]
+fn a_publisher_that_goes_harms_nobody_and_its_stream_cannot_be_added_any_more() {
+    sim::run(4, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let mut listener = server.join(&net, 2).await;
+        let (stream, source) = publish(&publisher);
+        let (_, mut heard) = subscribe(&listener, &stream);
+        pass(Duration::from_millis(20)).await;
+        source.send(frame(0)).unwrap();
+        assert_eq!(heard.recv().await.unwrap().data, frame(0).data);
+        publisher.alice.conn.close();
+        publisher.bob.conn.closed().await;
+        drop(publisher);
+        let late = server.join(&net, 3).await;
+        let error = late.bob.conn.add_stream(&stream, true).unwrap_err();
+        assert!(matches!(error, AddStreamError::CannotForward(_)), "{error:?}");
+        listener.bob.conn.remove_stream(&stream);
+        // Its own voice still comes through.
+        let (back, voice) = listener.bob.send_audio();
+        describe(&listener.bob, &listener.alice);
+        let streams = listener.alice.conn.receiving_streams();
+        let heard = streams.iter().find(|other| other.id() == back.id()).unwrap();
+        let mut heard = heard.tracks()[0].take_frames().unwrap();
+        pass(Duration::from_millis(20)).await;
+        voice.send(frame(7)).unwrap();
+        assert_eq!(heard.recv().await.unwrap().data, frame(7).data);
+        listener.bob.conn.close();
+        listener.alice.until(SOON, |event| matches!(event, RTCEvent::Disconnected(_))).await;
+    });
+}
+
+#[test]
+fn a_track_of_another_engine_cannot_be_forwarded() {
+    sim::run(5, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let (stream, _source) = publish(&publisher);
+        let elsewhere = Peer::new(&net, "elsewhere", 9, 9);
+        let error = elsewhere.conn.add_stream(&stream, true).unwrap_err();
+        assert!(matches!(error, AddStreamError::CannotForward(_)), "{error:?}");
+    });
+}
+
+#[test]
+fn the_codecs_of_a_forwarded_track_can_be_renumbered_and_not_replaced() {
+    sim::run(6, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let listener = server.join(&net, 2).await;
+        let (stream, source) = publish(&publisher);
+        listener.bob.conn.add_stream(&stream, true).unwrap();
+        let track = listener.bob.conn.tracks(None).remove(0);
+        let mut opus = track.codecs().remove(0);
+        opus.payload_id = 120;
+        track.set_codecs(vec![opus]).unwrap();
+        describe(&listener.bob, &listener.alice);
+        let received = listener.alice.conn.receiving_streams().remove(0).tracks().remove(0);
+        let mut frames = received.take_frames().unwrap();
+        pass(Duration::from_millis(20)).await;
+        source.send(frame(0)).unwrap();
+        let got = frames.recv().await.unwrap();
+        assert_eq!((got.payload_id, got.data), (120, frame(0).data));
+
+        let ulaw = ortc_api::rtc_codec("ulaw").unwrap();
+        let error = track.set_codecs(vec![ulaw]).unwrap_err();
+        assert!(matches!(error, TrackAttributeError::NoSupportedCodec(_)), "{error:?}");
+        let small = RTCMediaAttributes { video_max_width: Some(1), video_max_height: None };
+        let error = track.set_media_attributes(vec![small]).unwrap_err();
+        assert_eq!(error, TrackAttributeError::Forwarded);
+    });
+}
+
+#[test]
+fn video_is_forwarded_whole_and_the_publisher_is_asked_for_a_key_frame() {
+    sim::run(7, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let listener = server.join(&net, 2).await;
+        let (track, source) = MediaStreamTrack::local(MediaFormat::Vp8);
+        let stream = MediaStream::new();
+        stream.add_track(&track);
+        publisher.alice.conn.add_stream(&stream, true).unwrap();
+        describe(&publisher.alice, &publisher.bob);
+        let received = publisher.bob.conn.receiving_streams().remove(0);
+        let (track, mut frames) = subscribe(&listener, &received);
+        assert_eq!(track.kind(), TrackKind::Video);
+        pass(Duration::from_millis(20)).await;
+        // A key frame of VP8 (RFC 6386 §9.1: the lowest bit is clear) of many packets.
+        let mut key = vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00];
+        key.extend((0..20_000u32).map(|n| n as u8));
+        for n in 0..5 {
+            let data = key.clone().into();
+            source.send(MediaFrame { data, timestamp: n * 3_000 }).unwrap();
+            pass(Duration::from_millis(33)).await;
+        }
+        for _ in 0..5 {
+            let got = frames.recv().await.unwrap();
+            assert_eq!((got.data.len(), got.key, got.intact), (key.len(), true, true));
+        }
+        track.request_key_frame();
+        pass(Duration::from_millis(20)).await;
+    });
+}
