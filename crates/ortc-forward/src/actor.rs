@@ -79,8 +79,21 @@ impl ForwarderActor {
     /// # Errors
     /// When the system refuses a thread or a poller.
     pub fn start_pinned(config: ForwarderConfig) -> io::Result<Addr<Self>> {
-        let (handle, events, thread) = crate::spawn_pinned(config)?;
-        Ok(Self::new(handle, events, Some(thread)).start())
+        let mut all = Self::start_connected(config, 1)?;
+        Ok(all.remove(0))
+    }
+
+    /// Starts `count` forwarders, each on a thread of its own, that are connected with each
+    /// other, and the actors in front of them: a connection belongs to the one at
+    /// `slot % count`.
+    ///
+    /// # Errors
+    /// As [`spawn_connected`](crate::spawn_connected).
+    pub fn start_connected(config: ForwarderConfig, count: usize) -> io::Result<Vec<Addr<Self>>> {
+        let all = crate::spawn_connected(config, count)?.into_iter();
+        Ok(all
+            .map(|(handle, events, thread)| Self::new(handle, events, Some(thread)).start())
+            .collect())
     }
 
     pub(crate) fn new(

@@ -4,11 +4,17 @@ use ortc_rtp::SessionOptions;
 /// How a packet forwarder is set up.
 #[derive(Debug, Clone)]
 pub struct ForwarderConfig {
-    /// Name of the thread, `ortc-forward-0` unless set; systems cut it at 15 bytes.
+    /// Name of the thread, `ortc-forward` unless set, to which its place is added as in
+    /// `ortc-forward-0`; systems cut it at 15 bytes.
     pub name: String,
-    /// The core to pin the thread to. If the system refuses, that is logged once and the
-    /// thread runs unpinned. `None`, the default, leaves it to the scheduler.
+    /// The core to pin the thread to; several threads take it and those behind it. If the
+    /// system refuses, that is logged once and the thread runs unpinned. `None`, the default,
+    /// leaves it to the scheduler.
     pub core: Option<usize>,
+    /// The niceness of the thread, -20 (first) to 19 (last). If the system refuses, as it does
+    /// below 0 without the right to, that is logged once and the thread runs on as it was.
+    /// `None`, the default, leaves it as that of the process.
+    pub niceness: Option<i32>,
     /// Seeds sequence numbers, timestamps and report intervals; `None`, the default, draws
     /// from the system.
     pub seed: Option<u64>,
@@ -29,8 +35,9 @@ pub struct ForwarderConfig {
 impl Default for ForwarderConfig {
     fn default() -> Self {
         Self {
-            name: "ortc-forward-0".to_owned(),
+            name: "ortc-forward".to_owned(),
             core: None,
+            niceness: None,
             seed: None,
             command_capacity: 1024,
             event_capacity: 4096,

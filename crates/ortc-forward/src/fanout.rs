@@ -9,16 +9,41 @@ use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
 use ortc_rtp::{ForwardConfig, ForwardTarget, OpenedRtp, RtpView, Ssrc, TrackSource};
 
 use crate::link::{Link, guarded};
+use crate::mesh::{Arrived, CrossedBatch, Notice};
 use crate::plane::Plane;
 
 /// Runs that are gathered before they are handed to the network: as many as go into one
 /// system call. More would only push each other out of the cache.
 const RUNS_PER_FLUSH: usize = 32;
 
+/// Batches of other forwarders that are served in one turn.
+const ARRIVALS_PER_TURN: usize = 16;
+
+/// Where opened packets stand.
+pub(crate) trait PacketStore {
+    /// The packet at a place, of which `len` bytes are plaintext.
+    fn packet(&self, at: usize, len: usize) -> &[u8];
+}
+
+impl PacketStore for ReceiveBatch {
+    fn packet(&self, at: usize, len: usize) -> &[u8] {
+        &self.get(at)[..len]
+    }
+}
+
 /// Who is sent a received track.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     ssrc: Ssrc,
+    subscribers: Vec<Subscriber>,
+    /// Other forwarders that have subscribers of it, as a set of bits.
+    places: u64,
+}
+
+/// Who is sent a track that a connection of another forwarder receives.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    source: TrackSource,
     subscribers: Vec<Subscriber>,
 }
 
@@ -61,33 +86,21 @@ impl Link {
         Some(&mut self.subscriptions[at])
     }
 
-    /// Whether anybody is sent a track of this connection.
-    pub(crate) fn is_subscribed(&self, ssrc: Ssrc) -> bool {
-        self.subscriptions.binary_search_by_key(&ssrc, |s| s.ssrc).is_ok()
-    }
-
-    fn subscribe(&mut self, ssrc: Ssrc, subscriber: Subscriber) {
+    fn subscription_or_new(&mut self, ssrc: Ssrc) -> &mut Subscription {
         let at = match self.subscriptions.binary_search_by_key(&ssrc, |s| s.ssrc) {
             Ok(at) => at,
             Err(at) => {
-                self.subscriptions.insert(at, Subscription { ssrc, subscribers: Vec::new() });
+                let new = Subscription { ssrc, subscribers: Vec::new(), places: 0 };
+                self.subscriptions.insert(at, new);
                 at
             }
         };
-        let subscribers = &mut self.subscriptions[at].subscribers;
-        let same = |other: &Subscriber| {
-            other.connection == subscriber.connection && other.target.ssrc == subscriber.target.ssrc
-        };
-        if !subscribers.iter().any(same) {
-            subscribers.push(subscriber);
-        }
+        &mut self.subscriptions[at]
     }
 
-    fn unsubscribe(&mut self, ssrc: Ssrc, gone: impl Fn(&Subscriber) -> bool) {
-        if let Some(subscription) = self.subscription(ssrc) {
-            subscription.subscribers.retain(|subscriber| !gone(subscriber));
-        }
-        self.subscriptions.retain(|subscription| !subscription.subscribers.is_empty());
+    /// Forgets subscriptions that nobody has any more.
+    fn drop_unsubscribed(&mut self) {
+        self.subscriptions.retain(|it| !it.subscribers.is_empty() || it.places != 0);
     }
 }
 
@@ -113,7 +126,7 @@ impl Link {
         &mut self,
         now: Instant,
         path: Option<Path>,
-        (opened, batch): (&[Opened], &ReceiveBatch),
+        (opened, batch): (&[Opened], &impl PacketStore),
         outgoing: &mut SendBatch,
         progress: &mut Progress,
     ) -> Forwarded {
@@ -128,7 +141,7 @@ impl Link {
             while progress.packets < pending.count {
                 let Opened { datagram, rtp, .. } = opened[pending.first + progress.packets];
                 // It was parsed when it was opened, and parses again.
-                if let Ok(packet) = RtpView::parse(&batch.get(datagram)[..rtp.len])
+                if let Ok(packet) = RtpView::parse(batch.packet(datagram, rtp.len))
                     && let Some(room) = session.forward_room(&mut target, &packet)
                 {
                     let fits = outgoing.push_with(path.socket, path.remote, room, |buffer| {
@@ -162,9 +175,64 @@ impl Plane {
             return;
         }
         let subscriber = Subscriber { connection: id, target: ForwardTarget::new(ssrc) };
-        // The source may be on its way: its own commands come by another road.
-        if let Some(link) = self.ensure(now, source.connection, io) {
-            link.subscribe(source.ssrc, subscriber);
+        if self.mesh.elsewhere(source.connection).is_some() {
+            self.foreign_or_new(source).subscribers.push(subscriber);
+        } else if let Some(link) = self.ensure(now, source.connection, io) {
+            // The source may be on its way: its own commands come by another road.
+            link.subscription_or_new(source.ssrc).subscribers.push(subscriber);
+        }
+    }
+
+    fn foreign(&mut self, source: TrackSource) -> Option<&mut Foreign> {
+        let at = self.foreign.binary_search_by_key(&source, |it| it.source).ok()?;
+        Some(&mut self.foreign[at])
+    }
+
+    /// The subscribers here of a track elsewhere; the first of them is told of there.
+    fn foreign_or_new(&mut self, source: TrackSource) -> &mut Foreign {
+        let at = match self.foreign.binary_search_by_key(&source, |it| it.source) {
+            Ok(at) => at,
+            Err(at) => {
+                self.mesh.notify(source.connection, Notice::Subscribe(source));
+                self.foreign.insert(at, Foreign { source, subscribers: Vec::new() });
+                at
+            }
+        };
+        &mut self.foreign[at]
+    }
+
+    /// Takes the subscribers of a track out, to be put back when they have been served.
+    fn take_subscribers(&mut self, source: TrackSource) -> Vec<Subscriber> {
+        std::mem::take(match self.subscribers_mut(source) {
+            Some(subscribers) => subscribers,
+            None => return Vec::new(),
+        })
+    }
+
+    fn subscribers_mut(&mut self, source: TrackSource) -> Option<&mut Vec<Subscriber>> {
+        if self.mesh.elsewhere(source.connection).is_some() {
+            return Some(&mut self.foreign(source)?.subscribers);
+        }
+        let link = self.links.get_mut(source.connection)?;
+        Some(&mut link.subscription(source.ssrc)?.subscribers)
+    }
+
+    /// Puts the subscribers of a track back; without any, the track is forgotten.
+    fn put_subscribers(&mut self, source: TrackSource, subscribers: Vec<Subscriber>) {
+        let is_empty = subscribers.is_empty();
+        if let Some(place) = self.subscribers_mut(source) {
+            *place = subscribers;
+        }
+        if !is_empty {
+            return;
+        }
+        if self.mesh.elsewhere(source.connection).is_some() {
+            if let Ok(at) = self.foreign.binary_search_by_key(&source, |it| it.source) {
+                self.foreign.remove(at);
+                self.mesh.notify(source.connection, Notice::Unsubscribe(source));
+            }
+        } else if let Some(link) = self.links.get_mut(source.connection) {
+            link.drop_unsubscribed();
         }
     }
 
@@ -172,25 +240,87 @@ impl Plane {
     pub(crate) fn remove_forward(&mut self, id: ConnectionId, ssrc: Ssrc) {
         let link = self.links.get_mut(id);
         let source = link.and_then(|link| link.session.as_ref()?.source_of(ssrc));
-        if let Some(source) = source
-            && let Some(link) = self.links.get_mut(source.connection)
-        {
-            link.unsubscribe(source.ssrc, |s| s.connection == id && s.target.ssrc == ssrc);
-        }
+        let Some(source) = source else { return };
+        let mut subscribers = self.take_subscribers(source);
+        subscribers.retain(|it| it.connection != id || it.target.ssrc != ssrc);
+        self.put_subscribers(source, subscribers);
     }
 
     /// Notes a packet of the batch that was opened.
-    pub(crate) fn opened(&mut self, source: ConnectionId, datagram: usize, rtp: OpenedRtp) {
-        if self.links.get_mut(source).is_some_and(|link| link.is_subscribed(rtp.ssrc)) {
-            self.fan_out.opened.push(Opened { source, datagram, rtp });
+    pub(crate) fn opened(
+        &mut self,
+        source: ConnectionId,
+        datagram: usize,
+        rtp: OpenedRtp,
+        packet: &[u8],
+    ) {
+        let link = self.links.get_mut(source);
+        let Some(subscription) = link.and_then(|link| link.subscription(rtp.ssrc)) else { return };
+        if subscription.places != 0 {
+            self.mesh.add(subscription.places, source, rtp, packet);
+        }
+        self.fan_out.opened.push(Opened { source, datagram, rtp });
+    }
+
+    /// Takes what has come from other forwarders; whether there may be more.
+    pub(crate) fn take_arrivals(&mut self, now: Instant, io: &mut impl DatagramIo) -> bool {
+        for _ in 0..ARRIVALS_PER_TURN {
+            match self.mesh.poll() {
+                None => return false,
+                Some(Arrived::Packets(batch)) => self.fan_out_crossed(now, &batch, io),
+                Some(Arrived::KeyFrame(source)) => self.request_key_frame(now, source, io),
+                Some(Arrived::Notice(place, notice)) => self.take_notice(now, place, notice, io),
+                Some(Arrived::Report(source, at, timestamp)) => {
+                    self.pass_report(source, at, timestamp);
+                }
+            }
+        }
+        self.mesh.has_arrivals()
+    }
+
+    fn take_notice(
+        &mut self,
+        now: Instant,
+        place: usize,
+        notice: Notice,
+        io: &mut impl DatagramIo,
+    ) {
+        match notice {
+            Notice::Subscribe(source) => {
+                if let Some(link) = self.ensure(now, source.connection, io) {
+                    link.subscription_or_new(source.ssrc).places |= 1 << place;
+                }
+            }
+            Notice::Unsubscribe(source) => {
+                if let Some(link) = self.links.get_mut(source.connection) {
+                    if let Some(subscription) = link.subscription(source.ssrc) {
+                        subscription.places &= !(1 << place);
+                    }
+                    link.drop_unsubscribed();
+                }
+            }
         }
     }
 
+    /// Seals what another forwarder has opened for all here who are sent it.
+    fn fan_out_crossed(&mut self, now: Instant, batch: &CrossedBatch, io: &mut impl DatagramIo) {
+        for (datagram, source, rtp) in batch.iter() {
+            self.fan_out.opened.push(Opened { source, datagram, rtp });
+        }
+        self.fan_out(now, batch, io);
+    }
+
     /// Seals what was opened of `batch` for all who are sent it.
-    pub(crate) fn fan_out(&mut self, now: Instant, batch: &ReceiveBatch, io: &mut impl DatagramIo) {
+    pub(crate) fn fan_out(
+        &mut self,
+        now: Instant,
+        batch: &impl PacketStore,
+        io: &mut impl DatagramIo,
+    ) {
         if self.fan_out.opened.is_empty() {
             return;
         }
+        self.mesh.send_packets();
         self.distribute();
         let mut destinations = std::mem::take(&mut self.fan_out.destinations);
         for slot in destinations.drain(..) {
@@ -212,50 +342,29 @@ impl Plane {
                 .iter()
                 .take_while(|other| other.source == source && other.rtp.ssrc == rtp.ssrc)
                 .count();
-            self.distribute_run(source, rtp.ssrc, first, count);
+            let source = TrackSource { connection: source, ssrc: rtp.ssrc };
+            self.distribute_run(source, first, count);
             first += count;
         }
         self.fan_out.opened = opened;
     }
 
-    fn distribute_run(&mut self, source: ConnectionId, ssrc: Ssrc, first: usize, count: usize) {
-        let Some(link) = self.links.get_mut(source) else { return };
-        let Some(subscription) = link.subscription(ssrc) else { return };
-        let subscribers = std::mem::take(&mut subscription.subscribers);
-        let mut stale = false;
-        for Subscriber { connection, target } in &subscribers {
-            match self.links.get_mut(*connection) {
-                Some(link) if link.session.is_some() => {
-                    if link.pending.is_empty() {
-                        self.fan_out.destinations.push(connection.slot);
-                    }
-                    link.pending.push(Pending { first, count, target: *target });
-                }
-                _ => stale = true,
+    fn distribute_run(&mut self, source: TrackSource, first: usize, count: usize) {
+        let mut subscribers = self.take_subscribers(source);
+        let before = subscribers.len();
+        subscribers.retain(|Subscriber { connection, target }| {
+            let link = self.links.get_mut(*connection);
+            // One that has closed is forgotten here.
+            let Some(link) = link.filter(|link| link.session.is_some()) else { return false };
+            if link.pending.is_empty() {
+                self.fan_out.destinations.push(connection.slot);
             }
-        }
-        let link = self.links.get_mut(source).expect("it was here a moment ago");
-        if let Some(subscription) = link.subscription(ssrc) {
-            subscription.subscribers = subscribers;
-        }
-        if stale {
-            self.drop_stale(source, ssrc);
-        }
-    }
-
-    /// Forgets subscribers that have closed.
-    fn drop_stale(&mut self, source: ConnectionId, ssrc: Ssrc) {
-        let Some(link) = self.links.get_mut(source) else { return };
-        let Some(subscription) = link.subscription(ssrc) else { return };
-        let mut subscribers = std::mem::take(&mut subscription.subscribers);
-        subscribers.retain(|subscriber| {
-            self.links.get_mut(subscriber.connection).is_some_and(|link| link.session.is_some())
+            link.pending.push(Pending { first, count, target: *target });
+            true
         });
-        let link = self.links.get_mut(source).expect("it was here a moment ago");
-        if let Some(subscription) = link.subscription(ssrc) {
-            subscription.subscribers = subscribers;
+        if before > 0 {
+            self.put_subscribers(source, subscribers);
         }
-        link.unsubscribe(ssrc, |_| false);
     }
 
     /// Seals what is pending for one connection.
@@ -263,7 +372,7 @@ impl Plane {
         &mut self,
         now: Instant,
         slot: u32,
-        batch: &ReceiveBatch,
+        batch: &impl PacketStore,
         io: &mut impl DatagramIo,
     ) {
         let Some(link) = self.links.at_mut(slot) else { return };
@@ -288,23 +397,29 @@ impl Plane {
 
     /// Passes on when a peer says what its timestamps mean, for the reports of those who are
     /// sent its tracks.
-    pub(crate) fn pass_reports(&mut self, source: ConnectionId) {
-        let count = self.links.get_mut(source).map_or(0, |link| link.subscriptions.len());
+    pub(crate) fn pass_reports(&mut self, connection: ConnectionId) {
+        let count = self.links.get_mut(connection).map_or(0, |link| link.subscriptions.len());
         for at in 0..count {
-            let Some(link) = self.links.get_mut(source) else { return };
-            let Subscription { ssrc, subscribers } = &mut link.subscriptions[at];
-            let report = link.session.as_ref().and_then(|session| session.source_report(*ssrc));
+            let Some(link) = self.links.get_mut(connection) else { return };
+            let Subscription { ssrc, places, .. } = link.subscriptions[at];
+            let report = link.session.as_ref().and_then(|session| session.source_report(ssrc));
             let Some((received_at, timestamp)) = report else { continue };
-            let subscribers = std::mem::take(subscribers);
-            for Subscriber { connection, target } in &subscribers {
-                let link = self.links.get_mut(*connection);
-                if let Some(session) = link.and_then(|link| link.session.as_mut()) {
-                    session.on_source_report(target.ssrc, received_at, timestamp);
-                }
+            let source = TrackSource { connection, ssrc };
+            self.mesh.pass_report(places, source, received_at, timestamp);
+            self.pass_report(source, received_at, timestamp);
+        }
+    }
+
+    fn pass_report(&mut self, source: TrackSource, received_at: Instant, timestamp: u32) {
+        let subscribers = self.take_subscribers(source);
+        for Subscriber { connection, target } in &subscribers {
+            let link = self.links.get_mut(*connection);
+            if let Some(session) = link.and_then(|link| link.session.as_mut()) {
+                session.on_source_report(target.ssrc, received_at, timestamp);
             }
-            if let Some(link) = self.links.get_mut(source) {
-                link.subscriptions[at].subscribers = subscribers;
-            }
+        }
+        if !subscribers.is_empty() {
+            self.put_subscribers(source, subscribers);
         }
     }
 
@@ -315,12 +430,22 @@ impl Plane {
         id: ConnectionId,
         io: &mut impl DatagramIo,
     ) {
-        while let Some(TrackSource { connection, ssrc }) =
+        while let Some(source) =
             self.links.get_mut(id).and_then(|link| link.session.as_mut()?.poll_key_frame_request())
         {
-            if self.links.get_mut(connection).is_some() {
-                self.with_session(connection, io, |session| session.request_key_frame(now, ssrc));
+            if self.mesh.elsewhere(source.connection).is_some() {
+                self.mesh.request_key_frame(source);
+            } else {
+                self.request_key_frame(now, source, io);
             }
+        }
+    }
+
+    fn request_key_frame(&mut self, now: Instant, source: TrackSource, io: &mut impl DatagramIo) {
+        let TrackSource { connection, ssrc } = source;
+        // One that has closed has no picture to give.
+        if self.links.get_mut(connection).is_some_and(|link| link.session.is_some()) {
+            self.with_session(connection, io, |session| session.request_key_frame(now, ssrc));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::clock::WallClock;
 use crate::fanout::FanOut;
 use crate::handle::Wakeup;
 use crate::link::guarded;
+use crate::mesh::Mesh;
 use crate::outbox::Outbox;
 use crate::plane::Plane;
 use crate::ready::ReadyList;
@@ -82,6 +83,8 @@ impl PacketForwarder {
             paths: PathTable::new(),
             outgoing: SendBatch::new(),
             fan_out: FanOut::default(),
+            mesh: Mesh::default(),
+            foreign: Vec::new(),
             outbox,
             timers: Timers::default(),
             ready: ReadyList::new(config.max_connections.max(1), wakeup.clone()),
@@ -95,6 +98,14 @@ impl PacketForwarder {
         let handle = ForwarderHandle::new(sender, wakeup.clone());
         let incoming = ReceiveBatch::new();
         (Self { commands, wakeup, incoming, failed: Vec::new(), plane }, handle, events)
+    }
+
+    pub(crate) fn set_mesh(&mut self, mesh: Mesh) {
+        self.plane.mesh = mesh;
+    }
+
+    pub(crate) fn wakeup(&self) -> std::sync::Arc<Wakeup> {
+        std::sync::Arc::clone(&self.wakeup)
     }
 
     /// Has snapshots include CPU time, as `read` gives it on the thread that takes the turns.
@@ -126,6 +137,7 @@ impl PacketForwarder {
             more |= left == 0;
         }
         more |= self.receive(now, io);
+        more |= self.plane.take_arrivals(now, io);
         self.expire(now, io);
         more |= self.serve_ready(io);
         while let Some(slot) = self.plane.touched.pop() {
@@ -134,6 +146,7 @@ impl PacketForwarder {
             }
         }
         self.plane.flush(io);
+        more |= self.plane.mesh.flush_notices();
         let deadlines = [self.plane.timers.next(), self.plane.paths.poll_timeout()];
         let mut next = deadlines.into_iter().flatten().min();
         if self.plane.outbox.flush() {
@@ -271,7 +284,7 @@ impl Plane {
             Some(opened) => {
                 self.touch(id);
                 if let Some(rtp) = opened {
-                    self.opened(id, index, rtp);
+                    self.opened(id, index, rtp, &bytes[..rtp.len]);
                 } else if kind == DatagramKind::Rtcp {
                     self.pass_reports(id);
                 }

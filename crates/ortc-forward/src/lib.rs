@@ -80,6 +80,7 @@ mod handle;
 mod link;
 #[cfg(any(test, feature = "sim"))]
 mod local;
+mod mesh;
 mod messages;
 mod outbox;
 mod plane;
@@ -100,6 +101,7 @@ pub use forwarder::{PacketForwarder, Turn};
 pub use handle::{ForwarderHandle, SendCommandError};
 #[cfg(any(test, feature = "sim"))]
 pub use local::{drive_local, local_waker};
+pub use mesh::{MAX_FORWARDERS, connect};
 pub use messages::{ForwarderCommand, ForwarderEvent, TakeSnapshot};
 pub use stats::{ForwarderStats, RunHistogram};
-pub use thread::{ForwarderThread, spawn_pinned};
+pub use thread::{ForwarderThread, spawn_connected, spawn_pinned};

@@ -11,8 +11,9 @@ use ortc_io::{
 use ortc_rtp::{RouteEvent, RtpSession, SessionOptions};
 
 use crate::clock::WallClock;
-use crate::fanout::FanOut;
+use crate::fanout::{FanOut, Foreign};
 use crate::link::{Link, Transmitted, guarded};
+use crate::mesh::Mesh;
 use crate::outbox::Outbox;
 use crate::ready::ReadyList;
 use crate::tables::{Entry, Slots};
@@ -27,6 +28,9 @@ pub(crate) struct Plane {
     pub(crate) paths: PathTable,
     pub(crate) outgoing: SendBatch,
     pub(crate) fan_out: FanOut,
+    pub(crate) mesh: Mesh,
+    /// Subscribers of tracks that other forwarders receive, sorted by source.
+    pub(crate) foreign: Vec<Foreign>,
     pub(crate) outbox: Outbox,
     pub(crate) timers: Timers,
     pub(crate) ready: ReadyList,
@@ -403,6 +407,8 @@ impl Plane {
         stats.cpu = self.cpu.map_or(Duration::ZERO, |read| read());
         stats.connections = self.links.len() as u64;
         stats.orphaned = self.paths.orphaned();
+        stats.crossed = self.mesh.crossed;
+        stats.crossed_dropped = self.mesh.dropped;
         stats.datagram_events_dropped = self.outbox.datagrams_dropped;
         stats.state_events_dropped = self.outbox.states_dropped;
         for link in self.links.iter_mut() {

@@ -28,6 +28,11 @@ pub struct ForwarderStats {
     /// How many datagrams were handed over together.
     pub runs: RunHistogram,
 
+    /// Packets handed to other forwarders, once for each of them.
+    pub crossed: u64,
+    /// Of those, dropped because the other one was too slow: the oldest first.
+    pub crossed_dropped: u64,
+
     /// Datagrams longer than any that is taken.
     pub too_long: u64,
     /// Datagrams, received or to be sent, of a connection that is gone.

@@ -6,7 +6,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ortc_io::UdpIo;
 use ortc_io::ring::RingReceiver;
 
-use crate::{ForwarderConfig, ForwarderEvent, ForwarderHandle, PacketForwarder, WallClock};
+use crate::{
+    ForwarderConfig, ForwarderEvent, ForwarderHandle, MAX_FORWARDERS, PacketForwarder, WallClock,
+    connect,
+};
 
 /// The thread of a pinned forwarder. Dropped without [`join`](Self::join), it runs on until
 /// it is stopped.
@@ -43,25 +46,63 @@ impl ForwarderThread {
 pub fn spawn_pinned(
     config: ForwarderConfig,
 ) -> io::Result<(ForwarderHandle, RingReceiver<ForwarderEvent>, ForwarderThread)> {
-    let io = UdpIo::new(config.udp)?;
-    let seed = match config.seed {
-        Some(seed) => seed,
-        None => system_seed()?,
-    };
+    let mut all = spawn_connected(config, 1)?;
+    Ok(all.remove(0))
+}
+
+/// Starts `count` forwarders, each on a thread of its own and over sockets of its own, that
+/// are [connected](crate::connect) with each other.
+///
+/// # Errors
+/// When the system refuses a thread or a poller, or when `count` is 0 or more than
+/// [`MAX_FORWARDERS`]. Those that have been started by then stop.
+pub fn spawn_connected(
+    config: ForwarderConfig,
+    count: usize,
+) -> io::Result<Vec<(ForwarderHandle, RingReceiver<ForwarderEvent>, ForwarderThread)>> {
+    if !(1..=MAX_FORWARDERS).contains(&count) {
+        let message = format!("1 to {MAX_FORWARDERS} media threads are possible, not {count}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     let clock = WallClock::system(ortc_io::now());
-    let (forwarder, handle, events) = PacketForwarder::new(&config, seed, clock, io.waker());
-    let (alive, finished) = bounded(0);
-    let core = config.core;
-    let join = std::thread::Builder::new()
-        .name(config.name)
-        .spawn(move || run(forwarder, io, core, alive))?;
-    Ok((handle, events, ForwarderThread { join, finished }))
+    let (mut forwarders, mut rest) = (Vec::new(), Vec::new());
+    for place in 0..count as u64 {
+        let io = UdpIo::new(config.udp.clone())?;
+        let seed = match config.seed {
+            Some(seed) => seed.wrapping_add(place),
+            None => system_seed()?,
+        };
+        let (forwarder, handle, events) = PacketForwarder::new(&config, seed, clock, io.waker());
+        forwarders.push(forwarder);
+        rest.push((io, handle, events));
+    }
+    connect(&mut forwarders);
+    let mut started = Vec::new();
+    for (place, (forwarder, (io, handle, events))) in forwarders.into_iter().zip(rest).enumerate() {
+        let (alive, finished) = bounded(0);
+        let scheduling =
+            Scheduling { core: config.core.map(|first| first + place), niceness: config.niceness };
+        let join = std::thread::Builder::new()
+            .name(format!("{}-{place}", config.name))
+            .spawn(move || run(forwarder, io, scheduling, alive))?;
+        started.push((handle, events, ForwarderThread { join, finished }));
+    }
+    Ok(started)
+}
+
+/// Where and how a thread runs.
+struct Scheduling {
+    core: Option<usize>,
+    niceness: Option<i32>,
 }
 
 /// The thread: a turn, then a wait for whatever comes first.
-fn run(mut forwarder: PacketForwarder, mut io: UdpIo, core: Option<usize>, _alive: Sender<()>) {
-    if let Some(core) = core {
+fn run(mut forwarder: PacketForwarder, mut io: UdpIo, scheduling: Scheduling, _alive: Sender<()>) {
+    if let Some(core) = scheduling.core {
         pin(core);
+    }
+    if let Some(niceness) = scheduling.niceness {
+        be_nice(niceness);
     }
     forwarder.meter_cpu(cpu_time);
     loop {
@@ -107,6 +148,20 @@ fn pin(core: usize) {
     if let Err(error) = pinned {
         tracing::warn!(core, %error, "the thread cannot be pinned; it runs on");
     }
+}
+
+/// Sets the niceness of the calling thread: on Linux each thread has its own.
+#[cfg(target_os = "linux")]
+fn be_nice(niceness: i32) {
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), niceness) {
+        tracing::warn!(niceness, %error, "the thread's priority cannot be set; it runs on");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn be_nice(niceness: i32) {
+    tracing::warn!(niceness, "threads have no priority of their own here; it runs on");
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -12,7 +12,8 @@ const VP8_SENT: PayloadType = PayloadType(120);
 
 /// A server with one connection for each of its clients.
 struct Room {
-    server: Peer,
+    /// Its forwarders: each has the connections of the slots whose remainder is its place.
+    servers: Vec<Peer>,
     clients: Vec<Client>,
 }
 
@@ -25,8 +26,12 @@ struct Client {
 impl Room {
     /// The first client is the publisher.
     async fn new(net: &Network, clients: u8) -> Self {
-        let mut room =
-            Self { server: Peer::start(net, "10.0.0.254", 9).await, clients: Vec::new() };
+        Self::of_forwarders(net, clients, 1).await
+    }
+
+    async fn of_forwarders(net: &Network, clients: u8, count: usize) -> Self {
+        let servers = Peer::bare(net, "10.0.0.254", 9, count);
+        let mut room = Self { servers, clients: Vec::new() };
         for n in 0..clients {
             room.join(net, n).await;
         }
@@ -36,7 +41,8 @@ impl Room {
     async fn join(&mut self, net: &Network, n: u8) {
         let peer = Peer::start(net, &format!("10.0.1.{n}"), u64::from(n)).await;
         let at_server = ConnectionId { slot: 10 + u32::from(n), generation: 0 };
-        let server = &mut self.server;
+        let place = at_server.slot as usize % self.servers.len();
+        let server = &mut self.servers[place];
         server.send(ForwarderCommand::Attach(at_server));
         let address = SocketAddr::new(server.local.ip(), 0);
         server.send(ForwarderCommand::Bind(Bind { connection: at_server, token: 0, address }));
@@ -68,7 +74,8 @@ impl Room {
         // Nobody at the server reads it.
         let (packets, _) = ring(1);
         let config = ReceiverConfig { ssrc: SSRC, payload_types: vec![(VP8, 90_000)], packets };
-        self.server.send(ForwarderCommand::AddReceiver(publisher.at_server, config));
+        let publisher = publisher.at_server;
+        self.server_of(publisher).send(ForwarderCommand::AddReceiver(publisher, config));
         sender
     }
 
@@ -96,12 +103,24 @@ impl Room {
             needs_key_frames: true,
             enabled: true,
         };
-        self.server.send(ForwarderCommand::AddForward(self.clients[n].at_server, config));
+        let subscriber = self.clients[n].at_server;
+        self.server_of(subscriber).send(ForwarderCommand::AddForward(subscriber, config));
     }
 
-    /// Key frames that the publisher was asked for.
-    async fn key_frames_asked_for(&self) -> u64 {
-        self.server.stats().await.media.key_frames_requested
+    fn server_of(&self, connection: ConnectionId) -> &Peer {
+        &self.servers[connection.slot as usize % self.servers.len()]
+    }
+
+    /// What all forwarders have counted of packets that were forwarded and key frames that
+    /// were asked for.
+    async fn counts(&self) -> (u64, u64) {
+        let (mut forwarded, mut asked_for) = (0, 0);
+        for server in &self.servers {
+            let media = server.stats().await.media;
+            forwarded += media.rtp_forwarded;
+            asked_for += media.key_frames_requested;
+        }
+        (forwarded, asked_for)
     }
 }
 
@@ -130,7 +149,7 @@ fn every_subscriber_gets_every_packet_and_the_publisher_one_request() {
             assert!(got.iter().zip(first..).all(|(packet, n)| packet.sequence == n));
             assert!(got.iter().all(|packet| packet.payload_type == VP8_SENT));
         }
-        let stats = room.server.stats().await;
+        let stats = room.servers[0].stats().await;
         assert_eq!(stats.media.rtp_forwarded, 5 * 80);
         // What is for one subscriber stands in one run.
         assert_eq!(stats.runs.lengths[7], 5 * 10, "{:?}", stats.runs);
@@ -151,11 +170,11 @@ fn a_pause_costs_no_number_and_ends_with_a_key_frame_request() {
         settle().await;
         push(0..10);
         settle().await;
-        room.server.send(ForwarderCommand::EnableSender(at_server, ssrc, false));
+        room.servers[0].send(ForwarderCommand::EnableSender(at_server, ssrc, false));
         settle().await;
         push(10..20);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        room.server.send(ForwarderCommand::EnableSender(at_server, ssrc, true));
+        room.servers[0].send(ForwarderCommand::EnableSender(at_server, ssrc, true));
         settle().await;
         push(20..30);
         settle().await;
@@ -167,7 +186,7 @@ fn a_pause_costs_no_number_and_ends_with_a_key_frame_request() {
         let shift =
             |packet: &ReceivedPacket| packet.timestamp.wrapping_sub(number(packet) as u32 * 960);
         assert!(got.iter().all(|packet| shift(packet) == shift(&got[0])));
-        let stats = room.server.stats().await.media;
+        let stats = room.servers[0].stats().await.media;
         assert_eq!((stats.key_frames_requested, stats.send_drops.disabled), (2, 10));
     });
 }
@@ -183,7 +202,7 @@ fn a_subscriber_that_leaves_costs_nothing_and_one_that_comes_back_goes_on() {
         sender.push(packet(0)).unwrap();
         settle().await;
         let (at_server, ssrc) = (room.clients[2].at_server, sent_ssrc(2));
-        room.server.send(ForwarderCommand::RemoveSender(at_server, ssrc));
+        room.servers[0].send(ForwarderCommand::RemoveSender(at_server, ssrc));
         settle().await;
         sender.push(packet(1)).unwrap();
         settle().await;
@@ -198,12 +217,12 @@ fn a_subscriber_that_leaves_costs_nothing_and_one_that_comes_back_goes_on() {
         assert_eq!(numbers(&mut stays), all(0..3));
 
         // Gone altogether: its place is forgotten with the next packet.
-        room.server.send(ForwarderCommand::Detach(at_server));
+        room.servers[0].send(ForwarderCommand::Detach(at_server));
         settle().await;
         sender.push(packet(3)).unwrap();
         settle().await;
         assert_eq!((numbers(&mut stays), numbers(&mut leaves)), (vec![3], vec![]));
-        assert_eq!(room.server.stats().await.media.rtp_forwarded, 6);
+        assert_eq!(room.servers[0].stats().await.media.rtp_forwarded, 6);
     });
 }
 
@@ -216,7 +235,7 @@ fn requests_of_many_subscribers_reach_the_publisher_as_one() {
         settle().await;
         sender.push(packet(0)).unwrap();
         settle().await;
-        assert_eq!(room.key_frames_asked_for().await, 1);
+        assert_eq!(room.counts().await.1, 1);
         tokio::time::sleep(Duration::from_secs(2)).await;
         // Every client has lost the picture, again and again for 900 ms.
         for _ in 0..9 {
@@ -228,7 +247,45 @@ fn requests_of_many_subscribers_reach_the_publisher_as_one() {
         }
         settle().await;
         // At 0, 500 and 1,000 ms at the most; each client asks twice in that time.
-        let asked = room.key_frames_asked_for().await - 1;
+        let asked = room.counts().await.1 - 1;
         assert!((2..=3).contains(&asked), "asked for {asked}");
+    });
+}
+
+#[test]
+fn a_room_spans_several_forwarders() {
+    sim::run(6, |net| async move {
+        let room = Room::of_forwarders(&net, 7, 3).await;
+        let mut receivers: Vec<_> = (1..7).map(|n| room.subscribe(n)).collect();
+        let sender = room.publish();
+        settle().await;
+        for burst in 0..10 {
+            for n in 0..8 {
+                sender.push(packet(burst * 8 + n)).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(33)).await;
+        }
+        settle().await;
+        for receiver in &mut receivers {
+            assert_eq!(numbers(receiver), all(0..80));
+        }
+        // Everybody has asked at the beginning, wherever they are; the publisher heard it once.
+        assert_eq!(room.counts().await, (6 * 80, 1));
+        let publisher = room.server_of(room.clients[0].at_server).stats().await;
+        assert_eq!((publisher.crossed, publisher.crossed_dropped), (2 * 80, 0));
+
+        // Those of one other forwarder leave: nothing crosses to it any more.
+        for n in [1, 4] {
+            let gone = room.clients[n].at_server;
+            room.server_of(gone).send(ForwarderCommand::RemoveSender(gone, sent_ssrc(n)));
+        }
+        settle().await;
+        sender.push(packet(80)).unwrap();
+        settle().await;
+        for (n, receiver) in (1..7).zip(&mut receivers) {
+            assert_eq!(numbers(receiver).len(), usize::from(n != 1 && n != 4), "{n}");
+        }
+        let publisher = room.server_of(room.clients[0].at_server).stats().await;
+        assert_eq!(publisher.crossed, 2 * 80 + 1);
     });
 }

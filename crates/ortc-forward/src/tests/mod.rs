@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     ForwarderCommand, ForwarderConfig, ForwarderEvent, ForwarderHandle, ForwarderStats,
-    PacketForwarder, WallClock, drive_local, local_waker,
+    PacketForwarder, WallClock, connect, drive_local, local_waker,
 };
 
 const ID: ConnectionId = ConnectionId { slot: 3, generation: 7 };
@@ -44,18 +44,37 @@ struct Peer {
 impl Peer {
     /// Starts a forwarder on a new host, attaches [`ID`] and binds a socket.
     async fn start(net: &Network, address: &str, seed: u64) -> Self {
-        let ip: IpAddr = address.parse().unwrap();
-        let host = net.host(address, &[ip]);
-        let io = host.io();
-        let clock = WallClock::new(ortc_io::now(), 0);
-        let (forwarder, handle, events) =
-            PacketForwarder::new(&ForwarderConfig::default(), seed, clock, local_waker(&io));
-        actix::spawn(drive_local(forwarder, io));
-        let socket = SocketId { slot: u32::MAX, generation: 0 };
-        let mut peer = Self { host, handle, events, socket, local: SocketAddr::new(ip, 0) };
+        let mut peer = Self::bare(net, address, seed, 1).remove(0);
         peer.send(ForwarderCommand::Attach(ID));
         (peer.socket, peer.local) = peer.bind(1).await;
         peer
+    }
+
+    /// Starts forwarders on a new host that are connected with each other.
+    fn bare(net: &Network, address: &str, seed: u64, count: usize) -> Vec<Self> {
+        let ip: IpAddr = address.parse().unwrap();
+        let host = net.host(address, &[ip]);
+        let clock = WallClock::new(ortc_io::now(), 0);
+        let mut ios = Vec::new();
+        let (mut forwarders, ends): (Vec<_>, Vec<_>) = (0..count as u64)
+            .map(|n| {
+                let io = host.io();
+                let waker = local_waker(&io);
+                ios.push(io);
+                let config = ForwarderConfig::default();
+                let (forwarder, handle, events) =
+                    PacketForwarder::new(&config, seed + n, clock, waker);
+                (forwarder, (handle, events))
+            })
+            .unzip();
+        connect(&mut forwarders);
+        for (forwarder, io) in forwarders.into_iter().zip(ios) {
+            actix::spawn(drive_local(forwarder, io));
+        }
+        let socket = SocketId { slot: u32::MAX, generation: 0 };
+        let local = SocketAddr::new(ip, 0);
+        let peer = |(handle, events)| Self { host: host.clone(), handle, events, socket, local };
+        ends.into_iter().map(peer).collect()
     }
 
     async fn bind(&mut self, token: u64) -> (SocketId, SocketAddr) {

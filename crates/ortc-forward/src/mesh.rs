@@ -1,0 +1,415 @@
+//! Several forwarders of one process, each with its own thread, connections and sockets.
+//!
+//! They share nothing. What a connection of one receives and a connection of another is sent
+//! crosses in opened batches, by reference, over a bounded ring for each direction of each
+//! pair. A connection belongs to the forwarder at the place `slot % count`.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use ortc_io::ConnectionId;
+use ortc_rtp::{OpenedRtp, TrackSource};
+
+use crate::PacketForwarder;
+use crate::fanout::PacketStore;
+use crate::handle::Wakeup;
+
+/// Most forwarders that can be connected: the bits of a word.
+pub const MAX_FORWARDERS: usize = 64;
+
+/// Batches that wait for another forwarder: at 64 packets each some 10 ms of a gigabit.
+const RING: usize = 64;
+
+/// What one forwarder tells another that must not be lost, and of which there is little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Somebody here is sent this track of yours.
+    Subscribe(TrackSource),
+    /// Nobody is any more.
+    Unsubscribe(TrackSource),
+}
+
+/// What crosses from one forwarder to another.
+#[derive(Debug)]
+enum Crossing {
+    Packets(Arc<CrossedBatch>),
+    Notice(usize, Notice),
+    /// A key frame of this track of yours is wanted.
+    KeyFrame(TrackSource),
+    /// A peer has said what the timestamps of its track mean.
+    Report(TrackSource, std::time::Instant, u32),
+}
+
+/// Packets that were opened by one forwarder, for others to read.
+#[derive(Debug, Default)]
+pub(crate) struct CrossedBatch {
+    bytes: Vec<u8>,
+    packets: Vec<CrossedPacket>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct CrossedPacket {
+    source: ConnectionId,
+    rtp: OpenedRtp,
+    offset: usize,
+}
+
+impl CrossedBatch {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.packets.clear();
+    }
+
+    fn push(&mut self, source: ConnectionId, rtp: OpenedRtp, packet: &[u8]) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        self.packets.push(CrossedPacket { source, rtp, offset });
+    }
+
+    /// The packets with their sources, by their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, ConnectionId, OpenedRtp)> {
+        self.packets.iter().enumerate().map(|(at, packet)| (at, packet.source, packet.rtp))
+    }
+}
+
+impl PacketStore for CrossedBatch {
+    fn packet(&self, at: usize, len: usize) -> &[u8] {
+        let offset = self.packets[at].offset;
+        &self.bytes[offset..offset + len]
+    }
+}
+
+/// The ring towards another forwarder.
+#[derive(Debug)]
+struct Out {
+    sender: Sender<Crossing>,
+    /// The other end, to make room at: who is behind loses the oldest.
+    oldest: Receiver<Crossing>,
+    wakeup: Arc<Wakeup>,
+    /// Notices that the ring had no room for.
+    notices: Vec<Notice>,
+    /// Whether the packets in hand are for it.
+    is_wanted: bool,
+}
+
+/// What came from other forwarders.
+#[derive(Debug)]
+pub(crate) enum Arrived {
+    Packets(Arc<CrossedBatch>),
+    /// From the forwarder at that place.
+    Notice(usize, Notice),
+    KeyFrame(TrackSource),
+    Report(TrackSource, std::time::Instant, u32),
+}
+
+/// A forwarder's place among others.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    place: usize,
+    count: usize,
+    /// By place; none towards itself.
+    outs: Vec<Option<Out>>,
+    ins: Vec<Receiver<Crossing>>,
+    /// Batches that were sent, to be used again when everybody has read them.
+    pool: Vec<Arc<CrossedBatch>>,
+    filling: Option<Arc<CrossedBatch>>,
+    /// Packets that another forwarder was too slow for.
+    pub(crate) dropped: u64,
+    /// Packets that were handed to another forwarder.
+    pub(crate) crossed: u64,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            place: 0,
+            count: 1,
+            outs: Vec::new(),
+            ins: Vec::new(),
+            pool: Vec::new(),
+            filling: None,
+            dropped: 0,
+            crossed: 0,
+        }
+    }
+}
+
+/// Connects forwarders that have not taken a turn yet: what a connection of one receives can
+/// then be forwarded by a connection of any.
+///
+/// A connection has to be commanded at the forwarder at `slot % forwarders.len()`.
+///
+/// # Panics
+/// When there are more than [`MAX_FORWARDERS`].
+pub fn connect(forwarders: &mut [PacketForwarder]) {
+    let wakeups: Vec<_> = forwarders.iter().map(PacketForwarder::wakeup).collect();
+    for (forwarder, mesh) in forwarders.iter_mut().zip(Mesh::all(&wakeups)) {
+        forwarder.set_mesh(mesh);
+    }
+}
+
+impl Mesh {
+    /// The places of all forwarders, each woken by its own `wakeup`.
+    fn all(wakeups: &[Arc<Wakeup>]) -> Vec<Self> {
+        let count = wakeups.len();
+        assert!(count <= MAX_FORWARDERS, "{count} forwarders cannot be connected");
+        let new = |place| {
+            let outs = (0..count).map(|_| None).collect();
+            Self { place, count, outs, ..Self::default() }
+        };
+        let mut all: Vec<_> = (0..count).map(new).collect();
+        for from in 0..count {
+            for to in (0..count).filter(|to| *to != from) {
+                let (sender, receiver) = bounded(RING);
+                let (oldest, wakeup) = (receiver.clone(), Arc::clone(&wakeups[to]));
+                let out = Out { sender, oldest, wakeup, notices: Vec::new(), is_wanted: false };
+                all[from].outs[to] = Some(out);
+                all[to].ins.push(receiver);
+            }
+        }
+        all
+    }
+
+    /// Where a connection belongs, unless it is here.
+    pub(crate) fn elsewhere(&self, connection: ConnectionId) -> Option<usize> {
+        let place = connection.slot as usize % self.count;
+        (place != self.place).then_some(place)
+    }
+
+    /// Adds an opened packet to what crosses to `places`, a set of bits.
+    pub(crate) fn add(&mut self, places: u64, source: ConnectionId, rtp: OpenedRtp, packet: &[u8]) {
+        for (place, out) in self.outs.iter_mut().enumerate() {
+            if let Some(out) = out
+                && places & (1 << place) != 0
+            {
+                out.is_wanted = true;
+                self.crossed += 1;
+            }
+        }
+        if self.filling.is_none() {
+            self.filling = Some(self.take_batch());
+        }
+        if let Some(batch) = self.filling.as_mut().and_then(Arc::get_mut) {
+            batch.push(source, rtp, packet);
+        }
+    }
+
+    /// A batch that nobody reads any more, or a new one.
+    fn take_batch(&mut self) -> Arc<CrossedBatch> {
+        let unused = self.pool.iter_mut().position(|batch| Arc::get_mut(batch).is_some());
+        let mut batch = unused.map_or_else(Arc::default, |at| self.pool.swap_remove(at));
+        if let Some(batch) = Arc::get_mut(&mut batch) {
+            batch.clear();
+        }
+        batch
+    }
+
+    /// Hands over what was added.
+    pub(crate) fn send_packets(&mut self) {
+        let Some(batch) = self.filling.take() else { return };
+        for out in self.outs.iter_mut().flatten() {
+            if std::mem::take(&mut out.is_wanted) {
+                self.dropped += out.push_packets(Arc::clone(&batch));
+            }
+        }
+        // As many as may be under way are enough to have one back in time.
+        if self.pool.len() <= RING * self.count {
+            self.pool.push(batch);
+        }
+    }
+
+    /// Tells the forwarder that `connection` belongs to; never lost.
+    pub(crate) fn notify(&mut self, connection: ConnectionId, notice: Notice) {
+        if let Some(place) = self.elsewhere(connection)
+            && let Some(out) = &mut self.outs[place]
+        {
+            out.notices.push(notice);
+        }
+    }
+
+    /// Asks the forwarder of a track for a key frame of it. Lost when it is too busy: whoever
+    /// needs it asks again.
+    pub(crate) fn request_key_frame(&mut self, source: TrackSource) {
+        self.tell(source.connection, Crossing::KeyFrame(source));
+    }
+
+    /// Passes a report on to everybody at `places`.
+    pub(crate) fn pass_report(
+        &mut self,
+        places: u64,
+        source: TrackSource,
+        at: std::time::Instant,
+        timestamp: u32,
+    ) {
+        for (place, out) in self.outs.iter_mut().enumerate() {
+            if let Some(out) = out
+                && places & (1 << place) != 0
+            {
+                out.push(Crossing::Report(source, at, timestamp));
+            }
+        }
+    }
+
+    fn tell(&mut self, connection: ConnectionId, crossing: Crossing) {
+        if let Some(place) = self.elsewhere(connection)
+            && let Some(out) = &mut self.outs[place]
+        {
+            out.push(crossing);
+        }
+    }
+
+    /// Sends the notices that wait; whether some still do.
+    pub(crate) fn flush_notices(&mut self) -> bool {
+        let place = self.place;
+        let mut waiting = false;
+        for out in self.outs.iter_mut().flatten() {
+            while let Some(notice) = out.notices.first().copied()
+                && out.push(Crossing::Notice(place, notice))
+            {
+                out.notices.remove(0);
+            }
+            waiting |= !out.notices.is_empty();
+        }
+        waiting
+    }
+
+    /// The next thing that came from another forwarder.
+    pub(crate) fn poll(&mut self) -> Option<Arrived> {
+        for ring in &self.ins {
+            match ring.try_recv() {
+                Ok(Crossing::Packets(batch)) => return Some(Arrived::Packets(batch)),
+                Ok(Crossing::Notice(place, notice)) => return Some(Arrived::Notice(place, notice)),
+                Ok(Crossing::KeyFrame(source)) => return Some(Arrived::KeyFrame(source)),
+                Ok(Crossing::Report(source, at, timestamp)) => {
+                    return Some(Arrived::Report(source, at, timestamp));
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            }
+        }
+        None
+    }
+
+    /// Whether something has come.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        self.ins.iter().any(|ring| !ring.is_empty())
+    }
+}
+
+impl Out {
+    /// Pushes without making room; whether there was some.
+    fn push(&mut self, crossing: Crossing) -> bool {
+        // A forwarder that is gone wants nothing: that is as good as told.
+        let pushed = !matches!(self.sender.try_send(crossing), Err(TrySendError::Full(_)));
+        self.wakeup.notify();
+        pushed
+    }
+
+    /// Pushes a batch, in place of the oldest if there is no room; how many packets that cost.
+    fn push_packets(&mut self, batch: Arc<CrossedBatch>) -> u64 {
+        let mut crossing = Crossing::Packets(batch);
+        let mut dropped = 0;
+        while let Err(TrySendError::Full(back)) = self.sender.try_send(crossing) {
+            crossing = back;
+            match self.oldest.try_recv() {
+                Ok(Crossing::Packets(batch)) => dropped += batch.packets.len() as u64,
+                Ok(Crossing::Notice(_, notice)) => self.notices.push(notice),
+                Ok(Crossing::KeyFrame(_) | Crossing::Report(..)) | Err(_) => {}
+            }
+        }
+        self.wakeup.notify();
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use ortc_rtp::Ssrc;
+
+    use super::*;
+
+    const SOURCE: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+
+    fn meshes(count: usize) -> Vec<Mesh> {
+        let wakeups: Vec<_> = (0..count).map(|_| Wakeup::new(Waker::noop().clone())).collect();
+        Mesh::all(&wakeups)
+    }
+
+    fn rtp(index: u64) -> OpenedRtp {
+        OpenedRtp { ssrc: Ssrc(1), index, len: 3 }
+    }
+
+    /// The indices of the packets that have come.
+    fn arrived(mesh: &mut Mesh) -> Vec<u64> {
+        let mut indices = Vec::new();
+        while let Some(arrived) = mesh.poll() {
+            if let Arrived::Packets(batch) = arrived {
+                for (at, source, rtp) in batch.iter() {
+                    assert_eq!((batch.packet(at, 3), source), (&b"abc"[..], SOURCE));
+                    indices.push(rtp.index);
+                }
+            }
+        }
+        indices
+    }
+
+    #[test]
+    fn a_batch_reaches_those_who_want_it_and_its_memory_is_used_again() {
+        let mut all = meshes(3);
+        for round in 0..10 {
+            for n in 0..4 {
+                all[0].add(0b110, SOURCE, rtp(round * 8 + n), b"abc");
+            }
+            for n in 4..8 {
+                all[0].add(0b010, SOURCE, rtp(round * 8 + n), b"abc");
+            }
+            all[0].send_packets();
+            let expected: Vec<_> = (round * 8..round * 8 + 8).collect();
+            // Who wants some of a batch is handed all of it, and looks for its own.
+            assert_eq!((arrived(&mut all[1]), arrived(&mut all[2])), (expected.clone(), expected));
+        }
+        assert_eq!((all[0].pool.len(), all[0].crossed, all[0].dropped), (1, 120, 0));
+    }
+
+    #[test]
+    fn one_that_is_behind_loses_the_oldest_and_no_notice() {
+        let mut all = meshes(3);
+        let source = TrackSource { connection: SOURCE, ssrc: Ssrc(1) };
+        let elsewhere =
+            TrackSource { connection: ConnectionId { slot: 1, generation: 0 }, ssrc: Ssrc(2) };
+        all[0].notify(elsewhere.connection, Notice::Subscribe(elsewhere));
+        assert!(!all[0].flush_notices());
+        for n in 0..RING as u64 + 10 {
+            all[0].add(0b110, SOURCE, rtp(n), b"abc");
+            all[0].send_packets();
+            assert_eq!(arrived(&mut all[2]), [n]);
+        }
+        assert!(!all[0].flush_notices() || all[0].dropped > 0);
+        let indices: Vec<_> = {
+            let mut indices = Vec::new();
+            let mut noticed = 0;
+            for _ in 0..10 * RING {
+                match all[1].poll() {
+                    Some(Arrived::Packets(batch)) => {
+                        indices.extend(batch.iter().map(|(_, _, rtp)| rtp.index));
+                    }
+                    Some(Arrived::Notice(place, notice)) => {
+                        assert_eq!((place, notice), (0, Notice::Subscribe(elsewhere)));
+                        noticed += 1;
+                    }
+                    Some(other) => panic!("{other:?}"),
+                    None => drop(all[0].flush_notices()),
+                }
+            }
+            assert_eq!(noticed, 1);
+            indices
+        };
+        let oldest = all[0].dropped;
+        assert!((10..13).contains(&oldest), "{oldest}");
+        assert_eq!(indices, (oldest..RING as u64 + 10).collect::<Vec<_>>());
+        // A key frame may get lost; one that is wanted still is asked for again.
+        all[1].request_key_frame(source);
+        assert!(matches!(all[0].poll(), Some(Arrived::KeyFrame(asked)) if asked == source));
+    }
+}
