@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ortc_api::{
-    AddStreamError, DisconnectReason, Engine, FrameReceiver, FrameSender, MediaEvent, MediaFormat,
-    MediaFrame, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCEvent,
-    RTCMediaAttributes, TrackAttributeError, TrackKind,
+    AddStreamError, DisconnectReason, Engine, FrameReceiver, FrameSender, InsertError, MediaEvent,
+    MediaFormat, MediaFrame, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions,
+    RTCEvent, RTCMediaAttributes, TrackAttributeError, TrackKind,
 };
 use ortc_io::sim::{self, Host, Network};
 use ortc_tests::{Pair, Peer, frame, pass, signalled};
@@ -253,5 +254,81 @@ fn video_is_forwarded_whole_and_the_publisher_is_asked_for_a_key_frame() {
         }
         track.request_key_frame();
         pass(Duration::from_millis(20)).await;
+    });
+}
+
+#[test]
+fn a_tap_that_is_not_read_loses_its_own_copies_only() {
+    sim::run(8, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let listener = server.join(&net, 2).await;
+        let (stream, source) = publish(&publisher);
+        let (_, mut heard) = subscribe(&listener, &stream);
+        let received = stream.tracks().remove(0);
+        let (mut read, slow) = (received.tap(64).unwrap(), received.tap(8).unwrap());
+        pass(Duration::from_millis(20)).await;
+        for n in 0..50 {
+            source.send(frame(n)).unwrap();
+            pass(Duration::from_millis(20)).await;
+        }
+        for n in 0..50 {
+            assert_eq!(heard.recv().await.unwrap().data, frame(n).data);
+            assert_eq!(read.recv().await.unwrap().payload, frame(n).data);
+        }
+        assert_eq!((read.dropped(), slow.dropped()), (0, 42));
+        // One that is gone is not copied for.
+        drop(slow);
+        source.send(frame(50)).unwrap();
+        assert_eq!(read.recv().await.unwrap().payload, frame(50).data);
+        assert!(publisher.alice.conn.tracks(None)[0].source().tap(8).is_none());
+    });
+}
+
+#[test]
+fn inserted_packets_are_part_of_the_forwarded_stream() {
+    sim::run(9, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let (one, other) = (server.join(&net, 2).await, server.join(&net, 3).await);
+        let (stream, source) = publish(&publisher);
+        let (_, mut heard) = subscribe(&one, &stream);
+        let (_, mut heard_by_other) = subscribe(&other, &stream);
+        let track = one.bob.conn.tracks(None).remove(0);
+        let opus = track.codecs()[0].payload_id;
+        let inserter = track.inserter(4).unwrap();
+        pass(Duration::from_millis(20)).await;
+        let mark = frame(1_000).data;
+        for n in 0..3 {
+            source.send(frame(n)).unwrap();
+            pass(Duration::from_millis(20)).await;
+        }
+        inserter.send(mark.clone(), opus, false).unwrap();
+        pass(Duration::from_millis(10)).await;
+        for n in 3..6 {
+            source.send(frame(n)).unwrap();
+            pass(Duration::from_millis(20)).await;
+        }
+        let expected = [0, 1, 2, 1_000, 3, 4, 5].map(|n| frame(n).data);
+        let mut sequences = Vec::new();
+        for data in expected {
+            let got = heard.recv().await.unwrap();
+            sequences.push(got.sequence);
+            assert_eq!(got.data, data);
+        }
+        assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "{sequences:?}");
+        for n in 0..6 {
+            assert_eq!(heard_by_other.recv().await.unwrap().data, frame(n).data);
+        }
+
+        let error = inserter.send(mark.clone(), 99, false).unwrap_err();
+        assert_eq!(error, InsertError::NoSuchCodec(99));
+        let long = Bytes::from(vec![0; 1_401]);
+        assert_eq!(inserter.send(long, opus, false), Err(InsertError::TooLong(1_401)));
+        let local = publisher.alice.conn.tracks(None).remove(0);
+        assert_eq!(local.inserter(4).unwrap_err(), InsertError::NotForwarded);
+        track.remove().unwrap();
+        pass(Duration::from_millis(10)).await;
+        assert!(matches!(inserter.send(mark, opus, false), Err(InsertError::Track(_))));
     });
 }

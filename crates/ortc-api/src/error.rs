@@ -145,6 +145,27 @@ pub enum TrackError {
     Closed,
 }
 
+/// Why a packet was not put among those of a forwarded track.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InsertError {
+    /// The track is local.
+    #[error("the track is not forwarded: send frames through its FrameSender")]
+    NotForwarded,
+    /// No codec of the track has this payload type.
+    #[error("payload-id {0} is none of the track's codecs")]
+    NoSuchCodec(u8),
+    /// The payload does not fit into a packet.
+    #[error("a payload of {0} bytes does not fit into a packet: 1400 do")]
+    TooLong(usize),
+    /// The packets before have not been sent yet.
+    #[error("as many packets wait as may")]
+    Full,
+    /// The track is removed, its connection closed or overloaded.
+    #[error(transparent)]
+    Track(#[from] TrackError),
+}
+
 impl From<TrackError> for AddStreamError {
     fn from(error: TrackError) -> Self {
         match error {

@@ -143,6 +143,7 @@ mod media;
 mod reader;
 mod received;
 mod source;
+mod tap;
 mod track;
 mod transports;
 
@@ -150,8 +151,8 @@ pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
 pub use connection::{RTCConnection, RTCConnectionOptions, RTCConnectionSide, WeakRTCConnection};
 pub use engine::{Engine, EngineConfig};
 pub use error::{
-    AddStreamError, CandidateError, ConnectError, NewConnectionError, ReceiveTrackError,
-    SetRemoteIceError, TooLarge, TrackAttributeError, TrackError,
+    AddStreamError, CandidateError, ConnectError, InsertError, NewConnectionError,
+    ReceiveTrackError, SetRemoteIceError, TooLarge, TrackAttributeError, TrackError,
 };
 pub use events::{
     MediaEvent, MediaEventKind, MediaEvents, RTCDisconnectReason, RTCEvent, RTCEventKind, RTCEvents,
@@ -168,11 +169,12 @@ pub use ortc_ice::{
 };
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{
-    CodecName, DescriptionError, DisconnectReason, RTCCodec, RTCCodecParam, RTCMediaAttributes,
-    RTCTrackDescription, TrackKind,
+    CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
+    RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
 pub use source::FrameSender;
+pub use tap::{PacketInserter, PacketTap};
 pub use track::{RTCTrack, RTCTrackFilter};
 pub use transports::{
     DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, RtpStart, SocketStart, Transports,

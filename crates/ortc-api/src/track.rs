@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 
-use ortc_rtp::{RTCCodec, RTCMediaAttributes, RTCTrackDescription, RtpCommand, Ssrc, TrackKind};
+use ortc_io::ring::RingReceiver;
+use ortc_rtp::{
+    InsertedPacket, RTCCodec, RTCMediaAttributes, RTCTrackDescription, RtpCommand, Ssrc, TrackKind,
+};
 
 use crate::codec;
 use crate::connection::{Command, Inner};
@@ -242,6 +245,11 @@ impl RTCTrack {
             connection.forget_sending(self);
         }
         Ok(())
+    }
+
+    /// Has the media plane put packets among those that are forwarded.
+    pub(crate) fn insert(&self, packets: RingReceiver<InsertedPacket>) -> Result<(), TrackError> {
+        self.command(RtpCommand::Insert(self.inner.ssrc, packets))
     }
 
     fn command(&self, command: RtpCommand) -> Result<(), TrackError> {

@@ -260,6 +260,12 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::RemoveReceiver(connection, ssrc) => {
                 ForwarderCommand::RemoveReceiver(connection, ssrc)
             }
+            RouteCommand::Insert(connection, ssrc, packets) => {
+                ForwarderCommand::Insert(connection, ssrc, packets)
+            }
+            RouteCommand::AddTap(connection, ssrc, tap) => {
+                ForwarderCommand::AddTap(connection, ssrc, tap)
+            }
             RouteCommand::RequestKeyFrame(connection, ssrc) => {
                 ForwarderCommand::RequestKeyFrame(connection, ssrc)
             }

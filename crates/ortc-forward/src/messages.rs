@@ -1,8 +1,11 @@
 use actix::Message;
+use ortc_io::ring::RingReceiver;
 use ortc_io::{
     Bind, ConnectionId, DatagramReceived, PathUpdate, SendControl, SocketEvent, SocketId, SrtpKeys,
 };
-use ortc_rtp::{ForwardConfig, ReceiverConfig, RouteEvent, SenderConfig, Ssrc};
+use ortc_rtp::{
+    ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap,
+};
 use tokio::sync::oneshot;
 
 use crate::ForwarderStats;
@@ -34,6 +37,8 @@ pub enum ForwarderCommand {
     AddSender(ConnectionId, SenderConfig),
     /// Adds a track to be sent that another connection receives.
     AddForward(ConnectionId, ForwardConfig),
+    /// Puts packets of an application among those of a forwarded track.
+    Insert(ConnectionId, Ssrc, RingReceiver<InsertedPacket>),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.
@@ -42,6 +47,8 @@ pub enum ForwarderCommand {
     AddReceiver(ConnectionId, ReceiverConfig),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
+    /// Adds a listener to a receiving track.
+    AddTap(ConnectionId, Ssrc, Tap),
     /// Asks a peer for a key frame of a receiving track.
     RequestKeyFrame(ConnectionId, Ssrc),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when

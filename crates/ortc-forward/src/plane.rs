@@ -88,6 +88,13 @@ impl Plane {
             ForwarderCommand::RemoveReceiver(id, ssrc) => {
                 self.with_session(id, io, |session| session.remove_receiver(ssrc));
             }
+            ForwarderCommand::Insert(id, ssrc, packets) => {
+                self.with_session(id, io, |session| session.insert(ssrc, packets));
+                self.listen(id, io);
+            }
+            ForwarderCommand::AddTap(id, ssrc, tap) => {
+                self.with_session(id, io, |session| session.add_tap(ssrc, tap));
+            }
             ForwarderCommand::RequestKeyFrame(id, ssrc) => {
                 self.with_session(id, io, |session| session.request_key_frame(now, ssrc));
             }

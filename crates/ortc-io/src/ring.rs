@@ -135,6 +135,17 @@ pub enum Popped<T> {
     Closed,
 }
 
+impl<T> Popped<T> {
+    /// Changes an item that was found.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Popped<U> {
+        match self {
+            Self::Item(item) => Popped::Item(change(item)),
+            Self::Empty => Popped::Empty,
+            Self::Closed => Popped::Closed,
+        }
+    }
+}
+
 impl<T> RingReceiver<T> {
     /// Takes the oldest item.
     pub fn pop(&mut self) -> Popped<T> {

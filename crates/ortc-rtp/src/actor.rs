@@ -88,6 +88,8 @@ impl RtpActor {
                 receiver(&description, packets).map(|config| RouteCommand::AddReceiver(id, config))
             }
             RtpCommand::RemoveReceiver(ssrc) => Some(RouteCommand::RemoveReceiver(id, ssrc)),
+            RtpCommand::Insert(ssrc, packets) => Some(RouteCommand::Insert(id, ssrc, packets)),
+            RtpCommand::AddTap(ssrc, tap) => Some(RouteCommand::AddTap(id, ssrc, tap)),
             RtpCommand::RequestKeyFrame(ssrc) => Some(RouteCommand::RequestKeyFrame(id, ssrc)),
             RtpCommand::Close => None,
         }

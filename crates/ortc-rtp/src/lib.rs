@@ -108,9 +108,9 @@ pub use description::{
 };
 pub use error::{RtpError, SrtpError};
 pub use messages::{
-    DisconnectReason, ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType,
-    ReceivedPacket, ReceiverConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig,
-    Ssrc, TrackSource,
+    DisconnectReason, ForwardConfig, ForwardedPayloadType, InsertedPacket, OutgoingPacket,
+    PayloadType, ReceivedPacket, ReceiverConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent,
+    SenderConfig, Ssrc, Tap, TrackSource,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use actix::{Message, Recipient};
@@ -115,6 +117,26 @@ pub struct ForwardConfig {
     pub enabled: bool,
 }
 
+/// Copies of what is received, for an application that listens in.
+#[derive(Debug)]
+pub struct Tap {
+    /// Where they go; when it is full the newest is dropped, here only.
+    pub packets: RingSender<ReceivedPacket>,
+    /// Counts those that were dropped.
+    pub dropped: Arc<AtomicU64>,
+}
+
+/// A packet that an application puts among those of a forwarded track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsertedPacket {
+    /// The payload.
+    pub payload: Bytes,
+    /// The payload type to put on it.
+    pub payload_type: PayloadType,
+    /// The marker bit.
+    pub marker: bool,
+}
+
 /// What the control plane asks of the media plane.
 ///
 /// A command for a generation that is gone is dropped, its keys zeroized.
@@ -130,6 +152,9 @@ pub enum RouteCommand {
     /// Adds a track to be sent that another connection receives. One of the same SSRC goes on
     /// with the new source: its numbers stay continuous.
     AddForward(ConnectionId, ForwardConfig),
+    /// Puts packets of an application among those of a forwarded track, numbered with them; in
+    /// place of the ones that did so before.
+    Insert(ConnectionId, Ssrc, RingReceiver<InsertedPacket>),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track: RTCP BYE for its SSRC.
@@ -138,6 +163,8 @@ pub enum RouteCommand {
     AddReceiver(ConnectionId, ReceiverConfig),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
+    /// Adds a listener to a receiving track, until it hangs up.
+    AddTap(ConnectionId, Ssrc, Tap),
     /// Asks the peer for a key frame of a receiving track (RFC 4585 §6.3.1): at once, or half a
     /// second after the last time.
     RequestKeyFrame(ConnectionId, Ssrc),
@@ -193,6 +220,8 @@ pub enum RtpCommand {
         /// Whether to start at once.
         enabled: bool,
     },
+    /// Puts packets among those of a forwarded track.
+    Insert(Ssrc, RingReceiver<InsertedPacket>),
     /// Starts or stops a sending track.
     EnableSender(Ssrc, bool),
     /// Removes a sending track.
@@ -206,6 +235,8 @@ pub enum RtpCommand {
     },
     /// Removes a receiving track.
     RemoveReceiver(Ssrc),
+    /// Adds a listener to a receiving track.
+    AddTap(Ssrc, Tap),
     /// Asks the peer for a key frame of a receiving track.
     RequestKeyFrame(Ssrc),
     /// Says BYE and lets go of everything.

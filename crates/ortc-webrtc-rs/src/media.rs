@@ -379,6 +379,10 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 Err(error) => warn!(connection = ?self.connection, %error, "keys are refused"),
             },
             RouteCommand::AddSender(_, config) => self.add_sender(config, context),
+            RouteCommand::AddTap(_, ssrc, _) | RouteCommand::Insert(_, ssrc, _) => {
+                // Dropping their rings tells the application.
+                tracing::error!(ssrc = ssrc.0, "webrtc-rs has no taps");
+            }
             RouteCommand::AddForward(..) => {
                 // The api refuses it where this actor stands in for the forwarder.
                 tracing::error!("webrtc-rs forwards no packets: the track is not sent");

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ortc_io::ring::RingReceiver;
+
 use super::RtpSession;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use crate::stream::{Rewriter, SendStream};
-use crate::{ForwardConfig, RtpView, SenderInfo, Ssrc, TrackSource};
+use crate::{ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
 
 /// How often a key frame of one track is asked for at the most: whatever joins or is lost in
 /// between is served by the same one. An encoder needs some 100 ms for it, and each costs as
@@ -48,6 +50,8 @@ pub(super) struct Forward {
     pub(super) rewriter: Rewriter,
     pub(super) source: TrackSource,
     needs_key_frames: bool,
+    /// What an application puts in between.
+    pub(super) inserted: Option<RingReceiver<InsertedPacket>>,
     /// The newest sender report of the source: when it came, and its RTP timestamp.
     report: Option<(Instant, u32)>,
 }
@@ -56,7 +60,7 @@ impl Forward {
     pub(super) fn new(config: ForwardConfig) -> Self {
         let ForwardConfig { source, payload_types, extensions, needs_key_frames, .. } = config;
         let rewriter = Rewriter::new(payload_types, extensions);
-        Self { rewriter, source, needs_key_frames, report: None }
+        Self { rewriter, source, needs_key_frames, inserted: None, report: None }
     }
 
     /// What the sender says of itself in a report: on the clock of the source, so that what
@@ -215,6 +219,15 @@ impl RtpSession {
                 self.stats.send_drops.not_sealed += 1;
                 None
             }
+        }
+    }
+
+    /// Takes packets of an application for a forwarded track, numbered with those of its source
+    /// and sent at the time that they come; they need the payload types of the track. An SSRC
+    /// that is none is ignored, and so is one that is not forwarded: its ring is dropped.
+    pub fn insert(&mut self, ssrc: Ssrc, packets: RingReceiver<InsertedPacket>) {
+        if let Some(Sender { feed: Feed::Forward(forward), .. }) = self.sender_mut(ssrc) {
+            forward.inserted = Some(packets);
         }
     }
 

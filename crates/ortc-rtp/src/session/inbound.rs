@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use super::RtpSession;
 use super::forward::{KeyFrameRequests, OpenedRtp};
 use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
 use crate::stream::{ReceiveStream, ReceiveTimings};
-use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, is_rtcp};
+use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, Tap, is_rtcp};
 
 /// SRTP that comes before its keys: what a peer sends between its last handshake message and
 /// our reading it.
@@ -20,19 +21,23 @@ const PARKED_FOR: Duration = Duration::from_millis(200);
 const MAX_EARLY: usize = 128;
 const EARLY_FOR: Duration = Duration::from_secs(1);
 
+/// Listeners of one track: more would be a mistake, and each costs a look at every packet.
+const MAX_TAPS: usize = 16;
+
 /// A track that is received.
 #[derive(Debug)]
 pub(super) struct Receiver {
     pub(super) stream: ReceiveStream,
     pub(super) key_frames: KeyFrameRequests,
     packets: RingSender<ReceivedPacket>,
+    pub(super) taps: Vec<Tap>,
 }
 
 impl Receiver {
     pub(super) fn new(config: ReceiverConfig, timings: ReceiveTimings) -> Self {
         let ReceiverConfig { ssrc, payload_types, packets } = config;
         let stream = ReceiveStream::new(ssrc, payload_types, timings);
-        Self { stream, key_frames: KeyFrameRequests::default(), packets }
+        Self { stream, key_frames: KeyFrameRequests::default(), packets, taps: Vec::new() }
     }
 
     pub(super) fn ssrc(&self) -> Ssrc {
@@ -161,6 +166,16 @@ impl RtpSession {
         }
     }
 
+    /// Adds a listener to a receiving track, until it hangs up; at most 16, and to an SSRC that
+    /// is none not one: its ring is dropped.
+    pub fn add_tap(&mut self, ssrc: Ssrc, tap: Tap) {
+        if let Some(receiver) = self.receiver_mut(ssrc)
+            && receiver.taps.len() < MAX_TAPS
+        {
+            receiver.taps.push(tap);
+        }
+    }
+
     /// Whether there are keys to open a packet with; otherwise it is parked.
     fn may_open(&mut self, now: Instant, packet: &[u8]) -> bool {
         if self.closed {
@@ -212,26 +227,36 @@ impl RtpSession {
                 return false;
             }
         };
-        // Asked first: a packet that nobody reads is not to be copied, only forwarded.
-        if receiver.packets.is_closed() {
-            drops.ring_closed += 1;
-        } else if receiver.packets.is_full() {
-            drops.ring_full += 1;
-        } else {
-            let pushed = receiver.packets.push(ReceivedPacket {
+        // Copied once for all who read it, and not at all for nobody: then it is only forwarded.
+        let mut copy = None;
+        let mut received = || {
+            let copied = || ReceivedPacket {
                 payload: Bytes::copy_from_slice(view.payload()),
                 payload_type: view.payload_type(),
                 sequence: index,
                 timestamp: view.timestamp(),
                 marker: view.marker(),
                 received_at: now,
-            });
-            match pushed {
+            };
+            copy.get_or_insert_with(copied).clone()
+        };
+        if receiver.packets.is_closed() {
+            drops.ring_closed += 1;
+        } else if receiver.packets.is_full() {
+            drops.ring_full += 1;
+        } else {
+            match receiver.packets.push(received()) {
                 Ok(()) => self.stats.rtp_received += 1,
                 Err(PushError::Full(_)) => drops.ring_full += 1,
                 Err(PushError::Closed(_)) => drops.ring_closed += 1,
             }
         }
+        receiver.taps.retain(|tap| {
+            if tap.packets.is_full() || tap.packets.push(received()).is_err() {
+                tap.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            !tap.packets.is_closed()
+        });
         self.raise(ssrc, event);
         true
     }

@@ -8,7 +8,7 @@ use super::RtpSession;
 use super::forward::Forward;
 use crate::stream::SendStream;
 use crate::view::FIXED_HEADER;
-use crate::{OutgoingPacket, SenderInfo, Ssrc};
+use crate::{InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc};
 
 /// Longest datagram that is sent: an Ethernet frame without the headers of IPv4 and UDP.
 pub(super) const MAX_DATAGRAM: usize = 1_472;
@@ -39,16 +39,28 @@ pub(super) enum Feed {
 }
 
 impl Feed {
-    fn pop(&mut self) -> Popped<OutgoingPacket> {
+    /// The next packet of an application, and its payload type if it names one.
+    fn pop(&mut self) -> Popped<(OutgoingPacket, Option<PayloadType>)> {
         match self {
-            Self::Ring(packets) => packets.pop(),
-            Self::Forward(_) => Popped::Empty,
+            Self::Ring(packets) => packets.pop().map(|packet| (packet, None)),
+            Self::Forward(forward) => match &mut forward.inserted {
+                Some(packets) => packets.pop().map(|inserted| {
+                    let InsertedPacket { payload, payload_type, marker } = inserted;
+                    (OutgoingPacket { payload, timestamp: 0, marker }, Some(payload_type))
+                }),
+                None => Popped::Empty,
+            },
         }
     }
 
     pub(super) fn register(&self, waker: &Waker) {
-        if let Self::Ring(packets) = self {
-            packets.register(waker);
+        match self {
+            Self::Ring(packets) => packets.register(waker),
+            Self::Forward(forward) => {
+                if let Some(packets) = &forward.inserted {
+                    packets.register(waker);
+                }
+            }
         }
     }
 }
@@ -85,7 +97,7 @@ impl Sender {
 pub(super) struct Outbox {
     compounds: VecDeque<Vec<u8>>,
     /// A packet that was taken from its ring and is not written yet.
-    packet: Option<(Ssrc, OutgoingPacket)>,
+    packet: Option<(Ssrc, OutgoingPacket, Option<PayloadType>)>,
     /// The sender whose turn it is.
     turn: usize,
 }
@@ -93,7 +105,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Drops a readied packet of a sender that is gone.
     pub(super) fn forget(&mut self, ssrc: Ssrc) {
-        self.packet.take_if(|(of, _)| *of == ssrc);
+        self.packet.take_if(|(of, ..)| *of == ssrc);
     }
 
     pub(super) fn clear(&mut self) {
@@ -120,7 +132,7 @@ impl RtpSession {
             return Some(compound.len() + rtcp_overhead);
         }
         let room = |packet: &OutgoingPacket| FIXED_HEADER + packet.payload.len() + overhead;
-        if let Some((_, packet)) = &self.outbox.packet {
+        if let Some((_, packet, _)) = &self.outbox.packet {
             return Some(room(packet));
         }
         let mut idle = 0;
@@ -134,14 +146,14 @@ impl RtpSession {
                     drops.disabled += 1;
                     dropped += 1;
                 }
-                Popped::Item(packet) if room(&packet) > MAX_DATAGRAM => {
+                Popped::Item((packet, _)) if room(&packet) > MAX_DATAGRAM => {
                     drops.oversized += 1;
                     dropped += 1;
                 }
-                Popped::Item(packet) => {
+                Popped::Item((packet, payload_type)) => {
                     self.outbox.turn = turn + 1;
                     let needed = room(&packet);
-                    self.outbox.packet = Some((sender.ssrc(), packet));
+                    self.outbox.packet = Some((sender.ssrc(), packet, payload_type));
                     return Some(needed);
                 }
                 Popped::Empty | Popped::Closed => {
@@ -176,13 +188,21 @@ impl RtpSession {
                 }
             };
         }
-        let (_, waiting) = self.outbox.packet.as_ref()?;
+        let (_, waiting, _) = self.outbox.packet.as_ref()?;
         if out.len() < FIXED_HEADER + waiting.payload.len() + keys.sender.overhead() {
             return None;
         }
-        let (ssrc, packet) = self.outbox.packet.take()?;
+        let (ssrc, packet, payload_type) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let header = self.senders[at].stream.next_header(now, &packet);
+        let Sender { stream, feed, .. } = &mut self.senders[at];
+        let header = match (feed, payload_type) {
+            (Feed::Forward(forward), Some(payload_type)) => {
+                let placed = forward.rewriter.insert(now, stream);
+                let header = stream.note_forwarded(now, placed, packet.payload.len());
+                RtpHeader { payload_type, marker: packet.marker, ..header }.fixed()
+            }
+            _ => stream.next_header(now, &packet),
+        };
         match keys.sender.protect_rtp_from(&header, &packet.payload, out) {
             Ok(len) => {
                 self.stats.rtp_sent += 1;

@@ -17,14 +17,20 @@ const MAX_ELEMENTS: usize = 14;
 /// | packets are lost or reordered before they come here | keep the gap, or the order | as received |
 /// | [`pause`](Self::pause), and packets again | go on without a gap | keep the pause: the source's clock went on |
 /// | [`switch`](Self::switch) to another source, and packets again | go on without a gap | go on by the time that has passed |
+/// | [`insert`](Self::insert)ed packets, and packets again | go on without a gap | as received |
 ///
-/// What comes late, from before a pause or a switch, is not sent: its number is taken.
+/// What comes late, from before a pause, a switch or an insertion, is not sent: its number is
+/// taken.
 #[derive(Debug)]
 pub struct Rewriter {
     payload_types: Vec<ForwardedPayloadType>,
     /// Ids of header extension elements as received, and as sent.
     extensions: Vec<(u8, u8)>,
     run: Option<Run>,
+    /// The highest index of the source that was sent.
+    highest: Option<u64>,
+    /// Whether the next run goes on where the one before was interrupted.
+    is_interrupted: bool,
     /// What is added to the source's timestamps; known once a packet of it was sent.
     timestamp_shift: Option<u32>,
 }
@@ -56,12 +62,27 @@ impl Rewriter {
     /// `payload_types` are those that are passed on; `extensions` are the ids of header
     /// extension elements as received and as sent, all others are left out.
     pub fn new(payload_types: Vec<ForwardedPayloadType>, extensions: Vec<(u8, u8)>) -> Self {
-        Self { payload_types, extensions, run: None, timestamp_shift: None }
+        Self {
+            payload_types,
+            extensions,
+            run: None,
+            highest: None,
+            is_interrupted: false,
+            timestamp_shift: None,
+        }
     }
 
     /// Breaks off: nothing is sent for a while, and then it goes on with the same source.
     pub fn pause(&mut self) {
         self.run = None;
+        self.is_interrupted = false;
+    }
+
+    /// Takes the next number for a packet that does not come from the source, at the time that
+    /// has passed since the newest packet.
+    pub fn insert(&mut self, now: Instant, stream: &SendStream) -> Placed {
+        self.is_interrupted |= self.run.take().is_some();
+        Placed { index: stream.next_index(), timestamp: stream.timestamp_at(now), begins: false }
     }
 
     /// Breaks off: from now on packets come from another source, with a clock of its own.
@@ -93,7 +114,10 @@ impl Rewriter {
         timestamp: u32,
         clock_rate: u32,
     ) -> Option<Placed> {
-        let begins = self.run.is_none();
+        if self.run.is_none() && self.highest.is_some_and(|highest| index <= highest) {
+            return None;
+        }
+        let begins = self.run.is_none() && !std::mem::take(&mut self.is_interrupted);
         let run = *self.run.get_or_insert_with(|| Run {
             first: index,
             shift: stream.next_index().wrapping_sub(index),
@@ -101,9 +125,11 @@ impl Rewriter {
         if index < run.first {
             return None;
         }
+        self.highest = self.highest.max(Some(index));
         let shift = *self.timestamp_shift.get_or_insert_with(|| {
             let at = match stream.newest() {
                 None => stream.timestamp_offset(),
+                // The clock rate may have changed with the source.
                 Some((sent_at, newest)) => {
                     let passed = in_clock_units(now.saturating_duration_since(sent_at), clock_rate);
                     newest.wrapping_add(passed.max(1))
@@ -227,6 +253,20 @@ mod tests {
         // At the same instant it is later still: a timestamp is not shared by two pictures.
         f.rewriter.switch(vec![VP8], Vec::new());
         assert_eq!(f.send(110, 1, 0), Some((103, 5_000 + 9_901, true)));
+    }
+
+    #[test]
+    fn an_inserted_packet_has_a_number_of_its_own_and_time_goes_on() {
+        let mut f = Fixture::new();
+        f.send(0, 10, 1_000);
+        f.send(10, 12, 1_900);
+        let now = f.start + Duration::from_millis(15);
+        let placed = f.rewriter.insert(now, &f.stream);
+        assert_eq!((placed.index, placed.timestamp, placed.begins), (103, 5_900 + 450, false));
+        f.stream.note_forwarded(now, placed, 4);
+        // Its number would have been 101, and what it follows is sent.
+        assert_eq!(f.send(16, 11, 1_450), None);
+        assert_eq!(f.send(20, 13, 2_800), Some((104, 6_800, false)));
     }
 
     #[test]

@@ -133,6 +133,14 @@ impl SendStream {
         in_clock_units(span, self.clock_rate)
     }
 
+    /// The timestamp at `now`: that of the newest packet and the time since, or where it
+    /// begins.
+    pub fn timestamp_at(&self, now: Instant) -> u32 {
+        self.newest.map_or(self.timestamp_offset, |(sent_at, newest)| {
+            newest.wrapping_add(self.in_clock_units(now.saturating_duration_since(sent_at)))
+        })
+    }
+
     /// The next sequence number, with its rollovers.
     pub fn next_index(&self) -> u64 {
         self.next_index
