@@ -18,6 +18,7 @@ use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::error::NewConnectionError;
 use crate::media::lock;
+use crate::socket::{BindRequest, SocketUse};
 use crate::transports::{MediaPlane, Transports};
 
 /// How long an engine that nobody holds any more waits for its connections to close: the
@@ -34,7 +35,7 @@ pub struct Engine {
 }
 
 struct EngineInner {
-    starts: mpsc::UnboundedSender<Box<Start>>,
+    requests: mpsc::UnboundedSender<Request>,
     randomness: Randomness,
 }
 
@@ -97,9 +98,16 @@ impl std::fmt::Debug for EngineConfig {
     }
 }
 
-/// A connection on its way to the control thread.
+/// What the control thread is asked for.
 ///
-/// The channel is unbounded: it holds no more than there are handles of new connections.
+/// The channel is unbounded: it holds no more than there are handles of new connections, and
+/// callers that wait for a socket.
+enum Request {
+    Connection(Box<Start>),
+    Socket(BindRequest),
+}
+
+/// A connection on its way to the control thread.
 pub(crate) struct Start {
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
@@ -109,6 +117,7 @@ pub(crate) struct Start {
     pub(crate) certificate: Certificate,
     pub(crate) dtls: DtlsConfig,
     pub(crate) interfaces: InterfaceFilter,
+    pub(crate) socket: Option<SocketUse>,
     pub(crate) transports: Transports,
     /// For the tie-breaker, the CNAME and the jitter of timers.
     pub(crate) random: [u8; 32],
@@ -120,7 +129,7 @@ impl Engine {
     /// # Errors
     /// When the system refuses a thread or a poller.
     pub fn new(config: EngineConfig) -> io::Result<Self> {
-        let (starts, waiting) = mpsc::unbounded_channel();
+        let (requests, waiting) = mpsc::unbounded_channel();
         // Not tokio's channel: this may be called within a runtime, and the wait is a moment.
         let (report, ready) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
@@ -128,7 +137,8 @@ impl Engine {
             .spawn(move || control_thread(config, waiting, report))?;
         match ready.recv() {
             Ok(Ok(())) => {
-                Ok(Self { inner: Arc::new(EngineInner { starts, randomness: Randomness::System }) })
+                let randomness = Randomness::System;
+                Ok(Self { inner: Arc::new(EngineInner { requests, randomness }) })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the control thread has died while it started")),
@@ -139,11 +149,11 @@ impl Engine {
     /// network, with all randomness from `seed`. To be called inside `ortc_io::sim::run`.
     #[cfg(feature = "sim")]
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
-        let (starts, waiting) = mpsc::unbounded_channel();
+        let (requests, waiting) = mpsc::unbounded_channel();
         let media_plane = MediaPlane::of(&ForwarderActor::start_simulated(io, seed));
         actix_rt::spawn(serve(media_plane, waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self { inner: Arc::new(EngineInner { starts, randomness }) }
+        Self { inner: Arc::new(EngineInner { requests, randomness }) }
     }
 
     /// The engine that connections share, started when the first one is made.
@@ -159,7 +169,20 @@ impl Engine {
     }
 
     pub(crate) fn start(&self, start: Start) -> Result<(), NewConnectionError> {
-        self.inner.starts.send(Box::new(start)).map_err(|_| NewConnectionError::EngineGone)
+        self.request(Request::Connection(Box::new(start)))
+    }
+
+    pub(crate) fn bind(&self, request: BindRequest) -> Result<(), NewConnectionError> {
+        self.request(Request::Socket(request))
+    }
+
+    fn request(&self, request: Request) -> Result<(), NewConnectionError> {
+        self.inner.requests.send(request).map_err(|_| NewConnectionError::EngineGone)
+    }
+
+    /// Whether both are handles of one engine.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     pub(crate) fn random(&self) -> Result<[u8; 32], NewConnectionError> {
@@ -202,7 +225,7 @@ impl std::fmt::Debug for Engine {
 
 fn control_thread(
     config: EngineConfig,
-    starts: mpsc::UnboundedReceiver<Box<Start>>,
+    requests: mpsc::UnboundedReceiver<Request>,
     report: std::sync::mpsc::SyncSender<io::Result<()>>,
 ) {
     let system = actix::System::new();
@@ -211,7 +234,7 @@ fn control_thread(
             Ok(media_plane) => {
                 // Whoever asked for the engine waits for this; a failed send is a gone caller.
                 let _ = report.send(Ok(()));
-                serve(media_plane, starts).await;
+                serve(media_plane, requests).await;
             }
             Err(error) => {
                 let _ = report.send(Err(error));
@@ -221,11 +244,14 @@ fn control_thread(
 }
 
 /// Starts connections until nobody can ask for any, then waits for the last to close.
-async fn serve(media_plane: MediaPlane, mut starts: mpsc::UnboundedReceiver<Box<Start>>) {
+async fn serve(media_plane: MediaPlane, mut requests: mpsc::UnboundedReceiver<Request>) {
     let context =
         Rc::new(EngineContext { media_plane, slots: RefCell::default(), idle: Notify::new() });
-    while let Some(start) = starts.recv().await {
-        ConnectionActor::launch(*start, &context);
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Connection(start) => ConnectionActor::launch(*start, &context),
+            Request::Socket(request) => request.start(context.media_plane.sockets.clone()),
+        }
     }
     let drained = async {
         while context.slots.borrow().used > 0 {

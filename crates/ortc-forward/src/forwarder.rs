@@ -164,7 +164,7 @@ impl PacketForwarder {
                 self.plane.route(now, path, bytes, io);
             }
             for (socket, error) in self.failed.drain(..) {
-                self.plane.lose_socket(socket, Some(error), io);
+                self.plane.lose_socket(socket, error, io);
             }
             self.plane.stats.too_long = self.incoming.truncated();
             if !more {

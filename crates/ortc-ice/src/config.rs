@@ -1,7 +1,8 @@
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ortc_io::{InterfaceAddress, InterfaceKind};
+use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket};
 
 use crate::{RTCIceConnectionInfo, RTCIceServer};
 
@@ -31,8 +32,24 @@ pub struct IceConfig {
     pub servers: Vec<RTCIceServer>,
     /// Ports to bind; any, when `None`.
     pub port_range: Option<RangeInclusive<u16>>,
+    /// Sockets to gather on in place of sockets of the connection's own; none by default.
+    pub shared: Vec<SharedHost>,
     /// How fast checks go and when things are given up.
     pub timing: IceTiming,
+}
+
+/// A socket shared with other connections, as a host candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedHost {
+    /// The socket, which is joined under our username fragment.
+    pub shared: SharedSocket,
+    /// The address that the candidate is to carry in place of the socket's own: the outer one
+    /// of a NAT that maps one address to one (`10.0.0.5` to `203.0.113.5`, ports unchanged).
+    pub announced: Option<IpAddr>,
+    /// Whether the socket is one of those that a wildcard stood for. It is a candidate only
+    /// while this host has its address and [`IceConfig::interfaces`] admits that; one that was
+    /// bound by its address always is.
+    pub from_wildcard: bool,
 }
 
 impl IceConfig {
@@ -46,6 +63,7 @@ impl IceConfig {
             interfaces: InterfaceFilter::default(),
             servers: Vec::new(),
             port_range: None,
+            shared: Vec::new(),
             timing: IceTiming::default(),
         }
     }
@@ -75,6 +93,13 @@ impl IceConfig {
     #[must_use]
     pub fn with_port_range(mut self, ports: RangeInclusive<u16>) -> Self {
         self.port_range = Some(ports);
+        self
+    }
+
+    /// Gathers on these sockets and binds none.
+    #[must_use]
+    pub fn with_shared_sockets(mut self, shared: Vec<SharedHost>) -> Self {
+        self.shared = shared;
         self
     }
 
