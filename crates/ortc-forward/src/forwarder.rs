@@ -100,6 +100,12 @@ impl PacketForwarder {
         self.plane.cpu = Some(read);
     }
 
+    /// How often an address was looked up so far.
+    #[cfg(test)]
+    pub(crate) fn lookups(&self) -> u64 {
+        self.plane.paths.lookups()
+    }
+
     /// Does all that there is to do at `now`, within bounds, and never blocks.
     ///
     /// Commands first, then what has arrived, what is due, and what applications have

@@ -23,7 +23,9 @@ pub struct IceConfig {
     pub credentials: RTCIceConnectionInfo,
     /// Settles role conflicts: the larger number keeps controlling (RFC 8445 §7.3.1.1).
     pub tie_breaker: u64,
-    /// Seeds what need not be secret: the jitter of consent checks, the first port tried.
+    /// Seeds the jitter of consent checks, the first port tried and the transaction identifiers
+    /// of checks. The latter are to be guessed by nobody (RFC 8489 §5), so it should be random,
+    /// and used for nothing that is sent; by default it is the tie-breaker, which is sent.
     pub seed: u64,
     /// Which addresses of this host are gathered.
     pub interfaces: InterfaceFilter,
@@ -110,7 +112,7 @@ impl IceConfig {
         self
     }
 
-    /// Seeds what need not be secret.
+    /// Sets the [`seed`](Self::seed).
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
