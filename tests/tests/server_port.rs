@@ -349,7 +349,7 @@ fn a_port_that_cannot_be_bound_says_why() {
         let refused = RTCSocket::bind_on(&server.engine, at(99, PORT)).await;
         assert!(matches!(refused, Err(BindError::AddressNotAvailable(a)) if a == at(99, PORT)));
         let other = Server::new(&net, 2).await;
-        let options = RTCConnectionOptions::new().with_engine(other.engine.clone());
+        let options = RTCConnectionOptions::new().with_engine(other.engine);
         let refused = RTCConnection::new(options.with_socket(server.socket.clone()));
         assert!(matches!(refused, Err(NewConnectionError::OtherEngine)));
         let announced = |ip: &str| server.socket.clone().with_announced(ip.parse().unwrap()).err();
@@ -397,7 +397,7 @@ fn a_wildcard_has_a_candidate_for_each_address_and_answers_from_the_one_that_was
         pair.alice.conn.update().unwrap();
         pass(Duration::from_secs(40)).await;
         sound.is_heard(2).await;
-        let last = net.transcript().last().unwrap().clone();
+        let last = *net.transcript().last().unwrap();
         let remaining = if used == at(1, PORT) { at(2, PORT) } else { at(1, PORT) };
         assert!([last.from, last.to].contains(&remaining), "{last:?}");
     });

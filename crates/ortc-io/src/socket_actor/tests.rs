@@ -378,7 +378,7 @@ fn connections_share_a_socket_until_the_last_has_gone() {
         bench.command(SocketCommand::ReleaseShared(socket));
         bench.command(bind(answers.recipient()));
         let in_use = answers.next().await.0.expect_err("it is in use").kind();
-        assert_eq!(in_use, std::io::ErrorKind::AddrInUse);
+        assert_eq!(in_use, io::ErrorKind::AddrInUse);
         bench.command(SocketCommand::Unbind(ID, socket));
         let left = bench.events.next().await;
         assert!(matches!(left, SocketEvent::Unbound { error: None, .. }), "{left:?}");
