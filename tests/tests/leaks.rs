@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use ortc_api::{Engine, RTCConnection, RTCConnectionOptions, RTCEvent, RTCEventKind};
+use ortc_api::{Engine, RTCConnection, RTCConnectionOptions, RTCEvent, RTCEventKind, RTCSocket};
 use ortc_io::sim::{self, Host, LinkConfig, Network, SimConfig};
 use ortc_tests::{Pair, Peer, frame, pass};
 
@@ -78,7 +78,14 @@ impl Hosts {
     }
 
     fn peer(&self, n: usize) -> Peer {
-        let options = RTCConnectionOptions::new().with_engine(self.engines[n].clone());
+        self.peer_with(n, RTCConnectionOptions::new().with_engine(self.engines[n].clone()))
+    }
+
+    fn peer_on(&self, n: usize, port: &RTCSocket) -> Peer {
+        self.peer_with(n, RTCConnectionOptions::new().with_socket(port.clone()))
+    }
+
+    fn peer_with(&self, n: usize, options: RTCConnectionOptions) -> Peer {
         let conn = RTCConnection::new(options).expect("the engine runs");
         let events = conn.events();
         Peer { host: self.hosts[n].clone(), conn, events, seen: Vec::new() }
@@ -150,6 +157,47 @@ fn connections_that_were_dropped_without_close_leave_nothing() {
         }
         drop(media);
         pass(Duration::from_secs(5)).await;
+    });
+}
+
+/// All over one port of Alice's, some of them from one port of Bob's as well, so that they take
+/// the path from each other.
+#[test]
+fn three_hundred_connections_over_one_port_leave_nothing() {
+    sim::run_with(quiet(8), |net| async move {
+        let hosts = Hosts::new(&net);
+        let mut ports = Vec::new();
+        for (n, engine) in (1..).zip(&hosts.engines) {
+            ports.push(RTCSocket::bind_on(engine, ([10, 0, 0, n], 5000).into()).await.unwrap());
+        }
+        let mut after_warm_up = 0;
+        let mut kept = None;
+        for n in 0..300 {
+            let mut pair = hosts.pair();
+            pair.alice = hosts.peer_on(0, &ports[0]);
+            if n % 3 == 0 {
+                pair.bob = hosts.peer_on(1, &ports[1]);
+            }
+            let media = pair.alice.send_audio();
+            pair.describe();
+            pair.connect_within(SOON).await;
+            media.1.send(frame(0)).unwrap();
+            pass(Duration::from_millis(50)).await;
+            if n % 2 == 0 {
+                pair.alice.conn.close();
+                pair.alice.conn.closed().await;
+            }
+            // One of before is there while the next one comes.
+            kept = (n % 3 == 0).then_some((pair, media));
+            if n == 100 {
+                kept = None;
+                pass(Duration::from_secs(60)).await;
+                after_warm_up = LIVE.get();
+            }
+        }
+        drop(kept);
+        pass(Duration::from_secs(60)).await;
+        assert_not_grown(after_warm_up);
     });
 }
 

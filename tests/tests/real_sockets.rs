@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use ortc_api::{MediaFormat, MediaStream, MediaStreamTrack};
-use ortc_api::{RTCConnection, RTCConnectionOptions, RTCEvent};
+use ortc_api::{
+    BindError, MediaFormat, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions,
+    RTCEvent, RTCSocket,
+};
 use ortc_tests::frame;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -13,7 +15,13 @@ async fn call() -> (RTCConnection, RTCConnection) {
     let options = || RTCConnectionOptions::new().with_loopback(true);
     let one = RTCConnection::new(options()).unwrap();
     let two = RTCConnection::new(options()).unwrap();
-    for (own, other) in [(&one, &two), (&two, &one)] {
+    connect(&one, &two).await;
+    (one, two)
+}
+
+/// Signals both sides to each other and waits until they are connected.
+async fn connect(one: &RTCConnection, two: &RTCConnection) {
+    for (own, other) in [(one, two), (two, one)] {
         let peer = other.downgrade();
         own.on_candidate(Some(move |conn: &RTCConnection, candidate| {
             conn.set_local_candidate(&candidate).unwrap();
@@ -33,7 +41,6 @@ async fn call() -> (RTCConnection, RTCConnection) {
         .await
         .expect("connected in time");
     }
-    (one, two)
 }
 
 #[tokio::test]
@@ -72,4 +79,56 @@ fn a_connection_needs_no_runtime_of_its_own() {
     let candidate = candidates.recv_timeout(LIMIT).unwrap();
     assert_eq!((candidate.kind.as_str(), candidate.transport.as_str()), ("host", "udp"));
     assert_eq!(conn.local().ice.password.len(), 67);
+}
+
+/// Two clients on one port of this machine, with sound; and the port is free again afterwards.
+#[tokio::test]
+async fn two_calls_to_one_port() {
+    let socket = RTCSocket::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = socket.local_addr();
+    let taken = std::net::UdpSocket::bind(address);
+    assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let refused = RTCSocket::bind(address).await;
+    assert!(matches!(refused, Err(BindError::AddressInUse(other)) if other == address));
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let options = RTCConnectionOptions::new();
+        let server = RTCConnection::new(options.clone().with_socket(socket.clone())).unwrap();
+        let client = RTCConnection::new(options.with_loopback(true)).unwrap();
+        connect(&server, &client).await;
+        let (track, source) = MediaStreamTrack::local(MediaFormat::Opus);
+        let stream = MediaStream::new();
+        stream.add_track(&track);
+        client.add_stream(&stream, true).unwrap();
+        server.receive_track(&client.tracks(None)[0].description()).unwrap();
+        let received = server.receiving_streams()[0].tracks()[0].clone();
+        let mut frames = received.take_frames().unwrap();
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        let arrived = tokio::time::timeout(LIMIT, async {
+            let mut n = 0;
+            loop {
+                tokio::select! {
+                    frame = frames.recv() => break frame.unwrap(),
+                    _ = tick.tick() => { source.send(frame(n)).unwrap(); n += 1; }
+                }
+            }
+        });
+        assert_eq!(arrived.await.unwrap().data[0], 0x78);
+        servers.push((server, client));
+    }
+    drop(socket);
+    for (server, client) in servers {
+        assert!(std::net::UdpSocket::bind(address).is_err(), "it is in use");
+        client.close();
+        server.close();
+        server.closed().await;
+    }
+    tokio::time::timeout(LIMIT, async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while std::net::UdpSocket::bind(address).is_err() {
+            tick.tick().await;
+        }
+    })
+    .await
+    .expect("the port is free again");
 }

@@ -24,6 +24,7 @@ use crate::events::RTCEvent;
 use crate::hub::EventHub;
 use crate::media::lock;
 use crate::received::Received;
+use crate::socket::SocketHold;
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
 
 /// How long one step of closing may take before the next is taken regardless. The media
@@ -50,6 +51,8 @@ pub(crate) struct ConnectionActor {
     /// What the children are made of, until the actor has started.
     start: Option<ChildrenStart>,
     step_timer: Option<SpawnHandle>,
+    /// Keeps a shared socket bound.
+    _socket: Option<Arc<SocketHold>>,
     /// Keeps the actor until it has let go of everything; the children hold weak ports only.
     own: Option<Addr<Self>>,
     /// Hangs up, for whoever awaits the end, when the actor is dropped.
@@ -89,6 +92,10 @@ impl ConnectionActor {
         let ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
             .with_interfaces(start.interfaces)
             .with_seed(number(&random[8..]));
+        let (ice, socket) = match start.socket {
+            None => (ice, None),
+            Some(socket) => (ice.with_shared_sockets(socket.hosts), Some(socket.hold)),
+        };
         let children = ChildrenStart {
             commands: start.commands,
             certificate: start.certificate,
@@ -109,6 +116,7 @@ impl ConnectionActor {
             children: None,
             start: Some(children),
             step_timer: None,
+            _socket: socket,
             own: None,
             _closed: start.closed,
         }

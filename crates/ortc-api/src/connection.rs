@@ -21,6 +21,7 @@ use crate::hub::{Handler, ListenerId, Subscription};
 use crate::identity::{self, Roles};
 use crate::media::{MediaStream, MediaStreamTrack, lock};
 use crate::reader::{FrameReceiver, receive_ring};
+use crate::socket::RTCSocket;
 use crate::track::{RTCTrack, RTCTrackFilter};
 use crate::transports::Transports;
 
@@ -40,6 +41,8 @@ pub struct RTCConnectionOptions {
     pub engine: Option<Engine>,
     /// Which addresses of this host become candidates; by default all but loopback.
     pub interfaces: InterfaceFilter,
+    /// The socket to share; when `None`, the connection has sockets of its own.
+    pub socket: Option<RTCSocket>,
     /// Lets `connect()` begin although the peer's credentials name no fingerprint: whoever can
     /// change packets on the path can then be the peer.
     pub allow_unverified_remote: bool,
@@ -61,6 +64,14 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_engine(mut self, engine: Engine) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// Shares this socket, in place of sockets of the connection's own (ORTC drafts, "socket").
+    /// The connection runs on the socket's engine.
+    #[must_use]
+    pub fn with_socket(mut self, socket: RTCSocket) -> Self {
+        self.socket = Some(socket);
         self
     }
 
@@ -271,11 +282,16 @@ impl RTCConnection {
     /// Makes a connection; gathering begins at once.
     ///
     /// # Errors
-    /// When the engine cannot be started, or the system has no randomness.
+    /// When the engine cannot be started or is not the socket's, or the system has no
+    /// randomness.
     pub fn new(options: RTCConnectionOptions) -> Result<Self, NewConnectionError> {
-        let engine = match options.engine {
-            Some(engine) => engine,
-            None => Engine::global()?,
+        let engine = match (options.engine, &options.socket) {
+            (Some(engine), Some(socket)) if !engine.is(socket.engine()) => {
+                return Err(NewConnectionError::OtherEngine);
+            }
+            (Some(engine), _) => engine,
+            (None, Some(socket)) => socket.engine().clone(),
+            (None, None) => Engine::global()?,
         };
         let certificate = match options.certificate {
             Some(certificate) => certificate,
@@ -306,6 +322,7 @@ impl RTCConnection {
                 dtls: engine.dtls_config(options.dtls_version),
                 random,
                 interfaces: options.interfaces,
+                socket: options.socket.as_ref().map(RTCSocket::for_connection),
                 transports: options.transports,
             };
             // Taken by the control thread, which may upgrade only after this returns.

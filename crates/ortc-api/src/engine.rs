@@ -17,6 +17,7 @@ use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::error::NewConnectionError;
 use crate::media::lock;
+use crate::socket::{BindRequest, SocketUse};
 use crate::transports::{MediaPlane, Transports};
 
 /// How long an engine that nobody holds any more waits for its connections to close: the
@@ -33,7 +34,7 @@ pub struct Engine {
 }
 
 struct EngineInner {
-    starts: mpsc::UnboundedSender<Box<Start>>,
+    requests: mpsc::UnboundedSender<Request>,
     slots: Arc<Slots>,
     randomness: Randomness,
     /// Whether received tracks can be forwarded: what the packet forwarder does.
@@ -99,9 +100,16 @@ impl std::fmt::Debug for EngineConfig {
     }
 }
 
-/// A connection on its way to the control thread.
+/// What the control thread is asked for.
 ///
-/// The channel is unbounded: it holds no more than there are handles of new connections.
+/// The channel is unbounded: it holds no more than there are handles of new connections, and
+/// callers that wait for a socket.
+enum Request {
+    Connection(Box<Start>),
+    Socket(BindRequest),
+}
+
+/// A connection on its way to the control thread.
 pub(crate) struct Start {
     pub(crate) slot: Slot,
     pub(crate) shared: Arc<Shared>,
@@ -112,6 +120,7 @@ pub(crate) struct Start {
     pub(crate) certificate: Certificate,
     pub(crate) dtls: DtlsConfig,
     pub(crate) interfaces: InterfaceFilter,
+    pub(crate) socket: Option<SocketUse>,
     pub(crate) transports: Transports,
     /// For the tie-breaker, the CNAME and the jitter of timers.
     pub(crate) random: [u8; 32],
@@ -123,7 +132,7 @@ impl Engine {
     /// # Errors
     /// When the system refuses a thread or a poller.
     pub fn new(config: EngineConfig) -> io::Result<Self> {
-        let (starts, waiting) = mpsc::unbounded_channel();
+        let (requests, waiting) = mpsc::unbounded_channel();
         let (slots, forwards) = (Arc::<Slots>::default(), config.media_plane.is_none());
         let of_thread = Arc::clone(&slots);
         // Not tokio's channel: this may be called within a runtime, and the wait is a moment.
@@ -134,7 +143,7 @@ impl Engine {
         match ready.recv() {
             Ok(Ok(())) => {
                 let randomness = Randomness::System;
-                Ok(Self { inner: Arc::new(EngineInner { starts, slots, randomness, forwards }) })
+                Ok(Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards }) })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the control thread has died while it started")),
@@ -145,12 +154,12 @@ impl Engine {
     /// network, with all randomness from `seed`. To be called inside `ortc_io::sim::run`.
     #[cfg(feature = "sim")]
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
-        let (starts, waiting) = mpsc::unbounded_channel();
+        let (requests, waiting) = mpsc::unbounded_channel();
         let media_plane = MediaPlane::of(&ForwarderActor::start_simulated(io, seed));
         let slots = Arc::<Slots>::default();
         actix_rt::spawn(serve(media_plane, Arc::clone(&slots), waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self { inner: Arc::new(EngineInner { starts, slots, randomness, forwards: true }) }
+        Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards: true }) }
     }
 
     /// The engine that connections share, started when the first one is made.
@@ -166,7 +175,20 @@ impl Engine {
     }
 
     pub(crate) fn start(&self, start: Start) -> Result<(), NewConnectionError> {
-        self.inner.starts.send(Box::new(start)).map_err(|_| NewConnectionError::EngineGone)
+        self.request(Request::Connection(Box::new(start)))
+    }
+
+    pub(crate) fn bind(&self, request: BindRequest) -> Result<(), NewConnectionError> {
+        self.request(Request::Socket(request))
+    }
+
+    fn request(&self, request: Request) -> Result<(), NewConnectionError> {
+        self.inner.requests.send(request).map_err(|_| NewConnectionError::EngineGone)
+    }
+
+    /// Whether both are handles of one engine.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Takes a slot for a new connection.
@@ -220,7 +242,7 @@ impl std::fmt::Debug for Engine {
 fn control_thread(
     config: EngineConfig,
     slots: Arc<Slots>,
-    starts: mpsc::UnboundedReceiver<Box<Start>>,
+    requests: mpsc::UnboundedReceiver<Request>,
     report: std::sync::mpsc::SyncSender<io::Result<()>>,
 ) {
     let system = actix::System::new();
@@ -229,7 +251,7 @@ fn control_thread(
             Ok(media_plane) => {
                 // Whoever asked for the engine waits for this; a failed send is a gone caller.
                 let _ = report.send(Ok(()));
-                serve(media_plane, slots, starts).await;
+                serve(media_plane, slots, requests).await;
             }
             Err(error) => {
                 let _ = report.send(Err(error));
@@ -242,11 +264,14 @@ fn control_thread(
 async fn serve(
     media_plane: MediaPlane,
     slots: Arc<Slots>,
-    mut starts: mpsc::UnboundedReceiver<Box<Start>>,
+    mut requests: mpsc::UnboundedReceiver<Request>,
 ) {
     let context = Rc::new(EngineContext { media_plane });
-    while let Some(start) = starts.recv().await {
-        ConnectionActor::launch(*start, &context);
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Connection(start) => ConnectionActor::launch(*start, &context),
+            Request::Socket(request) => request.start(context.media_plane.sockets.clone()),
+        }
     }
     if tokio::time::timeout(DRAIN_TIMEOUT, slots.drained()).await.is_err() {
         tracing::warn!("connections have not closed in time and are cut off");

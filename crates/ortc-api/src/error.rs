@@ -1,4 +1,6 @@
 use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ortc_ice::CredentialsError;
 use ortc_rtp::DescriptionError;
@@ -13,12 +15,76 @@ pub enum NewConnectionError {
     /// The engine has been stopped, or its thread has died.
     #[error("the media engine is gone: make a new one")]
     EngineGone,
+    /// The socket was bound on another engine than the connection is to run on.
+    #[error("the socket was bound on another engine: leave out the engine, or bind it there")]
+    OtherEngine,
     /// The certificate could not be made.
     #[error("the certificate could not be made: {0}")]
     Certificate(String),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Entropy,
+}
+
+/// Why a socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another socket has the address.
+    #[error("{0} is in use")]
+    AddressInUse(SocketAddr),
+    /// This host does not have the address; for a wildcard, it has none of that family.
+    #[error("{0} is no address of this host")]
+    AddressNotAvailable(SocketAddr),
+    /// The system does not let this process have the address.
+    #[error("this process may not bind {0}; ports below 1024 want a privilege")]
+    PermissionDenied(SocketAddr),
+    /// Anything else that the system says.
+    #[error("{address} could not be bound: {error}")]
+    Failed {
+        /// The address.
+        address: SocketAddr,
+        /// What it says.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// There is no engine to bind it on.
+    #[error(transparent)]
+    Engine(#[from] NewConnectionError),
+}
+
+impl BindError {
+    pub(crate) fn of(address: SocketAddr, error: Arc<io::Error>) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::AddressInUse(address),
+            io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable(address),
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied(address),
+            _ => Self::Failed { address, error },
+        }
+    }
+}
+
+/// Why an address cannot be announced for a socket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnnounceError {
+    /// IPv4 for IPv6, or the other way round.
+    #[error("{announced} cannot stand for {bound}, which is of the other family")]
+    OtherFamily {
+        /// What was to be announced.
+        announced: IpAddr,
+        /// What is bound.
+        bound: SocketAddr,
+    },
+    /// A wildcard or a multicast address.
+    #[error("{0} is no address that a peer could send to")]
+    NotUnicast(IpAddr),
+    /// The wildcard stands for several addresses, or for loopback only.
+    #[error("the wildcard stands for {addresses} addresses beside loopback: bind the one meant")]
+    Ambiguous {
+        /// How many, loopback aside.
+        addresses: usize,
+    },
 }
 
 /// Why the peer's ICE information was not taken.

@@ -73,6 +73,12 @@
 //! travels on, and no safer. `remote().dtls` comes from the peer's certificate, once it is
 //! checked.
 //!
+//! # A server's one port
+//!
+//! By default each connection binds sockets of its own. [`RTCSocket::bind`] binds one port that
+//! any number of connections share, each with credentials and a certificate of its own:
+//! [`RTCConnectionOptions::with_socket`].
+//!
 //! # Swapping a transport
 //!
 //! Below a connection are four actors: ICE, DTLS, RTP and the sockets. Each speaks through
@@ -142,6 +148,7 @@ mod identity;
 mod media;
 mod reader;
 mod received;
+mod socket;
 mod source;
 mod tap;
 mod track;
@@ -151,8 +158,9 @@ pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
 pub use connection::{RTCConnection, RTCConnectionOptions, RTCConnectionSide, WeakRTCConnection};
 pub use engine::{Engine, EngineConfig};
 pub use error::{
-    AddStreamError, CandidateError, ConnectError, InsertError, NewConnectionError,
-    ReceiveTrackError, SetRemoteIceError, TooLarge, TrackAttributeError, TrackError,
+    AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, InsertError,
+    NewConnectionError, ReceiveTrackError, SetRemoteIceError, TooLarge, TrackAttributeError,
+    TrackError,
 };
 pub use events::{
     MediaEvent, MediaEventKind, MediaEvents, RTCDisconnectReason, RTCEvent, RTCEventKind, RTCEvents,
@@ -173,6 +181,7 @@ pub use ortc_rtp::{
     RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
+pub use socket::RTCSocket;
 pub use source::FrameSender;
 pub use tap::{PacketInserter, PacketTap};
 pub use track::{RTCTrack, RTCTrackFilter};

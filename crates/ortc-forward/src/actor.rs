@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
-use ortc_io::SocketCommand;
 use ortc_io::ring::RingReceiver;
+use ortc_io::{BindShared, SocketCommand};
 use ortc_rtp::RouteCommand;
 #[cfg(any(test, feature = "sim"))]
 use ortc_rtp::SessionOptions;
@@ -219,8 +219,17 @@ impl Handler<SocketCommand> for ForwarderActor {
                 ForwarderCommand::EnumerateInterfaces(connection)
             }
             SocketCommand::Bind(bind) => {
-                self.registry.binding(bind);
+                self.registry.binding(bind.connection, bind.token, bind.address);
                 ForwarderCommand::Bind(bind)
+            }
+            SocketCommand::BindShared(BindShared { address, answer }) => {
+                let token = self.registry.sharing(answer);
+                ForwarderCommand::BindShared { token, address }
+            }
+            SocketCommand::ReleaseShared(socket) => ForwarderCommand::ReleaseShared(socket),
+            SocketCommand::Join(join) => {
+                self.registry.binding(join.connection, join.token, join.shared.local);
+                ForwarderCommand::Join(join)
             }
             SocketCommand::Unbind(connection, socket) => {
                 ForwarderCommand::Unbind(connection, socket)

@@ -113,6 +113,12 @@ impl PacketForwarder {
         self.plane.cpu = Some(read);
     }
 
+    /// How often an address was looked up so far.
+    #[cfg(test)]
+    pub(crate) fn lookups(&self) -> u64 {
+        self.plane.paths.lookups()
+    }
+
     /// Does all that there is to do at `now`, within bounds, and never blocks.
     ///
     /// Commands first, then what has arrived, what is due, and what applications have
@@ -180,7 +186,7 @@ impl PacketForwarder {
             }
             self.plane.fan_out(now, &self.incoming, io);
             for (socket, error) in self.failed.drain(..) {
-                self.plane.lose_socket(socket, Some(error), io);
+                self.plane.lose_socket(socket, error, io);
             }
             self.plane.stats.too_long = self.incoming.truncated();
             if !more {

@@ -34,12 +34,12 @@
 //!
 //! # Invariants of the hot path
 //!
-//! - No allocation, lock or hash per packet, from an application's ring to the wire and from
+//! - No allocation and no lock per packet, from an application's ring to the wire and from
 //!   the wire to the decrypted packet (`tests/allocation.rs` counts). The one copy is into
 //!   the packet that a receiving application keeps.
 //! - A datagram finds its connection by two array indexes (socket slot, connection slot) and
-//!   a scan of that connection's few paths. Nothing per packet grows with the number of
-//!   connections: an application's push puts its connection on a ready list, deadlines lie
+//!   one look-up in the socket's table of addresses. Nothing per packet grows with the number
+//!   of connections: an application's push puts its connection on a ready list, deadlines lie
 //!   in one heap, and only connections that something happened to are looked at.
 //! - One writer per stream: only this thread assigns sequence numbers and timestamps.
 //! - Everything that waits has a bound, and everything that is dropped is counted in one
@@ -53,6 +53,8 @@
 //!   separate value. A path that is lost is received from for 5 s more.
 //! - **DTLS before validation** is parked and delivered once the path is validated.
 //!   **SRTP before keys** is parked by the session and opened when the keys come.
+//! - **Two connections on a shared socket towards one remote address.** The newer one has the
+//!   path once it has validated it, and the older is told; a request takes nothing.
 //! - **A connection that is gone.** Each command names a generation. Of each slot only a
 //!   later generation is let in again; a command for one that is gone is dropped and
 //!   counted, and its keys are zeroized. Questions are answered even so: `Close`, `Detach`,

@@ -1,7 +1,12 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use actix::Message;
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    Bind, ConnectionId, DatagramReceived, PathUpdate, SendControl, SocketEvent, SocketId, SrtpKeys,
+    Bind, ConnectionId, DatagramReceived, Join, PathUpdate, SendControl, SharedSocket, SocketEvent,
+    SocketId, SrtpKeys,
 };
 use ortc_rtp::{
     ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap,
@@ -23,7 +28,19 @@ pub enum ForwarderCommand {
     EnumerateInterfaces(ConnectionId),
     /// Binds a socket.
     Bind(Bind),
-    /// Closes one socket of a connection.
+    /// Binds sockets that connections may share; answered with
+    /// [`ForwarderEvent::SharedBound`].
+    BindShared {
+        /// Repeated in the answer.
+        token: u64,
+        /// The address to bind; see [`BindShared`](ortc_io::BindShared).
+        address: SocketAddr,
+    },
+    /// Closes a shared socket as soon as no connection uses it.
+    ReleaseShared(SocketId),
+    /// Has a connection use a shared socket.
+    Join(Join),
+    /// Closes one socket of a connection, or has it leave a shared one.
     Unbind(ConnectionId, SocketId),
     /// Sends one control datagram.
     SendControl(SendControl),
@@ -66,6 +83,9 @@ pub enum ForwarderCommand {
 pub enum ForwarderEvent {
     /// An answer to a socket command, or a socket that failed.
     Socket(ConnectionId, SocketEvent),
+    /// The answer to [`ForwarderCommand::BindShared`]: the token, and the sockets or why there
+    /// are none.
+    SharedBound(u64, Result<Vec<SharedSocket>, Arc<io::Error>>),
     /// All that a connection had is let go of.
     Detached(ConnectionId),
     /// What happened to a connection's media.

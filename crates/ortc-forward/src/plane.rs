@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ortc_io::paths::{Parked, PathTable};
 use ortc_io::{
-    Bind, ConnectionId, DatagramIo, DatagramReceived, Path, PathUpdate, SendBatch, SendControl,
-    SocketEvent, SocketId,
+    Bind, ConnectionId, DatagramIo, DatagramReceived, Join, Path, PathUpdate, SendBatch,
+    SendControl, SharedSocket, SocketEvent, SocketId, shared,
 };
 use ortc_rtp::{RouteEvent, RtpSession, SessionOptions};
 
@@ -57,8 +57,13 @@ impl Plane {
             ForwarderCommand::Detach(id) => self.detach(now, id, io),
             ForwarderCommand::EnumerateInterfaces(id) => self.enumerate(id, io),
             ForwarderCommand::Bind(bind) => self.bind(bind, io),
+            ForwarderCommand::BindShared { token, address } => {
+                self.bind_shared(token, address, io);
+            }
+            ForwarderCommand::ReleaseShared(socket) => self.release_shared(socket, io),
+            ForwarderCommand::Join(join) => self.join(&join),
             ForwarderCommand::Unbind(id, socket) => self.unbind(id, socket, io),
-            ForwarderCommand::SendControl(control) => self.send_control(&control, io),
+            ForwarderCommand::SendControl(control) => self.send_control(now, &control, io),
             ForwarderCommand::Path(id, update) => self.update_path(now, id, update),
             ForwarderCommand::Open(id) => self.open(now, id, io),
             ForwarderCommand::SetKeys(id, keys) => {
@@ -222,17 +227,17 @@ impl Plane {
         self.outbox.push(ForwarderEvent::Detached(id));
     }
 
-    /// Lets go of the paths, sockets and alarm of a connection; returns the sockets.
+    /// Lets go of the paths, sockets and alarm of a connection; returns the sockets that it
+    /// has used.
     fn release(&mut self, id: ConnectionId, io: &mut impl DatagramIo) -> Vec<SocketId> {
         self.timers.disarm(id.slot);
         if let Some(stats) = self.paths.stats(id) {
             self.stats.add_paths(&stats);
         }
-        let sockets = self.paths.detach(id);
-        for socket in &sockets {
-            io.close(*socket);
+        let sockets = self.paths.sockets(id).to_vec();
+        for socket in self.paths.detach(id) {
+            self.close_socket(socket, io);
         }
-        self.stats.sockets -= sockets.len() as u64;
         sockets
     }
 
@@ -272,34 +277,73 @@ impl Plane {
         Ok((socket, local))
     }
 
-    fn unbind(&mut self, id: ConnectionId, socket: SocketId, io: &mut impl DatagramIo) {
-        if self.paths.owner(socket) == Some(id) {
-            self.flush(io);
-            self.lose_socket(socket, None, io);
-        } else {
-            self.stats.stale_commands += 1;
-            let event = SocketEvent::Unbound { socket, error: None };
-            self.outbox.push(ForwarderEvent::Socket(id, event));
+    fn bind_shared(&mut self, token: u64, address: SocketAddr, io: &mut impl DatagramIo) {
+        let bound = shared::bind(io, address);
+        for SharedSocket { socket, local } in bound.iter().flatten() {
+            self.paths.bound_shared(*socket, *local);
+            self.stats.sockets += 1;
+        }
+        self.outbox.push(ForwarderEvent::SharedBound(token, bound.map_err(Arc::new)));
+    }
+
+    fn release_shared(&mut self, socket: SocketId, io: &mut impl DatagramIo) {
+        if self.paths.release(socket) {
+            self.close_socket(socket, io);
         }
     }
 
-    /// Lets go of a socket that was given back or has failed.
-    pub(crate) fn lose_socket(
-        &mut self,
-        socket: SocketId,
-        error: Option<io::Error>,
-        io: &mut impl DatagramIo,
-    ) {
-        let Some(id) = self.paths.unbound(socket) else { return };
-        io.close(socket);
-        self.stats.sockets -= 1;
-        let event = SocketEvent::Unbound { socket, error: error.map(Arc::new) };
+    fn join(&mut self, join: &Join) {
+        let Join { connection, token, shared: SharedSocket { socket, local }, .. } = *join;
+        let event = match self.paths.join(connection, socket, &join.username_frag) {
+            Ok(local) => SocketEvent::Bound { token, socket, local },
+            Err(error) => {
+                self.stats.stale_commands += 1;
+                let error = Arc::new(error.into());
+                SocketEvent::BindFailed { token, address: local, error }
+            }
+        };
+        self.outbox.push(ForwarderEvent::Socket(connection, event));
+    }
+
+    fn unbind(&mut self, id: ConnectionId, socket: SocketId, io: &mut impl DatagramIo) {
+        self.flush(io);
+        match self.paths.unbind(id, socket) {
+            Ok(true) => self.close_socket(socket, io),
+            Ok(false) => {}
+            Err(_) => self.stats.stale_commands += 1,
+        }
+        let event = SocketEvent::Unbound { socket, error: None };
         self.outbox.push(ForwarderEvent::Socket(id, event));
         self.touch(id);
     }
 
-    fn send_control(&mut self, control: &SendControl, io: &mut impl DatagramIo) {
-        let path = self.paths.outgoing(control.connection, control.path);
+    /// Lets go of a socket that has failed.
+    pub(crate) fn lose_socket(
+        &mut self,
+        socket: SocketId,
+        error: io::Error,
+        io: &mut impl DatagramIo,
+    ) {
+        if !self.paths.is_bound(socket) {
+            return;
+        }
+        let error = Arc::new(error);
+        for id in self.paths.unbound(socket) {
+            let event = SocketEvent::Unbound { socket, error: Some(Arc::clone(&error)) };
+            self.outbox.push(ForwarderEvent::Socket(id, event));
+            self.touch(id);
+        }
+        self.close_socket(socket, io);
+    }
+
+    fn close_socket(&mut self, socket: SocketId, io: &mut impl DatagramIo) {
+        io.close(socket);
+        self.stats.sockets -= 1;
+    }
+
+    fn send_control(&mut self, now: Instant, control: &SendControl, io: &mut impl DatagramIo) {
+        let SendControl { connection, path, datagram } = control;
+        let path = self.paths.outgoing(now, *connection, *path, datagram);
         let Some(Path { socket, remote, .. }) = path else { return };
         if self.outgoing.push(socket, remote, &control.datagram) {
             return;
@@ -311,7 +355,12 @@ impl Plane {
     }
 
     fn update_path(&mut self, now: Instant, id: ConnectionId, update: PathUpdate) {
-        let released = match self.paths.update(now, id, update) {
+        let updated = self.paths.update(now, id, update);
+        while let Some((loser, path)) = self.paths.poll_taken() {
+            let event = SocketEvent::PathTaken(path);
+            self.outbox.push(ForwarderEvent::Socket(loser, event));
+        }
+        let released = match updated {
             Ok(released) => released,
             Err(error) => {
                 tracing::debug!(?id, ?update, %error, "a path update is ignored");
@@ -416,6 +465,7 @@ impl Plane {
         stats.orphaned = self.paths.orphaned();
         stats.crossed = self.mesh.crossed;
         stats.crossed_dropped = self.mesh.dropped;
+        stats.shared = self.paths.shared_stats();
         stats.datagram_events_dropped = self.outbox.datagrams_dropped;
         stats.state_events_dropped = self.outbox.states_dropped;
         for link in self.links.iter_mut() {

@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Recipient;
-use ortc_io::{Attach, ConnectionId, DatagramReceived, Detached, SocketEvent, SocketId};
+use ortc_io::{
+    Attach, ConnectionId, DatagramReceived, Detached, SharedBound, SocketEvent, SocketId,
+};
 use ortc_rtp::RouteEvent;
 
 use crate::{ForwarderCommand, ForwarderEvent};
@@ -13,6 +16,9 @@ use crate::{ForwarderCommand, ForwarderEvent};
 #[derive(Default)]
 pub(crate) struct Registry {
     entries: BTreeMap<ConnectionId, Entry>,
+    /// Who has asked for sockets to share, by token.
+    sharing: BTreeMap<u64, Recipient<SharedBound>>,
+    next_token: u64,
     /// Datagrams for which a mailbox had no room.
     pub(crate) mailbox_full: u64,
 }
@@ -24,7 +30,7 @@ struct Entry {
     done: Vec<Recipient<Detached>>,
     sockets: Vec<SocketId>,
     /// Tokens and addresses of sockets that were asked for.
-    binding: Vec<(u64, std::net::SocketAddr)>,
+    binding: Vec<(u64, SocketAddr)>,
 }
 
 impl Registry {
@@ -41,10 +47,18 @@ impl Registry {
         self.entries.entry(connection).or_default().done.push(done);
     }
 
-    pub(crate) fn binding(&mut self, bind: ortc_io::Bind) {
-        if let Some(entry) = self.entries.get_mut(&bind.connection) {
-            entry.binding.push((bind.token, bind.address));
+    pub(crate) fn binding(&mut self, connection: ConnectionId, token: u64, address: SocketAddr) {
+        if let Some(entry) = self.entries.get_mut(&connection) {
+            entry.binding.push((token, address));
         }
+    }
+
+    /// Notes who wants sockets to share; returns the token of the answer.
+    pub(crate) fn sharing(&mut self, answer: Recipient<SharedBound>) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.sharing.insert(token, answer);
+        token
     }
 
     /// Hands an event to whom it concerns; nobody is left to hear of a connection that has
@@ -54,6 +68,11 @@ impl Registry {
             ForwarderEvent::Stun(datagram) => self.datagram(datagram, |ports| &ports.stun),
             ForwarderEvent::Dtls(datagram) => self.datagram(datagram, |ports| &ports.dtls),
             ForwarderEvent::Socket(connection, event) => self.socket(connection, event),
+            ForwarderEvent::SharedBound(token, result) => {
+                if let Some(answer) = self.sharing.remove(&token) {
+                    answer.do_send(SharedBound(result));
+                }
+            }
             ForwarderEvent::Detached(connection) => self.detached(connection),
             ForwarderEvent::Route(event) => self.route(event),
         }
@@ -83,7 +102,7 @@ impl Registry {
                 entry.binding.retain(|(open, _)| open != token);
             }
             SocketEvent::Unbound { socket, .. } => entry.sockets.retain(|open| open != socket),
-            SocketEvent::Interfaces(_) => {}
+            SocketEvent::Interfaces(_) | SocketEvent::PathTaken(_) => {}
         }
         if let Some(ports) = &entry.ports {
             ports.events.do_send(event);
@@ -137,6 +156,17 @@ impl Registry {
                     error: stopped(),
                 },
             ),
+            ForwarderCommand::BindShared { token, .. } => {
+                self.dispatch(ForwarderEvent::SharedBound(*token, Err(stopped())));
+            }
+            ForwarderCommand::Join(join) => self.socket(
+                join.connection,
+                SocketEvent::BindFailed {
+                    token: join.token,
+                    address: join.shared.local,
+                    error: stopped(),
+                },
+            ),
             ForwarderCommand::Unbind(connection, socket) => self.socket(
                 *connection,
                 SocketEvent::Unbound { socket: *socket, error: Some(stopped()) },
@@ -152,6 +182,9 @@ impl Registry {
 
     /// Reports to every connection that the forwarder is gone, and answers what is open.
     pub(crate) fn fail_all(&mut self) {
+        for (_, answer) in std::mem::take(&mut self.sharing) {
+            answer.do_send(SharedBound(Err(stopped())));
+        }
         let connections: Vec<_> = self.entries.keys().copied().collect();
         for connection in connections {
             let Some(entry) = self.entries.get_mut(&connection) else { continue };

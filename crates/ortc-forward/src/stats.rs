@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ortc_io::SendBatch;
-use ortc_io::paths::PathStats;
+use ortc_io::paths::{PathStats, SharedStats};
 use ortc_rtp::SessionStats;
 
 /// What a forwarder has done and dropped since it started.
@@ -59,6 +59,8 @@ pub struct ForwarderStats {
     /// What was dropped and parked for want of a trusted path, over all connections, those
     /// that have ended included.
     pub paths: PathStats,
+    /// What has come in on shared sockets and was nobody's.
+    pub shared: SharedStats,
     /// What the sessions of all connections have counted, ended ones included.
     pub media: SessionStats,
     /// Connections that were given up because handling them panicked.
@@ -97,5 +99,6 @@ impl ForwarderStats {
         all.no_path += one.no_path;
         all.suspended += one.suspended;
         all.foreign_socket += one.foreign_socket;
+        all.taken += one.taken;
     }
 }

@@ -17,8 +17,8 @@ use ortc_forward::{
 };
 use ortc_io::ring::{Popped, RingReceiver, ring};
 use ortc_io::{
-    Bind, ConnectionId, DatagramIo, InterfaceAddress, Path, PathUpdate, ReceiveBatch, SendBatch,
-    SendReport, SocketEvent, SocketId, SrtpKeys, SrtpProfile,
+    Bind, ConnectionId, DatagramIo, InterfaceAddress, Join, Path, PathUpdate, ReceiveBatch,
+    SendBatch, SendReport, SharedSocket, SocketEvent, SocketId, SrtpKeys, SrtpProfile,
 };
 use ortc_rtp::{OutgoingPacket, PayloadType, ReceiverConfig, SenderConfig, Ssrc};
 
@@ -116,9 +116,11 @@ impl DatagramIo for End {
     }
 }
 
-/// A forwarder with one connection that may send to and receive from the other end.
+/// A forwarder with one connection that may send to and receive from the other end, over a
+/// socket of its own or one that it shares with others.
 fn forwarder(
     is_client: bool,
+    shares: bool,
     now: Instant,
     io: &mut End,
 ) -> (PacketForwarder, ForwarderHandle, RingReceiver<ForwarderEvent>) {
@@ -129,33 +131,52 @@ fn forwarder(
     let keys =
         SrtpKeys::from_exported(SrtpProfile::AeadAes128Gcm, &material, is_client).expect("56");
     let path = Path::plain(SOCKET, io.remote);
-    for command in [
-        ForwarderCommand::Attach(ID),
-        ForwarderCommand::Bind(Bind { connection: ID, token: 0, address: io.remote }),
+    let address = io.remote;
+    let shared = SharedSocket { socket: SOCKET, local: address };
+    let username_frag = "abcd".to_owned();
+    let (bind, join) = if shares {
+        let join = Join { connection: ID, token: 0, shared, username_frag };
+        (ForwarderCommand::BindShared { token: 0, address }, Some(ForwarderCommand::Join(join)))
+    } else {
+        (ForwarderCommand::Bind(Bind { connection: ID, token: 0, address }), None)
+    };
+    for command in [ForwarderCommand::Attach(ID), bind].into_iter().chain(join).chain([
         ForwarderCommand::Path(ID, PathUpdate::Validated(path)),
         ForwarderCommand::Path(ID, PathUpdate::Selected(path)),
         ForwarderCommand::Open(ID),
         ForwarderCommand::SetKeys(ID, keys),
-    ] {
+    ]) {
         handle.send(command).expect("there is room");
     }
     forwarder.turn(now, io);
-    assert!(matches!(
-        events.pop(),
-        Popped::Item(ForwarderEvent::Socket(ID, SocketEvent::Bound { .. }))
-    ));
+    for _ in 0..1 + usize::from(shares) {
+        assert!(matches!(
+            events.pop(),
+            Popped::Item(ForwarderEvent::Socket(ID, SocketEvent::Bound { .. }))
+                | Popped::Item(ForwarderEvent::SharedBound(0, Ok(_)))
+        ));
+    }
     (forwarder, handle, events)
 }
 
 #[test]
 fn nothing_is_allocated_per_packet_but_the_applications_copy() {
+    count_allocations(false);
+}
+
+#[test]
+fn nor_on_a_socket_that_connections_share() {
+    count_allocations(true);
+}
+
+fn count_allocations(shares: bool) {
     let start = Instant::now();
     let (there, back) = (Queue::default(), Queue::default());
     let remote = SocketAddr::from(([192, 0, 2, 1], 9));
     let mut sending = End { out: there.clone(), inward: back.clone(), remote };
     let mut receiving = End { out: back, inward: there, remote };
-    let (mut a, to_a, _a_events) = forwarder(true, start, &mut sending);
-    let (mut b, to_b, _b_events) = forwarder(false, start, &mut receiving);
+    let (mut a, to_a, _a_events) = forwarder(true, shares, start, &mut sending);
+    let (mut b, to_b, _b_events) = forwarder(false, shares, start, &mut receiving);
 
     let (applications, packets) = ring(64);
     let config = SenderConfig {

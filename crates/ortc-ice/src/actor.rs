@@ -4,7 +4,9 @@ use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, SpawnHandle,
     WeakRecipient,
 };
-use ortc_io::{Bind, ConnectionId, DatagramReceived, SendControl, SocketCommand, SocketEvent, now};
+use ortc_io::{
+    Bind, ConnectionId, DatagramReceived, Join, SendControl, SocketCommand, SocketEvent, now,
+};
 
 use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, ReadIceStats};
 
@@ -58,6 +60,12 @@ impl IceActor {
                 Output::Bind { token, address } => {
                     SocketCommand::Bind(Bind { connection: self.connection, token, address })
                 }
+                Output::Join { token, shared, username_frag } => SocketCommand::Join(Join {
+                    connection: self.connection,
+                    token,
+                    shared,
+                    username_frag,
+                }),
                 Output::Unbind(socket) => SocketCommand::Unbind(self.connection, socket),
                 Output::Transmit { path, datagram } => SocketCommand::SendControl(SendControl {
                     connection: self.connection,

@@ -3,12 +3,12 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ortc_io::{Path, PathUpdate, SocketEvent, SocketId};
+use ortc_io::{Path, PathUpdate, SharedSocket, SocketEvent, SocketId};
 use tracing::{debug, warn};
 
 use crate::engine::{Engine, EngineEvent, MAX_PAIRS, Pace};
 use crate::held::HeldRequests;
-use crate::local::{Gathering, Local};
+use crate::local::{Gathering, Local, WantedSocket};
 use crate::paths::Paths;
 use crate::remote::RemoteCandidates;
 use crate::state::{self, Cause};
@@ -31,7 +31,16 @@ pub enum Output {
         /// The address; port 0 for any.
         address: SocketAddr,
     },
-    /// Close a socket whose address is gone.
+    /// Use a shared socket; answered like [`Bind`](Self::Bind).
+    Join {
+        /// To be repeated in the answer.
+        token: u64,
+        /// The socket.
+        shared: SharedSocket,
+        /// Our username fragment, by which requests are told to be ours.
+        username_frag: String,
+    },
+    /// Close a socket whose address is gone, or let go of it if it is shared.
     Unbind(SocketId),
     /// Send a STUN datagram.
     Transmit {
@@ -156,8 +165,7 @@ impl IceAgent {
                     self.outputs.push_back(Output::Unbind(socket));
                 }
                 for wanted in difference.wanted {
-                    let (token, address) = (wanted.token, wanted.address);
-                    self.outputs.push_back(Output::Bind { token, address });
+                    self.want(wanted);
                 }
                 self.after_gathering();
             }
@@ -173,9 +181,7 @@ impl IceAgent {
             }
             SocketEvent::BindFailed { token, address, error } => {
                 if let Some(next) = self.gathering.bind_failed(token) {
-                    let (token, address) = (next.token, next.address);
-                    self.outputs.push_back(Output::Bind { token, address });
-                    return;
+                    return self.want(next);
                 }
                 warn!(%address, %error, "no candidate on this address");
                 self.stats.bind_failures += 1;
@@ -187,6 +193,7 @@ impl IceAgent {
                     self.withdraw(now, local);
                 }
             }
+            SocketEvent::PathTaken(path) => self.path_taken(now, path),
         }
     }
 
@@ -230,6 +237,30 @@ impl IceAgent {
         let expiry = self.paths.next_expiry(self.config.timing.path_idle);
         let own = [(self.engine_deadline, "a check is due"), (expiry, "a path has been silent")];
         own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
+    }
+
+    fn want(&mut self, wanted: WantedSocket) {
+        let WantedSocket { token, address, shared } = wanted;
+        self.outputs.push_back(match shared {
+            None => Output::Bind { token, address },
+            Some(shared) => {
+                let username_frag = self.config.credentials.username_frag.clone();
+                Output::Join { token, shared, username_frag }
+            }
+        });
+    }
+
+    /// A newer connection on the same socket has validated a path: the peer that was there is
+    /// another one now.
+    fn path_taken(&mut self, now: Instant, path: Path) {
+        debug!(remote = %path.remote, "a newer connection has taken a path");
+        self.stats.paths_taken += 1;
+        let was_selected = self.paths.bar(path);
+        if was_selected && self.state == IceState::Connected {
+            self.change_state(Cause::PathTaken);
+            self.form_pairs_again(now);
+            self.run_engine(now);
+        }
     }
 
     fn gather(&mut self) {
@@ -299,6 +330,7 @@ impl IceAgent {
         let restarted = self.engine.is_some();
         let mut engine = Engine::new(&self.config, &remote, controlling);
         self.remotes.forget_learned();
+        self.paths.lift_bars();
         for local in self.gathering.set_candidates() {
             engine.add_local(local);
         }
@@ -388,7 +420,7 @@ impl IceAgent {
         let Some(local) = self.gathering.by_address(from) else { return };
         let path = Path::plain(local.socket, to);
         if let Some(id) = crate::inbound::request_id(&datagram) {
-            if !self.upkeep.allows(path) {
+            if !self.upkeep.allows(path) || self.paths.is_barred(path) {
                 self.stats.requests_withheld += 1;
                 return;
             }

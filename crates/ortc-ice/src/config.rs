@@ -1,7 +1,8 @@
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ortc_io::{InterfaceAddress, InterfaceKind};
+use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket};
 
 use crate::{RTCIceConnectionInfo, RTCIceServer};
 
@@ -22,7 +23,9 @@ pub struct IceConfig {
     pub credentials: RTCIceConnectionInfo,
     /// Settles role conflicts: the larger number keeps controlling (RFC 8445 §7.3.1.1).
     pub tie_breaker: u64,
-    /// Seeds what need not be secret: the jitter of consent checks, the first port tried.
+    /// Seeds the jitter of consent checks, the first port tried and the transaction identifiers
+    /// of checks. The latter are to be guessed by nobody (RFC 8489 §5), so it should be random,
+    /// and used for nothing that is sent; by default it is the tie-breaker, which is sent.
     pub seed: u64,
     /// Which addresses of this host are gathered.
     pub interfaces: InterfaceFilter,
@@ -31,8 +34,24 @@ pub struct IceConfig {
     pub servers: Vec<RTCIceServer>,
     /// Ports to bind; any, when `None`.
     pub port_range: Option<RangeInclusive<u16>>,
+    /// Sockets to gather on in place of sockets of the connection's own; none by default.
+    pub shared: Vec<SharedHost>,
     /// How fast checks go and when things are given up.
     pub timing: IceTiming,
+}
+
+/// A socket shared with other connections, as a host candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedHost {
+    /// The socket, which is joined under our username fragment.
+    pub shared: SharedSocket,
+    /// The address that the candidate is to carry in place of the socket's own: the outer one
+    /// of a NAT that maps one address to one (`10.0.0.5` to `203.0.113.5`, ports unchanged).
+    pub announced: Option<IpAddr>,
+    /// Whether the socket is one of those that a wildcard stood for. It is a candidate only
+    /// while this host has its address and [`IceConfig::interfaces`] admits that; one that was
+    /// bound by its address always is.
+    pub from_wildcard: bool,
 }
 
 impl IceConfig {
@@ -46,6 +65,7 @@ impl IceConfig {
             interfaces: InterfaceFilter::default(),
             servers: Vec::new(),
             port_range: None,
+            shared: Vec::new(),
             timing: IceTiming::default(),
         }
     }
@@ -78,6 +98,13 @@ impl IceConfig {
         self
     }
 
+    /// Gathers on these sockets and binds none.
+    #[must_use]
+    pub fn with_shared_sockets(mut self, shared: Vec<SharedHost>) -> Self {
+        self.shared = shared;
+        self
+    }
+
     /// Stops sending when no response came for this long (RFC 7675 §5.1); 30 s by default.
     #[must_use]
     pub fn with_consent_timeout(mut self, timeout: Duration) -> Self {
@@ -85,7 +112,7 @@ impl IceConfig {
         self
     }
 
-    /// Seeds what need not be secret.
+    /// Sets the [`seed`](Self::seed).
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;

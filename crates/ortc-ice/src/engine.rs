@@ -8,6 +8,7 @@ use is::{Candidate, CandidateKind, IceAgentEvent, IceConnectionState, IceCreds, 
 
 use crate::description::{Kind, Usable};
 use crate::local::Local;
+use crate::random::Seeds;
 use crate::{IceConfig, IceTiming, RTCIceCandidateDescription, RTCIceConnectionInfo};
 
 /// Most pairs that are checked at once.
@@ -41,7 +42,7 @@ impl is::Sha1HmacProvider for HmacSha1 {
     }
 }
 
-fn sha1_hmac(key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
+pub(crate) fn sha1_hmac(key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
     let mut context = hmac::Context::with_key(&key);
     for payload in payloads {
@@ -68,6 +69,7 @@ pub(crate) enum EngineEvent {
 #[derive(Debug)]
 pub(crate) struct Engine {
     inner: is::IceAgent,
+    seeds: Seeds,
 }
 
 impl Engine {
@@ -87,7 +89,7 @@ impl Engine {
         // Before any candidate: pairs take their order from the role.
         inner.set_controlling(controlling);
         inner.set_remote_credentials(credentials(remote));
-        Self { inner }
+        Self { inner, seeds: Seeds::new(config.seed) }
     }
 
     pub(crate) fn controlling(&self) -> bool {
@@ -143,7 +145,12 @@ impl Engine {
         self.inner.handle_packet(now, packet)
     }
 
+    /// Lets the engine make checks.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        // It draws transaction identifiers from the thread's generator, whose next ones can be
+        // told from those before: a peer that has seen some could answer, in another's name, a
+        // check that it has not seen. RFC 8489 §5 wants them unpredictable.
+        fastrand::seed(self.seeds.next());
         self.inner.handle_timeout(now);
     }
 

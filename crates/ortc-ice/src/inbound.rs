@@ -40,6 +40,10 @@ impl IceAgent {
             self.stats.not_set += 1;
             return;
         }
+        if self.paths.is_barred(path) {
+            self.stats.barred += 1;
+            return;
+        }
         let (Ok(message), Some(id)) = (StunMessage::parse(datagram), transaction_id(datagram))
         else {
             self.stats.malformed += 1;

@@ -19,6 +19,10 @@
 //! 5. [`IceEvent::ActivePair`] names the pair that media uses; it comes again when a better
 //!    one is found.
 //!
+//! A server's connections can share a socket: [`IceConfig::with_shared_sockets`] has an agent
+//! join it under its own username fragment and bind none. Should a newer connection validate
+//! a path of such a socket, the older one's is lost, for good.
+//!
 //! `examples/two_agents.rs` is a whole program. The actor is a shell: [`IceAgent`] is the
 //! same machine without a socket, a thread or a clock, for whoever drives his own loop.
 //!
@@ -73,7 +77,7 @@ mod upkeep;
 
 pub use actor::IceActor;
 pub use agent::{IceAgent, Output};
-pub use config::{IceConfig, IceTiming, InterfaceFilter};
+pub use config::{IceConfig, IceTiming, InterfaceFilter, SharedHost};
 pub use description::{RTCIceCandidateDescription, RTCIceConnectionInfo};
 pub use error::{CandidateError, CredentialsError, IceError, IgnoredReason, Quoted, ServerError};
 pub use messages::{IceCommand, IceEvent, IceState, ReadIceStats};

@@ -1,10 +1,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use ortc_io::{InterfaceAddress, InterfaceKind, SocketId};
+use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket, SocketId};
 
 use crate::random::SplitMix;
-use crate::{IceConfig, InterfaceFilter, RTCIceCandidateDescription};
+use crate::{IceConfig, InterfaceFilter, RTCIceCandidateDescription, SharedHost};
 
 /// Most addresses that are gathered. A host with containers has some 20.
 const MAX_LOCAL: usize = 32;
@@ -34,6 +34,7 @@ struct Pending {
     ip: IpAddr,
     first_port: u32,
     tried: u32,
+    shared: Option<SharedHost>,
 }
 
 /// A socket that is wanted.
@@ -41,6 +42,8 @@ struct Pending {
 pub(crate) struct WantedSocket {
     pub(crate) token: u64,
     pub(crate) address: SocketAddr,
+    /// The socket that has this address and is to be joined.
+    pub(crate) shared: Option<SharedSocket>,
 }
 
 /// What a look at the interfaces has changed.
@@ -52,11 +55,13 @@ pub(crate) struct Difference {
     pub(crate) left_out: usize,
 }
 
-/// Gathers host candidates: one socket for each address that the filter admits.
+/// Gathers host candidates: one socket for each address that the filter admits, or those of
+/// the sockets that are shared.
 #[derive(Debug)]
 pub(crate) struct Gathering {
     filter: InterfaceFilter,
     ports: Option<RangeInclusive<u16>>,
+    shared: Vec<SharedHost>,
     random: SplitMix,
     awaits_interfaces: bool,
     /// Asked to gather again meanwhile.
@@ -72,6 +77,7 @@ impl Gathering {
         Self {
             filter: config.interfaces.clone(),
             ports: config.port_range.clone().filter(|ports| !ports.is_empty()),
+            shared: config.shared.clone(),
             random: SplitMix::new(config.seed),
             awaits_interfaces: false,
             again: false,
@@ -112,7 +118,7 @@ impl Gathering {
         if !std::mem::take(&mut self.awaits_interfaces) {
             return Difference::default();
         }
-        let addresses = preferred_order(&self.filter, interfaces);
+        let addresses = self.addresses(interfaces);
         let gone = |local: &Local| !addresses.contains(&local.address.ip());
         let mut difference = Difference {
             gone: self.found.iter().filter(|local| gone(local)).cloned().collect(),
@@ -128,7 +134,8 @@ impl Gathering {
                 continue;
             }
             let first_port = (self.random.next() >> 32) as u32;
-            let pending = Pending { token: self.next_token, ip, first_port, tried: 0 };
+            let shared = self.shared_at(ip);
+            let pending = Pending { token: self.next_token, ip, first_port, tried: 0, shared };
             self.next_token += 1;
             self.pending.push(pending);
             difference.wanted.push(self.wanted(pending));
@@ -136,7 +143,26 @@ impl Gathering {
         difference
     }
 
+    /// The addresses to gather on, best first.
+    fn addresses(&self, interfaces: &[InterfaceAddress]) -> Vec<IpAddr> {
+        let mut admitted = preferred_order(&self.filter, interfaces);
+        if self.shared.is_empty() {
+            return admitted;
+        }
+        admitted.retain(|ip| self.shared_at(*ip).is_some_and(|shared| shared.from_wildcard));
+        let bound_by_address = self.shared.iter().filter(|shared| !shared.from_wildcard);
+        bound_by_address.map(|shared| shared.shared.local.ip()).chain(admitted).collect()
+    }
+
+    fn shared_at(&self, ip: IpAddr) -> Option<SharedHost> {
+        self.shared.iter().find(|shared| shared.shared.local.ip() == ip).copied()
+    }
+
     fn wanted(&self, pending: Pending) -> WantedSocket {
+        if let Some(SharedHost { shared, .. }) = pending.shared {
+            let (token, address) = (pending.token, shared.local);
+            return WantedSocket { token, address, shared: Some(shared) };
+        }
         let port = match &self.ports {
             None => 0,
             Some(ports) => {
@@ -146,7 +172,8 @@ impl Gathering {
                 ports.start() + offset as u16
             }
         };
-        WantedSocket { token: pending.token, address: SocketAddr::new(pending.ip, port) }
+        let address = SocketAddr::new(pending.ip, port);
+        WantedSocket { token: pending.token, address, shared: None }
     }
 
     /// A socket is bound; `None` if it was not asked for.
@@ -157,17 +184,18 @@ impl Gathering {
         address: SocketAddr,
     ) -> Option<&Local> {
         let index = self.pending.iter().position(|pending| pending.token == token)?;
-        self.pending.remove(index);
+        let pending = self.pending.remove(index);
         let preference = self.next_preference;
         // 65,535 addresses later they are no longer unique, which costs an order, no more.
         self.next_preference = self.next_preference.saturating_sub(1).max(1);
         let address = SocketAddr::new(address.ip(), address.port());
+        let announced = pending.shared.and_then(|shared| shared.announced);
         let description = RTCIceCandidateDescription {
             foundation: (u32::from(u16::MAX - preference) + 1).to_string(),
             component: 1,
             transport: "udp".into(),
             priority: host_priority(preference),
-            connection_address: address.ip().to_string(),
+            connection_address: announced.unwrap_or(address.ip()).to_string(),
             connection_port: address.port(),
             kind: "host".into(),
             rel_address: None,
@@ -180,7 +208,8 @@ impl Gathering {
     /// A socket could not be bound. Returns the next one to try, if there is any.
     pub(crate) fn bind_failed(&mut self, token: u64) -> Option<WantedSocket> {
         let index = self.pending.iter().position(|pending| pending.token == token)?;
-        let ports = self.ports.as_ref().map_or(1, |p| u32::from(p.end() - p.start()) + 1);
+        let ports = self.ports.as_ref().filter(|_| self.pending[index].shared.is_none());
+        let ports = ports.map_or(1, |p| u32::from(p.end() - p.start()) + 1);
         self.pending[index].tried += 1;
         if self.pending[index].tried < ports.min(MAX_PORTS_TRIED) {
             return Some(self.wanted(self.pending[index]));
@@ -325,8 +354,44 @@ mod tests {
         let difference = gathering.interfaces(&[interface("192.0.2.2"), interface("192.0.2.3")]);
         let gone: Vec<_> = difference.gone.iter().map(|local| local.socket).collect();
         assert_eq!(gone, [socket(0)]);
-        let wanted = WantedSocket { token: 2, address: "192.0.2.3:0".parse().unwrap() };
+        let address = "192.0.2.3:0".parse().unwrap();
+        let wanted = WantedSocket { token: 2, address, shared: None };
         assert_eq!(difference.wanted, [wanted]);
+    }
+
+    fn shared(address: &str, from_wildcard: bool) -> SharedHost {
+        let local: SocketAddr = address.parse().unwrap();
+        let shared = SharedSocket { socket: socket(local.port().into()), local };
+        SharedHost { shared, announced: None, from_wildcard }
+    }
+
+    #[test]
+    fn shared_sockets_are_joined_and_none_is_bound() {
+        let mut gathering = gathering(Some(6000..=6002));
+        let announced = Some("203.0.113.5".parse().unwrap());
+        gathering.shared = vec![
+            SharedHost { announced, ..shared("192.0.2.9:5009", false) },
+            shared("192.0.2.2:5002", true),
+            shared("192.0.2.3:5003", true),
+        ];
+        assert!(gathering.start());
+        // One that a wildcard stood for is of use while it is there; no other one is bound.
+        let interfaces = [interface("192.0.2.1"), interface("192.0.2.2")];
+        let wanted = gathering.interfaces(&interfaces).wanted;
+        let joined: Vec<_> = wanted.iter().map(|w| (w.address.port(), w.shared)).collect();
+        let slot = |slot: usize| Some(gathering.shared[slot].shared);
+        assert_eq!(joined, [(5009, slot(0)), (5002, slot(1))]);
+        let local = gathering.bound(0, socket(5009), wanted[0].address).unwrap();
+        assert_eq!(local.address, wanted[0].address);
+        assert_eq!(
+            local.description.to_string(),
+            "candidate:1 1 udp 2130706431 203.0.113.5 5009 typ host"
+        );
+        assert_eq!(gathering.bind_failed(1), None, "there is no other port to try");
+        assert!(gathering.has_ended());
+        gathering.start();
+        let gone = gathering.interfaces(&[]).gone;
+        assert_eq!(gone, [], "what was bound by its address stays");
     }
 
     #[test]

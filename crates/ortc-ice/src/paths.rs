@@ -5,6 +5,9 @@ use ortc_io::{Path, PathUpdate, SocketId};
 /// Most paths that are known at once, as many as a socket port keeps for a connection.
 const MAX_PATHS: usize = 256;
 
+/// Most paths that are remembered as taken; the oldest are forgotten first.
+const MAX_BARRED: usize = 64;
+
 /// What is known of one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
@@ -20,12 +23,36 @@ struct Known {
 pub(crate) struct Paths {
     known: Vec<Known>,
     selected: Option<Path>,
+    /// Taken by newer connections: not used any more, or the two would take them from each
+    /// other for ever.
+    barred: Vec<Path>,
 }
 
 impl Paths {
     /// The path that media uses.
     pub(crate) fn selected(&self) -> Option<Path> {
         self.selected
+    }
+
+    /// Forgets a path and does not use it any more; returns whether it was the selected one.
+    pub(crate) fn bar(&mut self, path: Path) -> bool {
+        if !self.is_barred(path) {
+            if self.barred.len() >= MAX_BARRED {
+                self.barred.remove(0);
+            }
+            self.barred.push(path);
+        }
+        self.remove(|known| known.path == path);
+        self.selected.take_if(|selected| *selected == path).is_some()
+    }
+
+    pub(crate) fn is_barred(&self, path: Path) -> bool {
+        self.barred.contains(&path)
+    }
+
+    /// Tries all paths again: the peer has restarted.
+    pub(crate) fn lift_bars(&mut self) {
+        self.barred.clear();
     }
 
     /// Whether something authenticated may come in on this path: it is known, or fits.
@@ -163,6 +190,24 @@ mod tests {
         assert_eq!(paths.next_expiry(idle), None);
         assert_eq!(paths.remove_socket(path(0, 1).socket), [path(0, 1)]);
         assert_eq!(paths.selected(), None);
+    }
+
+    #[test]
+    fn a_barred_path_is_gone_and_the_number_of_bars_is_bounded() {
+        let (mut paths, now) = (Paths::default(), Instant::now());
+        paths.note_response(now, path(0, 1));
+        paths.select(path(0, 1));
+        assert!(!paths.bar(path(0, 2)));
+        assert!(paths.bar(path(0, 1)));
+        assert!(!paths.bar(path(0, 1)), "twice is once");
+        assert_eq!((paths.selected(), paths.is_barred(path(0, 1))), (None, true));
+        for port in 100..200 {
+            paths.bar(path(0, port));
+        }
+        assert!(!paths.is_barred(path(0, 1)) && paths.is_barred(path(0, 199)));
+        assert_eq!(paths.barred.len(), MAX_BARRED);
+        paths.lift_bars();
+        assert!(!paths.is_barred(path(0, 199)));
     }
 
     #[test]

@@ -1,3 +1,24 @@
+use crate::engine::sha1_hmac;
+
+/// Makes seeds from which nobody can tell the next one (HMAC-SHA1 in counter mode).
+#[derive(Debug, Clone)]
+pub(crate) struct Seeds {
+    key: [u8; 8],
+    counter: u64,
+}
+
+impl Seeds {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { key: seed.to_be_bytes(), counter: 0 }
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.counter += 1;
+        let tag = sha1_hmac(&self.key, &[b"transaction", &self.counter.to_be_bytes()]);
+        tag.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    }
+}
+
 /// A small generator for what need not be secret (SplitMix64, Steele et al. 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct SplitMix(u64);

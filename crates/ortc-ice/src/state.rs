@@ -13,6 +13,8 @@ pub(crate) enum Cause {
     ConsentExpired,
     /// The last pair that could work has failed.
     PairsFailed,
+    /// A newer connection on the same socket has validated the selected path.
+    PathTaken,
     /// The owner closed.
     CloseRequested,
 }
@@ -25,7 +27,7 @@ pub(crate) const fn next(state: IceState, cause: Cause) -> Option<IceState> {
         (AwaitingConnect, ConnectRequested) => Some(Checking),
         (Checking | Connected | Disconnected, RemoteRestarted) => Some(Checking),
         (Checking | Disconnected, PairSelected) => Some(Connected),
-        (Connected, ConsentExpired) => Some(Disconnected),
+        (Connected, ConsentExpired | PathTaken) => Some(Disconnected),
         (Checking | Connected, PairsFailed) => Some(Disconnected),
         (AwaitingConnect | Checking | Connected | Disconnected, CloseRequested) => Some(Closed),
         _ => None,
@@ -49,6 +51,7 @@ mod tests {
                 PairSelected,
                 ConsentExpired,
                 PairsFailed,
+                PathTaken,
                 CloseRequested,
             ] {
                 if let Some(next) = next(state, cause) {
@@ -68,6 +71,7 @@ Checking -- CloseRequested -> Closed
 Connected -- RemoteRestarted -> Checking
 Connected -- ConsentExpired -> Disconnected
 Connected -- PairsFailed -> Disconnected
+Connected -- PathTaken -> Disconnected
 Connected -- CloseRequested -> Closed
 Disconnected -- RemoteRestarted -> Checking
 Disconnected -- PairSelected -> Connected

@@ -4,7 +4,8 @@
 pub struct IceStats {
     /// Checks sent.
     pub requests_sent: u64,
-    /// Checks not sent because the connection has settled on other pairs.
+    /// Checks not sent because the connection has settled on other pairs, or has lost the path
+    /// to a newer connection.
     pub requests_withheld: u64,
     /// Authenticated requests taken.
     pub requests_received: u64,
@@ -12,6 +13,10 @@ pub struct IceStats {
     pub responses_received: u64,
     /// Datagrams that are no STUN binding message or break its grammar.
     pub malformed: u64,
+    /// Paths on a shared socket that a newer connection has taken.
+    pub paths_taken: u64,
+    /// Datagrams on such a path.
+    pub barred: u64,
     /// Datagrams on a socket whose candidate was not set.
     pub not_set: u64,
     /// Requests with another username fragment than ours.

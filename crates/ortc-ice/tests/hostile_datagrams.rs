@@ -159,3 +159,27 @@ fn requests_for_somebody_else_are_counted_apart() {
     pair.inject(0, stranger, address("192.0.2.1:5000"), &datagram);
     assert_eq!(pair.a().agent.stats().foreign_username, 1);
 }
+
+/// The transaction identifiers of the checks of a pair whose first side has this seed, and
+/// whose thread has that one.
+fn transactions(seed: u64, of_the_thread: u64) -> Vec<Bytes> {
+    fastrand::seed(of_the_thread);
+    let ours = common::config(1).with_seed(seed);
+    let mut pair =
+        Pair::with_configs(1, (ours, &["192.0.2.1"]), (common::config(2), &["198.51.100.1"]));
+    pair.record = Some(Vec::new());
+    pair.start();
+    pair.drive_until_connected(SECOND);
+    let ours = address("192.0.2.1:5000");
+    let record = pair.record.take().unwrap().into_iter();
+    let checks = record.filter(|(from, _, datagram)| *from == ours && datagram[0] == 0);
+    checks.map(|(_, _, datagram)| datagram.slice(8..20)).collect()
+}
+
+#[test]
+fn transaction_identifiers_follow_from_the_seed_of_the_agent_alone() {
+    let ids = transactions(7, 1);
+    assert!(!ids.is_empty());
+    assert_eq!(ids, transactions(7, 2));
+    assert!(transactions(8, 1).iter().all(|id| !ids.contains(id)));
+}

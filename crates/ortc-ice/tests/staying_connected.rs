@@ -205,3 +205,39 @@ fn nothing_is_sent_after_close() {
     assert_eq!(pair.a().agent.state(), IceState::Closed);
     assert_eq!(pair.b().agent.state(), IceState::Disconnected);
 }
+
+/// What the socket port says when a newer connection on a shared socket has validated a path.
+fn take_path(pair: &mut Pair) -> (SocketAddr, SocketAddr) {
+    let path = pair.a().agent.selected_path().expect("connected");
+    let selected = pair.a().selected().expect("connected");
+    let now = pair.now;
+    pair.sides[0].agent.handle_socket_event(now, SocketEvent::PathTaken(path));
+    pair.settle();
+    selected
+}
+
+#[test]
+fn a_path_that_a_newer_connection_has_taken_is_lost_for_good() {
+    let mut pair = Pair::new(31, &["192.0.2.1"], &["198.51.100.1"]);
+    pair.start();
+    pair.drive_until_connected(SECOND);
+    let (ours, _) = take_path(&mut pair);
+    assert_eq!(pair.a().agent.state(), IceState::Disconnected);
+    let sent = pair.a().sent[&ours];
+    pair.advance(120 * SECOND);
+    assert_eq!(pair.a().agent.state(), IceState::Disconnected, "it does not flap");
+    assert_eq!(pair.a().sent[&ours], sent, "it neither checks nor answers there");
+    assert_eq!((pair.a().agent.stats().paths_taken, pair.a().agent.selected_path()), (1, None));
+    assert!(pair.a().agent.stats().barred > 0, "the peer did go on");
+}
+
+#[test]
+fn a_path_that_was_taken_is_replaced_by_another_one() {
+    let mut pair = Pair::new(32, &["192.0.2.1", "192.0.2.2"], &["198.51.100.1"]);
+    pair.start();
+    pair.drive_until_connected(SECOND);
+    let taken = take_path(&mut pair);
+    pair.advance(30 * SECOND);
+    assert_eq!(pair.a().agent.state(), IceState::Connected);
+    assert_ne!(pair.a().selected(), Some(taken));
+}

@@ -25,6 +25,11 @@
 //!    validated paths alone, and leave on the selected one.
 //! 5. Send [`Detach`], and wait for [`Detached`].
 //!
+//! Several connections may share a socket, a server's one port for instance: somebody binds it
+//! with [`BindShared`], each connection [`Join`]s it under its ICE username fragment, and it is
+//! closed when it was released and the last of them has gone. Whose a datagram is then, and
+//! what becomes of two connections towards one remote address, is told in [`paths`].
+//!
 //! ```
 //! use actix::{Actor, Context, Handler};
 //! use ortc_io::{
@@ -95,7 +100,8 @@
 //! - **Unsafe code** is in one file, the Linux system calls.
 //!
 //! What this crate leaves out on purpose: it parses nothing beyond the first two bytes of a
-//! datagram (RFC 7983), holds no protocol state and knows no keys.
+//! datagram (RFC 7983) and, on a shared socket, what names the connection in a STUN message;
+//! it holds no protocol state and knows no keys.
 
 mod batch;
 mod clock;
@@ -106,6 +112,7 @@ mod keys;
 mod messages;
 pub mod paths;
 pub mod ring;
+pub mod shared;
 mod socket_actor;
 mod udp;
 
@@ -121,8 +128,8 @@ pub use demux::{DatagramKind, classify};
 pub use interfaces::{InterfaceAddress, InterfaceKind};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use messages::{
-    Attach, Bind, DatagramReceived, Detach, Detached, Encapsulation, Path, PathUpdate, SendControl,
-    SocketCommand, SocketEvent,
+    Attach, Bind, BindShared, DatagramReceived, Detach, Detached, Encapsulation, Join, Path,
+    PathUpdate, SendControl, SharedBound, SharedSocket, SocketCommand, SocketEvent,
 };
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
 pub use udp::{Offload, UdpConfig, UdpIo, UdpStats};

@@ -52,7 +52,15 @@ pub enum SocketCommand {
     EnumerateInterfaces(ConnectionId),
     /// Binds a UDP socket; answered with [`SocketEvent::Bound`] or [`SocketEvent::BindFailed`].
     Bind(Bind),
-    /// Closes one socket of the connection; answered with [`SocketEvent::Unbound`].
+    /// Binds UDP sockets that connections may share; answered on a recipient of its own.
+    BindShared(BindShared),
+    /// Does not keep a shared socket any more: it is closed as soon as no connection uses it.
+    ReleaseShared(SocketId),
+    /// Has a connection use a shared socket; answered with [`SocketEvent::Bound`] or
+    /// [`SocketEvent::BindFailed`], as if it had been bound for it.
+    Join(Join),
+    /// Closes one socket of the connection, or lets go of it if it is shared; answered with
+    /// [`SocketEvent::Unbound`].
     Unbind(ConnectionId, SocketId),
     /// Sends one control datagram (STUN, DTLS). Never media.
     SendControl(SendControl),
@@ -67,7 +75,8 @@ pub struct Attach {
     pub connection: ConnectionId,
     /// Hears answers to commands, and sockets that failed.
     pub events: Recipient<SocketEvent>,
-    /// Hears every STUN datagram on the connection's sockets, from any address.
+    /// Hears every STUN datagram on the connection's sockets, from any address; of shared
+    /// sockets, those that are the connection's.
     pub stun: Recipient<DatagramReceived>,
     /// Hears DTLS datagrams, and those only from validated paths.
     ///
@@ -99,6 +108,49 @@ pub struct Bind {
     pub token: u64,
     /// The address to bind; port 0 lets the system choose.
     pub address: SocketAddr,
+}
+
+/// Asks for sockets that connections may share.
+///
+/// Such a socket belongs to no connection. It is closed once it was
+/// [released](SocketCommand::ReleaseShared) and the last connection that had
+/// [joined](SocketCommand::Join) it has gone.
+#[derive(Debug, Clone)]
+pub struct BindShared {
+    /// The address to bind; port 0 lets the system choose. A wildcard stands for every address
+    /// of its family that this host has, link-local ones aside, each bound by itself on the
+    /// same port: so an answer always leaves from the address that was asked.
+    pub address: SocketAddr,
+    /// Told once.
+    pub answer: Recipient<SharedBound>,
+}
+
+/// The answer to [`BindShared`]: all sockets, or none and why.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SharedBound(pub Result<Vec<SharedSocket>, Arc<io::Error>>);
+
+/// A socket that connections may share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedSocket {
+    /// The socket.
+    pub socket: SocketId,
+    /// Its address, with the port that the system chose.
+    pub local: SocketAddr,
+}
+
+/// Has a connection use a shared socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Repeated in the answer.
+    pub token: u64,
+    /// The socket, and its address, which is repeated if it fails.
+    pub shared: SharedSocket,
+    /// Binding requests that name it are the connection's (RFC 8445 §7.3); no other connection
+    /// on the socket may have it.
+    pub username_frag: String,
 }
 
 /// Sends one control datagram.
@@ -162,6 +214,9 @@ pub enum SocketEvent {
         /// The failure, if it was not asked for.
         error: Option<Arc<io::Error>>,
     },
+    /// A newer connection on the same shared socket has validated this path: it is lost, and
+    /// will not come back.
+    PathTaken(Path),
 }
 
 /// One control datagram from the network.

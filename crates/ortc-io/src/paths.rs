@@ -16,22 +16,50 @@
 //! What is received does not depend on what is selected: [`PathUpdate::Selected`] only says
 //! where the connection sends, so a nomination never costs a datagram in flight.
 //!
+//! # Shared sockets
+//!
+//! A socket belongs to one connection, or several [`join`](PathTable::join) it. On a shared
+//! socket a binding *request* belongs to the connection whose username fragment it names, from
+//! wherever it comes (RFC 8445 §7.3), a *response* to the connection that has sent the request,
+//! and everything else to the connection whose path it came in on. Nothing is kept of a
+//! datagram that is nobody's; [`SharedStats`] counts it.
+//!
+//! **Two connections towards one remote address** cannot both have the path: their DTLS and
+//! SRTP look alike. An authenticated request takes nothing from a path that another connection
+//! has validated, since its source may be forged. Once the newer connection has validated it
+//! (whoever is there knows the newer password and has seen what we sent), the path is the newer
+//! one's, and the older hears that it is [taken](PathTable::poll_taken). So a peer that comes
+//! back from the same port gets through, and an older connection never takes a path back.
+//!
 //! # Use
 //!
 //! 1. [`attach`](PathTable::attach) a connection, [`bound`](PathTable::bound) its sockets.
-//! 2. Feed what ICE finds out to [`update`](PathTable::update); deliver what it releases.
+//! 2. Feed what ICE finds out to [`update`](PathTable::update); deliver what it releases, and
+//!    tell who has [lost a path](PathTable::poll_taken) by it.
 //! 3. Ask [`admit`](PathTable::admit) about each control datagram, [`route`](PathTable::route)
-//!    about media (it only reads, and is one binary search among a socket's paths).
+//!    about media (it only reads, and is one look-up in a socket's table of addresses, which
+//!    costs the same for ten paths and for ten thousand).
 //! 4. Ask [`sending_path`](PathTable::sending_path) for media, [`outgoing`](PathTable::outgoing)
 //!    for control.
 //! 5. At [`poll_timeout`](PathTable::poll_timeout), call
 //!    [`handle_timeout`](PathTable::handle_timeout).
 
+mod error;
+mod hash;
+mod shared;
+mod sharing;
+mod stats;
+
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use self::error::PathError;
+use self::hash::AddressHash;
+use self::shared::{Shared, TransactionId};
+pub use self::stats::{PathStats, SharedStats};
 use crate::{ConnectionId, DatagramKind, Encapsulation, Path, PathUpdate, SocketId};
 
 /// How long a lost path is still received from: longer than what may be in flight or queued
@@ -87,56 +115,22 @@ pub struct Parked {
     pub datagram: Bytes,
 }
 
-/// What a table has dropped, parked and refused for one connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PathStats {
-    /// DTLS datagrams parked.
-    pub parked: u64,
-    /// Of those, delivered after all.
-    pub released: u64,
-    /// DTLS datagrams dropped because too much was parked already.
-    pub park_overflow: u64,
-    /// DTLS, RTP and RTCP datagrams dropped because nobody vouches for their path.
-    pub unvalidated: u64,
-    /// Datagrams dropped because they are of no kind that belongs here.
-    pub unknown: u64,
-    /// Control datagrams not sent because there was no path to send them on.
-    pub no_path: u64,
-    /// Control datagrams not sent because sending is suspended.
-    pub suspended: u64,
-    /// Control datagrams not sent because their socket is not the connection's.
-    pub foreign_socket: u64,
-}
-
-/// Why a table did not do as it was told. Every case is the caller's: a mistake, or a
-/// command that came too late.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PathError {
-    /// The connection is not attached (any more).
-    #[error("connection {0:?} is not attached")]
-    UnknownConnection(ConnectionId),
-    /// The slot of the connection is taken, or was by this generation or a later one.
-    #[error("the slot of connection {0:?} is taken or has moved on")]
-    SlotTaken(ConnectionId),
-    /// The socket does not belong to the connection (any more).
-    #[error("socket {0:?} does not belong to the connection")]
-    ForeignSocket(SocketId),
-    /// Only a validated path can be selected.
-    #[error("{0:?} was selected, but is not validated")]
-    NotValidated(Path),
-    /// The connection has 256 paths already.
-    #[error("the connection has {MAX_PATHS} paths already")]
-    TooManyPaths,
-}
-
 /// The paths of all connections of a socket port; see the [module](self).
 #[derive(Debug, Default)]
 pub struct PathTable {
     connections: Vec<Slot>,
     sockets: Vec<Option<SocketPaths>>,
-    /// The earliest end of a grace, or an earlier instant.
-    next_expiry: Option<Instant>,
+    /// Lost paths in the order in which their grace ends; one that was validated again
+    /// meanwhile is passed over.
+    lingering: VecDeque<(Instant, Path)>,
+    /// Connections attached so far.
+    attached: u64,
+    taken: VecDeque<(ConnectionId, Path)>,
+    shared: SharedStats,
     orphaned: u64,
+    /// Look-ups by address so far.
+    #[cfg(any(test, feature = "sim"))]
+    lookups: std::cell::Cell<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -148,14 +142,22 @@ struct Slot {
 
 #[derive(Debug, Default)]
 struct Connection {
+    /// Counts the connections that were attached before.
+    age: u64,
+    /// Those that it owns and those that it has joined.
     sockets: Vec<SocketId>,
-    paths: usize,
+    /// The username fragment under which it has joined shared sockets.
+    username_frag: Option<Box<str>>,
+    /// Everything that the sockets' tables have of it.
+    paths: Vec<Path>,
     /// In the order of validation.
     validated: Vec<Path>,
     selected: Option<Path>,
     suspended: bool,
     parked: Vec<Parked>,
     parked_bytes: usize,
+    /// Requests on shared sockets, the oldest first.
+    requests: VecDeque<(Instant, SocketId, TransactionId)>,
     stats: PathStats,
 }
 
@@ -163,15 +165,20 @@ struct Connection {
 struct SocketPaths {
     id: SocketId,
     local: SocketAddr,
-    owner: ConnectionId,
-    /// Sorted by remote address and encapsulation.
-    paths: Vec<Entry>,
+    tenancy: Tenancy,
+    paths: HashMap<(SocketAddr, Encapsulation), Entry, AddressHash>,
+}
+
+/// Whose a socket is.
+#[derive(Debug)]
+enum Tenancy {
+    Owned(ConnectionId),
+    Shared(Shared),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    remote: SocketAddr,
-    encapsulation: Encapsulation,
+    connection: ConnectionId,
     standing: Standing,
 }
 
@@ -199,22 +206,21 @@ impl PathTable {
         if used || slot.connection.is_some() {
             return Err(PathError::SlotTaken(connection));
         }
+        self.attached += 1;
         *slot = Slot {
             generation: Some(connection.generation),
-            connection: Some(Connection::default()),
+            connection: Some(Connection { age: self.attached, ..Connection::default() }),
         };
         Ok(())
     }
 
-    /// Forgets a connection and its paths; returns its sockets, which are to be closed.
+    /// Forgets a connection and its paths; returns the sockets that are to be closed: its own,
+    /// and shared ones that nobody else needs.
     pub fn detach(&mut self, connection: ConnectionId) -> Vec<SocketId> {
-        if self.get(connection).is_none() {
-            return Vec::new();
-        }
-        let slot = &mut self.connections[connection.slot as usize];
-        let sockets = slot.connection.take().map_or_else(Vec::new, |gone| gone.sockets);
-        for socket in &sockets {
-            self.sockets[socket.slot as usize] = None;
+        let mut sockets = self.sockets(connection).to_vec();
+        sockets.retain(|socket| self.unbind(connection, *socket) == Ok(true));
+        if self.get(connection).is_some() {
+            self.connections[connection.slot as usize].connection = None;
         }
         sockets
     }
@@ -222,6 +228,11 @@ impl PathTable {
     /// Whether a connection is attached.
     pub fn is_attached(&self, connection: ConnectionId) -> bool {
         self.get(connection).is_some()
+    }
+
+    /// The sockets that a connection uses, shared ones included.
+    pub fn sockets(&self, connection: ConnectionId) -> &[SocketId] {
+        self.get(connection).map_or(&[], |state| &state.sockets)
     }
 
     /// Notes a socket that was bound for a connection.
@@ -235,32 +246,83 @@ impl PathTable {
         local: SocketAddr,
     ) -> Result<(), PathError> {
         self.get_mut(connection)?.sockets.push(socket);
-        let index = socket.slot as usize;
-        if index >= self.sockets.len() {
-            self.sockets.resize_with(index + 1, || None);
-        }
-        let paths = SocketPaths { id: socket, local, owner: connection, paths: Vec::new() };
-        self.sockets[index] = Some(paths);
+        self.insert_socket(socket, local, Tenancy::Owned(connection));
         Ok(())
     }
 
-    /// Forgets a socket, its paths and what was parked from them; returns whose it was.
-    pub fn unbound(&mut self, socket: SocketId) -> Option<ConnectionId> {
-        let owner = self.owner(socket)?;
-        let gone = self.sockets[socket.slot as usize].take()?;
-        if let Ok(connection) = self.get_mut(owner) {
-            connection.sockets.retain(|id| *id != socket);
-            connection.paths -= gone.paths.len();
-            connection.validated.retain(|path| path.socket != socket);
-            connection.selected = connection.selected.filter(|path| path.socket != socket);
-            connection.discard(|path| path.socket == socket);
+    fn insert_socket(&mut self, id: SocketId, local: SocketAddr, tenancy: Tenancy) {
+        let index = id.slot as usize;
+        if index >= self.sockets.len() {
+            self.sockets.resize_with(index + 1, || None);
         }
-        Some(owner)
+        self.sockets[index] = Some(SocketPaths { id, local, tenancy, paths: HashMap::default() });
     }
 
-    /// Whose socket it is.
-    pub fn owner(&self, socket: SocketId) -> Option<ConnectionId> {
-        self.socket(socket).map(|known| known.owner)
+    /// Has a connection let go of one socket, of its paths on it and of what was parked from
+    /// them. Returns whether the socket is to be closed: it was the connection's own, or is
+    /// one that nobody else needs.
+    ///
+    /// # Errors
+    /// [`PathError::UnknownConnection`], [`PathError::ForeignSocket`].
+    pub fn unbind(
+        &mut self,
+        connection: ConnectionId,
+        socket: SocketId,
+    ) -> Result<bool, PathError> {
+        self.check_use(connection, socket)?;
+        let state = self.get_mut(connection)?;
+        state.sockets.retain(|id| *id != socket);
+        let on_it = |path: &mut Path| path.socket == socket;
+        let gone: Vec<Path> = state.paths.extract_if(.., on_it).collect();
+        state.validated.retain(|path| path.socket != socket);
+        state.selected = state.selected.filter(|path| path.socket != socket);
+        state.discard(|path| path.socket == socket);
+        let requests: Vec<_> = state.requests.iter().map(|(_, on, id)| (*on, *id)).collect();
+        state.requests.retain(|(_, on, _)| *on != socket);
+        let username_frag = state.username_frag.clone();
+        let Some(entry) = self.socket_mut(socket) else { return Ok(false) };
+        for path in gone {
+            entry.paths.remove(&(path.remote, path.encapsulation));
+        }
+        let close = match &mut entry.tenancy {
+            Tenancy::Owned(_) => true,
+            Tenancy::Shared(shared) => {
+                username_frag.iter().for_each(|fragment| shared.leave(fragment));
+                for (_, id) in requests.iter().filter(|(on, _)| *on == socket) {
+                    shared.forget(id, connection);
+                }
+                shared.is_idle()
+            }
+        };
+        if close {
+            self.sockets[socket.slot as usize] = None;
+        }
+        Ok(close)
+    }
+
+    /// Forgets a socket that has failed, its paths and what was parked from them; returns who
+    /// has used it.
+    pub fn unbound(&mut self, socket: SocketId) -> Vec<ConnectionId> {
+        let users: Vec<ConnectionId> = (0..)
+            .zip(&self.connections)
+            .filter(|(_, slot)| {
+                slot.connection.as_ref().is_some_and(|state| state.sockets.contains(&socket))
+            })
+            .filter_map(|(number, slot)| {
+                Some(ConnectionId { slot: number, generation: slot.generation? })
+            })
+            .collect();
+        self.release(socket);
+        for user in &users {
+            // They use it, as was just seen.
+            let _ = self.unbind(*user, socket);
+        }
+        users
+    }
+
+    /// Whether there is such a socket.
+    pub fn is_bound(&self, socket: SocketId) -> bool {
+        self.socket(socket).is_some()
     }
 
     /// The local address of a socket.
@@ -282,12 +344,22 @@ impl PathTable {
         self.get_mut(connection)?;
         match update {
             PathUpdate::Authenticated(path) => {
-                if self.standing(now, path).is_none() {
+                // Of others, only what is not validated either makes way.
+                let gives_way = self.holder(now, path).is_none_or(|holder| {
+                    holder.connection != connection && holder.standing == Standing::Authenticated
+                });
+                if gives_way {
                     self.insert(connection, path, Standing::Authenticated)?;
+                } else {
+                    self.check_use(connection, path.socket)?;
                 }
                 Ok(Vec::new())
             }
             PathUpdate::Validated(path) => {
+                if self.belongs_to_newer(now, connection, path) {
+                    self.taken.push_back((connection, path));
+                    return Err(PathError::Taken(path));
+                }
                 self.insert(connection, path, Standing::Validated)?;
                 let state = self.get_mut(connection)?;
                 if !state.validated.contains(&path) {
@@ -296,7 +368,7 @@ impl PathTable {
                 Ok(state.release(path))
             }
             PathUpdate::Selected(path) => {
-                self.check_owner(connection, path.socket)?;
+                self.check_use(connection, path.socket)?;
                 let state = self.get_mut(connection)?;
                 if !state.validated.contains(&path) {
                     return Err(PathError::NotValidated(path));
@@ -318,12 +390,7 @@ impl PathTable {
 
     /// How far a path is trusted; `None` when nobody vouches for it (any more).
     pub fn standing(&self, now: Instant, path: Path) -> Option<Standing> {
-        let socket = self.socket(path.socket)?;
-        let index = socket.find(path.remote, path.encapsulation).ok()?;
-        match socket.paths[index].standing {
-            Standing::Lingering { until } if until <= now => None,
-            standing => Some(standing),
-        }
+        self.holder(now, path).map(|holder| holder.standing)
     }
 
     /// Which connection media that came in on a path belongs to; `None` when it must not be
@@ -332,16 +399,35 @@ impl PathTable {
     /// Counts nothing, so that a caller may ask once for a batch:
     /// [`count_unvalidated`](Self::count_unvalidated) is for what it drops.
     pub fn route(&self, now: Instant, path: Path) -> Option<ConnectionId> {
-        match self.standing(now, path)? {
-            Standing::Validated | Standing::Lingering { .. } => self.owner(path.socket),
+        let holder = self.holder(now, path)?;
+        match holder.standing {
+            Standing::Validated | Standing::Lingering { .. } => Some(holder.connection),
             Standing::Authenticated => None,
+        }
+    }
+
+    /// Whose path it is, unless its grace is over.
+    fn holder(&self, now: Instant, path: Path) -> Option<Entry> {
+        #[cfg(any(test, feature = "sim"))]
+        self.lookups.set(self.lookups.get() + 1);
+        let socket = self.socket(path.socket)?;
+        let entry = *socket.paths.get(&(path.remote, path.encapsulation))?;
+        match entry.standing {
+            Standing::Lingering { until } if until <= now => None,
+            _ => Some(entry),
         }
     }
 
     /// Counts `datagrams` dropped on a socket because [`route`](Self::route) knew no taker.
     pub fn count_unvalidated(&mut self, socket: SocketId, datagrams: u64) {
-        match self.owner(socket).and_then(|owner| self.get_mut(owner).ok()) {
-            Some(connection) => connection.stats.unvalidated += datagrams,
+        match self.socket(socket).map(|known| &known.tenancy) {
+            Some(Tenancy::Owned(owner)) => {
+                let owner = *owner;
+                if let Ok(connection) = self.get_mut(owner) {
+                    connection.stats.unvalidated += datagrams;
+                }
+            }
+            Some(Tenancy::Shared(_)) => self.shared.strangers += datagrams,
             None => self.orphaned += datagrams,
         }
     }
@@ -354,11 +440,22 @@ impl PathTable {
         kind: DatagramKind,
         datagram: &[u8],
     ) -> Admission {
-        let Some(owner) = self.owner(path.socket) else {
-            self.orphaned += 1;
-            return Admission::Dropped;
+        let owner = match self.socket(path.socket).map(|socket| &socket.tenancy) {
+            None => {
+                self.orphaned += 1;
+                return Admission::Dropped;
+            }
+            Some(Tenancy::Owned(owner)) => *owner,
+            Some(Tenancy::Shared(_)) => match self.whose(now, path, kind, datagram) {
+                Ok(connection) => connection,
+                Err(count) => {
+                    *count += 1;
+                    return Admission::Dropped;
+                }
+            },
         };
-        let standing = self.standing(now, path);
+        let standing = self.holder(now, path).filter(|holder| holder.connection == owner);
+        let standing = standing.map(|holder| holder.standing);
         let Ok(connection) = self.get_mut(owner) else {
             return Admission::Dropped;
         };
@@ -391,10 +488,17 @@ impl PathTable {
     /// Where a control datagram goes that asks for `path`; `None`, counted, when nowhere.
     ///
     /// A path that is named need not be known (connectivity checks go anywhere, and do so
-    /// while sending is suspended); its socket has to be the connection's.
-    pub fn outgoing(&mut self, connection: ConnectionId, path: Option<Path>) -> Option<Path> {
+    /// while sending is suspended); its socket has to be the connection's. On a shared socket,
+    /// the response to a binding request is the connection's from now on, for 10 s.
+    pub fn outgoing(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        path: Option<Path>,
+        datagram: &[u8],
+    ) -> Option<Path> {
         let sending = self.sending_path(connection);
-        let owned = path.is_none_or(|path| self.check_owner(connection, path.socket).is_ok());
+        let owned = path.is_none_or(|path| self.check_use(connection, path.socket).is_ok());
         let Ok(state) = self.get_mut(connection) else {
             self.orphaned += 1;
             return None;
@@ -409,37 +513,27 @@ impl PathTable {
                 if state.suspended { &mut state.stats.suspended } else { &mut state.stats.no_path };
             *count += 1;
         }
+        if let (Some(path), Some(id)) = (chosen, shared::request_id(datagram)) {
+            self.note_request(now, connection, path, id);
+        }
         chosen
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        self.next_expiry.map(|at| (at, "the grace of a lost path ends"))
+        self.lingering.front().map(|(at, _)| (*at, "the grace of a lost path ends"))
     }
 
     /// Forgets lost paths whose grace is over.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.next_expiry.is_none_or(|at| at > now) {
-            return;
-        }
-        let mut next: Option<Instant> = None;
-        for socket in self.sockets.iter_mut().flatten() {
-            let before = socket.paths.len();
-            socket.paths.retain(|entry| match entry.standing {
-                Standing::Lingering { until } if until <= now => false,
-                Standing::Lingering { until } => {
-                    next = Some(next.map_or(until, |at| at.min(until)));
-                    true
-                }
-                Standing::Authenticated | Standing::Validated => true,
-            });
-            let gone = before - socket.paths.len();
-            let slot = &mut self.connections[socket.owner.slot as usize];
-            if let Some(connection) = &mut slot.connection {
-                connection.paths -= gone;
+        while let Some((_, path)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
+            let is_over = self.entry(path).is_some_and(
+                |entry| matches!(entry.standing, Standing::Lingering { until } if until <= now),
+            );
+            if is_over {
+                self.remove(path);
             }
         }
-        self.next_expiry = next;
     }
 
     /// What was dropped, parked and refused for a connection.
@@ -450,6 +544,12 @@ impl PathTable {
     /// Datagrams dropped because their socket or connection is gone.
     pub fn orphaned(&self) -> u64 {
         self.orphaned
+    }
+
+    /// How often an address was looked up so far: what a test of the hot path counts.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn lookups(&self) -> u64 {
+        self.lookups.get()
     }
 
     fn get(&self, id: ConnectionId) -> Option<&Connection> {
@@ -469,60 +569,71 @@ impl PathTable {
         self.sockets.get(id.slot as usize)?.as_ref().filter(|socket| socket.id == id)
     }
 
-    fn check_owner(&self, connection: ConnectionId, socket: SocketId) -> Result<(), PathError> {
-        match self.owner(socket) {
-            Some(owner) if owner == connection => Ok(()),
-            _ => Err(PathError::ForeignSocket(socket)),
-        }
+    fn socket_mut(&mut self, id: SocketId) -> Option<&mut SocketPaths> {
+        self.sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
     }
 
+    fn entry(&self, path: Path) -> Option<&Entry> {
+        self.socket(path.socket)?.paths.get(&(path.remote, path.encapsulation))
+    }
+
+    fn check_use(&self, connection: ConnectionId, socket: SocketId) -> Result<(), PathError> {
+        let state = self.get(connection).ok_or(PathError::UnknownConnection(connection))?;
+        if state.sockets.contains(&socket) { Ok(()) } else { Err(PathError::ForeignSocket(socket)) }
+    }
+
+    /// Makes a path this connection's, whoever had it.
     fn insert(
         &mut self,
         connection: ConnectionId,
         path: Path,
         standing: Standing,
     ) -> Result<(), PathError> {
-        self.check_owner(connection, path.socket)?;
-        let full = self.get_mut(connection)?.paths >= MAX_PATHS;
-        let socket = self.socket(path.socket).ok_or(PathError::ForeignSocket(path.socket))?;
-        let refused = full
-            && socket.find(path.remote, path.encapsulation).is_err()
-            && (standing == Standing::Authenticated || !self.evict(connection));
-        if refused {
+        self.check_use(connection, path.socket)?;
+        let holder = self.entry(path).map(|entry| entry.connection);
+        let is_new = holder != Some(connection);
+        let full = is_new && self.get_mut(connection)?.paths.len() >= MAX_PATHS;
+        if full && (standing == Standing::Authenticated || !self.evict(connection)) {
             return Err(PathError::TooManyPaths);
         }
-        let Some(Some(socket)) = self.sockets.get_mut(path.socket.slot as usize) else {
-            return Err(PathError::ForeignSocket(path.socket));
-        };
-        match socket.find(path.remote, path.encapsulation) {
-            Ok(index) => socket.paths[index].standing = standing,
-            Err(index) => {
-                let Path { remote, encapsulation, .. } = path;
-                socket.paths.insert(index, Entry { remote, encapsulation, standing });
-                self.get_mut(connection)?.paths += 1;
+        if is_new {
+            self.displace(path);
+            self.get_mut(connection)?.paths.push(path);
+        }
+        let socket = self.socket_mut(path.socket).ok_or(PathError::ForeignSocket(path.socket))?;
+        socket.paths.insert((path.remote, path.encapsulation), Entry { connection, standing });
+        Ok(())
+    }
+
+    /// Takes a path from another connection; one that had it validated is to hear of it.
+    fn displace(&mut self, path: Path) {
+        let Some(Entry { connection, standing }) = self.remove(path) else { return };
+        if standing == Standing::Validated {
+            self.taken.push_back((connection, path));
+            if let Ok(state) = self.get_mut(connection) {
+                state.stats.taken += 1;
             }
         }
-        Ok(())
+    }
+
+    /// Forgets a path and what was parked from it.
+    fn remove(&mut self, path: Path) -> Option<Entry> {
+        let socket = self.socket_mut(path.socket)?;
+        let entry = socket.paths.remove(&(path.remote, path.encapsulation))?;
+        if let Ok(state) = self.get_mut(entry.connection) {
+            state.paths.retain(|known| *known != path);
+            state.leave(path);
+        }
+        Some(entry)
     }
 
     /// Makes room for a validated path at the cost of one that is only authenticated.
     fn evict(&mut self, connection: ConnectionId) -> bool {
-        let Ok(state) = self.get_mut(connection) else { return false };
-        let sockets = state.sockets.clone();
-        for id in sockets {
-            let Some(Some(socket)) = self.sockets.get_mut(id.slot as usize) else { continue };
-            let weakest = |entry: &Entry| entry.standing == Standing::Authenticated;
-            if let Some(index) = socket.paths.iter().position(weakest) {
-                let Entry { remote, encapsulation, .. } = socket.paths.remove(index);
-                let path = Path { socket: id, remote, encapsulation };
-                if let Ok(state) = self.get_mut(connection) {
-                    state.paths -= 1;
-                    state.discard(|parked| parked == path);
-                }
-                return true;
-            }
-        }
-        false
+        let Some(state) = self.get(connection) else { return false };
+        let weakest = state.paths.iter().copied().find(|path| {
+            self.entry(*path).is_some_and(|entry| entry.standing == Standing::Authenticated)
+        });
+        weakest.is_some_and(|path| self.remove(path).is_some())
     }
 
     fn lose(
@@ -531,38 +642,22 @@ impl PathTable {
         connection: ConnectionId,
         path: Path,
     ) -> Result<(), PathError> {
-        self.check_owner(connection, path.socket)?;
-        let Some(Some(socket)) = self.sockets.get_mut(path.socket.slot as usize) else {
-            return Err(PathError::ForeignSocket(path.socket));
-        };
-        let Ok(index) = socket.find(path.remote, path.encapsulation) else {
-            return Ok(());
-        };
-        match socket.paths[index].standing {
-            Standing::Lingering { .. } => return Ok(()),
-            Standing::Authenticated => {
-                socket.paths.remove(index);
-                self.get_mut(connection)?.paths -= 1;
+        self.check_use(connection, path.socket)?;
+        let entry = self.entry(path).filter(|entry| entry.connection == connection);
+        match entry.map(|entry| entry.standing) {
+            None | Some(Standing::Lingering { .. }) => {}
+            Some(Standing::Authenticated) => {
+                self.remove(path);
             }
-            Standing::Validated => {
+            Some(Standing::Validated) => {
                 let until = now + GRACE;
-                socket.paths[index].standing = Standing::Lingering { until };
-                self.next_expiry = Some(self.next_expiry.map_or(until, |at| at.min(until)));
+                let standing = Standing::Lingering { until };
+                self.insert(connection, path, standing)?;
+                self.get_mut(connection)?.leave(path);
+                self.lingering.push_back((until, path));
             }
         }
-        let state = self.get_mut(connection)?;
-        state.validated.retain(|known| *known != path);
-        state.selected = state.selected.filter(|known| *known != path);
-        state.discard(|parked| parked == path);
         Ok(())
-    }
-}
-
-impl SocketPaths {
-    fn find(&self, remote: SocketAddr, encapsulation: Encapsulation) -> Result<usize, usize> {
-        self.paths.binary_search_by(|entry| {
-            (entry.remote, entry.encapsulation).cmp(&(remote, encapsulation))
-        })
     }
 }
 
@@ -584,6 +679,13 @@ impl Connection {
         let released = self.take_parked(|parked| parked == path);
         self.stats.released += released.len() as u64;
         released
+    }
+
+    /// Does not send on a path any more.
+    fn leave(&mut self, path: Path) {
+        self.validated.retain(|known| *known != path);
+        self.selected = self.selected.filter(|known| *known != path);
+        self.discard(|parked| parked == path);
     }
 
     fn discard(&mut self, of: impl Fn(Path) -> bool) {

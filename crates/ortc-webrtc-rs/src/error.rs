@@ -13,6 +13,9 @@ pub enum Unsupported {
     /// STUN and TURN servers: the stack gathers no such candidates over sockets of others.
     #[error("webrtc-ice gathers no candidates from STUN and TURN servers over our sockets")]
     IceServers,
+    /// A socket shared with other connections: there is no candidate then.
+    #[error("webrtc-ice gathers no candidates on a socket that connections share")]
+    SharedSocket,
     /// A role conflict (RFC 8445 §7.3.1.1): the stack drops the requests of a peer in the
     /// same role. Roles that follow from the credentials never conflict; a browser's do.
     #[error("webrtc-ice does not settle role conflicts: the peer claims our own role")]

@@ -417,6 +417,10 @@ impl Handler<IceCommand> for WebrtcIceActor {
 
     fn handle(&mut self, command: IceCommand, context: &mut Self::Context) {
         match command {
+            IceCommand::Gather | IceCommand::Update if !self.config.shared.is_empty() => {
+                warn!(connection = ?self.connection, limit = %Unsupported::SharedSocket, "ICE");
+                self.end_gathering(context);
+            }
             IceCommand::Gather | IceCommand::Update => {
                 self.sockets.do_send(SocketCommand::EnumerateInterfaces(self.connection));
             }
@@ -455,6 +459,8 @@ impl Handler<SocketEvent> for WebrtcIceActor {
                 self.binding.retain(|(waiting, _)| *waiting != token);
                 self.end_gathering(context);
             }
+            // Only sockets that are shared have paths that could be.
+            SocketEvent::PathTaken(_) => {}
             SocketEvent::Unbound { socket, .. } => {
                 self.locals.retain(|local| local.socket != socket);
                 self.lost(socket, context);

@@ -52,6 +52,7 @@
 //!   left is one pair for each local candidate: media goes to another one when the first falls
 //!   silent, or when the peer nominates it.
 //! - **STUN and TURN servers** ([`Unsupported::IceServers`]), TCP, names as addresses.
+//! - **A socket shared by connections** ([`Unsupported::SharedSocket`]).
 //! - **DTLS 1.3** ([`Unsupported::Dtls13`]).
 //! - **A lost last flight** of the DTLS handshake is not repeated: at 30 % loss one handshake
 //!   in six runs into the time-out.

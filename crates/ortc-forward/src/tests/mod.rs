@@ -7,6 +7,7 @@ mod hostile;
 mod invariants;
 mod media;
 mod paths;
+mod shared;
 mod thread;
 
 use std::net::{IpAddr, SocketAddr};

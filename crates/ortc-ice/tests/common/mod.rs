@@ -10,7 +10,9 @@ use ortc_ice::{
     IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, RTCIceCandidateDescription,
     RTCIceConnectionInfo,
 };
-use ortc_io::{InterfaceAddress, InterfaceKind, Path, PathUpdate, SocketEvent, SocketId};
+use ortc_io::{
+    InterfaceAddress, InterfaceKind, Path, PathUpdate, SharedSocket, SocketEvent, SocketId,
+};
 
 /// One side: an agent, its host and what it has said.
 pub struct Side {
@@ -266,6 +268,11 @@ impl Pair {
                 let socket = SocketId { slot: side.next_slot, generation: 0 };
                 side.next_slot += 1;
                 let local = SocketAddr::new(address.ip(), 5000 + socket.slot as u16);
+                side.sockets.push((socket, local));
+                side.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
+            }
+            Output::Join { token, shared, .. } => {
+                let SharedSocket { socket, local } = shared;
                 side.sockets.push((socket, local));
                 side.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
             }

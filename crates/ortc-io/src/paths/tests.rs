@@ -1,3 +1,4 @@
+use super::shared::MAX_TRANSACTIONS;
 use super::*;
 use DatagramKind::{Dtls, Rtp, Stun, Unknown};
 
@@ -79,7 +80,7 @@ fn at_most_eight_datagrams_and_ten_kilobytes_are_parked() {
 #[test]
 fn sending_follows_the_selected_path_then_the_one_validated_last() {
     let (mut table, now) = table();
-    assert_eq!(table.outgoing(ALICE, None), None);
+    assert_eq!(table.outgoing(now, ALICE, None, b"x"), None);
     let update = |table: &mut PathTable, update| {
         table.update(now, ALICE, update).map(|_| table.sending_path(ALICE))
     };
@@ -91,8 +92,8 @@ fn sending_follows_the_selected_path_then_the_one_validated_last() {
     assert_eq!(update(&mut table, PathUpdate::Selected(path(1))), Ok(Some(path(1))));
     assert_eq!(update(&mut table, PathUpdate::Lost(path(1))), Ok(Some(path(2))));
     assert_eq!(update(&mut table, PathUpdate::SendingSuspended), Ok(None));
-    assert_eq!(table.outgoing(ALICE, None), None);
-    assert_eq!(table.outgoing(ALICE, Some(path(9))), Some(path(9)));
+    assert_eq!(table.outgoing(now, ALICE, None, b"x"), None);
+    assert_eq!(table.outgoing(now, ALICE, Some(path(9)), b"x"), Some(path(9)));
     assert_eq!(update(&mut table, PathUpdate::Selected(path(2))), Ok(Some(path(2))));
     let expected = PathStats { no_path: 1, suspended: 1, ..PathStats::default() };
     assert_eq!(stats(&table), expected);
@@ -118,7 +119,7 @@ fn only_sockets_of_the_connection_count() {
     table.attach(bob).unwrap();
     let refused = Err(PathError::ForeignSocket(SOCKET));
     assert_eq!(table.update(now, bob, PathUpdate::Validated(path(1))), refused);
-    assert_eq!(table.outgoing(bob, Some(path(1))), None);
+    assert_eq!(table.outgoing(now, bob, Some(path(1)), b"x"), None);
     assert_eq!(table.stats(bob).unwrap().foreign_socket, 1);
     let stale = Path::plain(SocketId { generation: 4, ..SOCKET }, path(1).remote);
     assert_eq!(table.admit(now, stale, Stun, b"x"), Admission::Dropped);
@@ -153,8 +154,8 @@ fn a_socket_takes_its_paths_along() {
         table.update(now, ALICE, PathUpdate::Validated(path)).unwrap();
         table.update(now, ALICE, PathUpdate::Selected(path)).unwrap();
     }
-    assert_eq!(table.unbound(SOCKET), Some(ALICE));
-    assert_eq!(table.unbound(SOCKET), None);
+    assert_eq!(table.unbound(SOCKET), [ALICE]);
+    assert_eq!(table.unbound(SOCKET), []);
     assert_eq!(table.sending_path(ALICE), Some(beside));
     assert_eq!(table.detach(ALICE), [other]);
 }
@@ -175,12 +176,14 @@ fn paths_are_bounded_and_a_validated_one_displaces_an_authenticated_one() {
     assert_eq!(table.update(now, ALICE, PathUpdate::Validated(path(1000))), full);
 }
 
+mod shared_socket;
+
 /// Random commands, timeouts and datagrams for three connections, some of them stale, never
 /// break what the table promises.
 #[cfg(feature = "sim")]
 #[test]
 fn invariants_hold_under_random_operations() {
-    let mut released_in_all = 0;
+    let (mut released_in_all, mut taken_in_all) = (0, 0);
     for seed in 0..300 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (mut table, mut now) = (PathTable::new(), Instant::now());
@@ -192,7 +195,9 @@ fn invariants_hold_under_random_operations() {
             let off = |rng: &mut fastrand::Rng| u32::from(rng.u8(0..10) == 0);
             let generation = generations[slot as usize] + off(&mut rng);
             let id = ConnectionId { slot, generation };
-            let socket = SocketId { slot: 2 * slot + second, generation };
+            let shared = SocketId { slot: 6, generation: 0 };
+            let own = SocketId { slot: 2 * slot + second, generation };
+            let socket = if rng.bool() { own } else { shared };
             let path = Path::plain(socket, ([10, 0, 0, 2], rng.u16(1..6)).into());
             let update = match rng.u8(0..5) {
                 0 => PathUpdate::Authenticated(path),
@@ -201,14 +206,20 @@ fn invariants_hold_under_random_operations() {
                 3 => PathUpdate::Lost(path),
                 _ => PathUpdate::SendingSuspended,
             };
-            match rng.u8(0..40) {
+            match rng.u8(0..46) {
+                40 if table.socket_is_free(shared) => {
+                    table.bound_shared(shared, ([10, 0, 0, 1], 9).into());
+                }
+                41 => drop(table.release(shared)),
+                42 => drop(table.unbind(id, socket)),
+                43..=45 => drop(table.join(id, shared, ["abcd", "efgh"][second as usize])),
                 0 | 1 => drop(table.attach(id)),
                 2 => {
                     table.detach(id);
                     generations[slot as usize] = generation + 1;
                 }
-                3..=5 if table.socket_is_free(socket) => {
-                    let _ = table.bound(id, socket, ([10, 0, 0, 1], 1).into());
+                3..=5 if table.socket_is_free(own) => {
+                    let _ = table.bound(id, own, ([10, 0, 0, 1], 1).into());
                 }
                 6 => drop(table.unbound(socket)),
                 7 => table.handle_timeout(now),
@@ -222,9 +233,16 @@ fn invariants_hold_under_random_operations() {
                         Admission::Dropped => {}
                     }
                 }
-                21 => drop(table.outgoing(id, rng.bool().then_some(path))),
+                21 => drop(table.outgoing(now, id, rng.bool().then_some(path), b"x")),
                 _ => {
-                    if let Ok(released) = table.update(now, id, update) {
+                    let updated = table.update(now, id, update);
+                    while let Some((loser, lost)) = table.poll_taken() {
+                        assert_eq!(lost, path);
+                        taken_in_all += 1;
+                        let refused = Err(PathError::Taken(path));
+                        assert!(loser != id || updated == refused, "{loser:?} {updated:?}");
+                    }
+                    if let Ok(released) = updated {
                         assert!(released.iter().all(|parked| parked.path == path));
                         released_in_all += released.len();
                     }
@@ -234,6 +252,7 @@ fn invariants_hold_under_random_operations() {
         }
     }
     assert!(released_in_all > 0, "the operations never got as far as a parked datagram");
+    assert!(taken_in_all > 0, "no path was ever taken");
 }
 
 #[cfg(feature = "sim")]
@@ -243,14 +262,18 @@ impl PathTable {
     }
 
     fn check(&self, now: Instant) {
+        let mut known = 0;
         for (index, slot) in self.connections.iter().enumerate() {
             let Some(connection) = &slot.connection else { continue };
             let generation = slot.generation.unwrap();
             let id = ConnectionId { slot: u32::try_from(index).unwrap(), generation };
-            let owned: Vec<_> = self.sockets.iter().flatten().filter(|s| s.owner == id).collect();
-            assert_eq!(owned.len(), connection.sockets.len());
-            assert_eq!(owned.iter().map(|s| s.paths.len()).sum::<usize>(), connection.paths);
-            assert!(connection.paths <= MAX_PATHS && connection.parked.len() <= MAX_PARKED);
+            for path in &connection.paths {
+                assert_eq!(self.entry(*path).map(|entry| entry.connection), Some(id));
+                assert!(connection.sockets.contains(&path.socket));
+            }
+            known += connection.paths.len();
+            assert!(connection.paths.len() <= MAX_PATHS && connection.parked.len() <= MAX_PARKED);
+            assert!(connection.requests.len() <= MAX_TRANSACTIONS);
             let bytes: usize = connection.parked.iter().map(|p| p.datagram.len()).sum();
             assert!(bytes == connection.parked_bytes && bytes <= MAX_PARKED_BYTES);
             for parked in &connection.parked {
@@ -258,20 +281,42 @@ impl PathTable {
             }
             for path in connection.validated.iter().chain(&connection.selected) {
                 assert_eq!(self.standing(now, *path), Some(Standing::Validated));
+                assert!(connection.paths.contains(path));
             }
-            let validated = owned.iter().flat_map(|s| &s.paths);
-            let validated = validated.filter(|entry| entry.standing == Standing::Validated);
+            let is_validated = |path: &&Path| {
+                self.entry(**path).is_some_and(|entry| entry.standing == Standing::Validated)
+            };
+            let validated = connection.paths.iter().filter(is_validated);
             assert_eq!(validated.count(), connection.validated.len());
+            for socket in &connection.sockets {
+                match &self.socket(*socket).unwrap().tenancy {
+                    Tenancy::Owned(owner) => assert_eq!(*owner, id),
+                    Tenancy::Shared(shared) => {
+                        let fragment = connection.username_frag.as_ref().unwrap();
+                        assert_eq!(shared.user(fragment.as_bytes()), Some(id));
+                    }
+                }
+            }
         }
         let sockets = self.sockets.iter().flatten();
-        for entry in sockets.clone().flat_map(|socket| &socket.paths) {
-            if let Standing::Lingering { until } = entry.standing {
-                assert!(self.next_expiry.is_some_and(|at| at <= until));
+        assert_eq!(sockets.clone().map(|socket| socket.paths.len()).sum::<usize>(), known);
+        for socket in sockets {
+            for ((remote, encapsulation), entry) in &socket.paths {
+                let path =
+                    Path { socket: socket.id, remote: *remote, encapsulation: *encapsulation };
+                if let Standing::Lingering { until } = entry.standing {
+                    assert!(self.lingering.contains(&(until, path)));
+                }
+            }
+            if let Tenancy::Shared(shared) = &socket.tenancy {
+                assert!(!shared.is_idle(), "an idle socket is closed");
+                let requests = self.connections.iter().filter_map(|slot| slot.connection.as_ref());
+                let requests = requests.flat_map(|connection| &connection.requests);
+                let on_it = requests.filter(|(_, on, _)| *on == socket.id).count();
+                assert!(shared.transactions() <= on_it);
             }
         }
-        for socket in sockets {
-            assert!(socket.paths.is_sorted_by_key(|entry| (entry.remote, entry.encapsulation)));
-            assert!(self.is_attached(socket.owner));
-        }
+        assert!(self.lingering.iter().is_sorted_by_key(|(until, _)| *until));
+        assert!(self.taken.is_empty(), "all has been told");
     }
 }

@@ -14,11 +14,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::tokio_io::TokioIo;
-use crate::paths::{Admission, Parked, PathError, PathStats, PathTable};
+use crate::paths::{Admission, Parked, PathError, PathStats, PathTable, SharedStats};
 use crate::{
-    Attach, Bind, ConnectionId, DatagramIo, DatagramKind, DatagramReceived, Detach, Detached,
-    Encapsulation, ReceiveBatch, SendBatch, SendControl, SocketCommand, SocketEvent, SocketId,
-    classify, now,
+    Attach, Bind, BindShared, ConnectionId, DatagramIo, DatagramKind, DatagramReceived, Detach,
+    Detached, Encapsulation, Join, ReceiveBatch, SendBatch, SendControl, SharedBound, SharedSocket,
+    SocketCommand, SocketEvent, SocketId, classify, now, shared,
 };
 
 /// Datagrams handled in one go, at most, before other messages get their turn.
@@ -68,6 +68,8 @@ pub struct SocketActorStats {
     pub refused: u64,
     /// Datagrams dropped because their socket or connection is gone.
     pub orphaned: u64,
+    /// What has come in on shared sockets and was nobody's.
+    pub shared: SharedStats,
 }
 
 #[derive(Debug)]
@@ -191,17 +193,50 @@ impl SocketActor {
         self.tell(connection, event);
     }
 
-    fn unbind(&mut self, connection: ConnectionId, socket: SocketId) {
-        if self.paths.owner(socket) != Some(connection) {
-            return self.refuse(&PathError::ForeignSocket(socket));
+    fn bind_shared(&mut self, bind: &BindShared) {
+        let bound = shared::bind(&mut *self.io, bind.address);
+        for SharedSocket { socket, local } in bound.iter().flatten() {
+            self.paths.bound_shared(*socket, *local);
         }
-        self.drop_socket(socket, None);
+        bind.answer.do_send(SharedBound(bound.map_err(Arc::new)));
     }
 
-    fn drop_socket(&mut self, socket: SocketId, error: Option<Arc<io::Error>>) {
+    fn release_shared(&mut self, socket: SocketId) {
+        if self.paths.release(socket) {
+            self.io.close(socket);
+        }
+    }
+
+    fn join(&mut self, join: &Join) {
+        let Join { connection, token, shared: SharedSocket { socket, local }, .. } = *join;
+        let event = match self.paths.join(connection, socket, &join.username_frag) {
+            Ok(local) => SocketEvent::Bound { token, socket, local },
+            Err(error) => {
+                self.refuse(&error);
+                let error = Arc::new(error.into());
+                SocketEvent::BindFailed { token, address: local, error }
+            }
+        };
+        self.tell(connection, event);
+    }
+
+    fn unbind(&mut self, connection: ConnectionId, socket: SocketId) {
+        match self.paths.unbind(connection, socket) {
+            Ok(close) => {
+                if close {
+                    self.io.close(socket);
+                }
+                self.tell(connection, SocketEvent::Unbound { socket, error: None });
+            }
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn drop_socket(&mut self, socket: SocketId, error: &Arc<io::Error>) {
         self.io.close(socket);
-        if let Some(owner) = self.paths.unbound(socket) {
-            self.tell(owner, SocketEvent::Unbound { socket, error });
+        for user in self.paths.unbound(socket) {
+            let error = Some(Arc::clone(error));
+            self.tell(user, SocketEvent::Unbound { socket, error });
         }
     }
 
@@ -214,7 +249,9 @@ impl SocketActor {
     }
 
     fn send_control(&mut self, control: &SendControl) {
-        let Some(path) = self.paths.outgoing(control.connection, control.path) else { return };
+        let SendControl { connection, path, datagram } = control;
+        let outgoing = self.paths.outgoing(now(), *connection, *path, datagram);
+        let Some(path) = outgoing else { return };
         if path.encapsulation != Encapsulation::Plain {
             self.stats.encapsulated += 1;
             return;
@@ -245,7 +282,7 @@ impl SocketActor {
         }
         self.stats.truncated = self.received.truncated();
         for (socket, error) in failed {
-            self.drop_socket(socket, Some(Arc::new(error)));
+            self.drop_socket(socket, &Arc::new(error));
         }
         more
     }
@@ -362,6 +399,9 @@ impl Handler<SocketCommand> for SocketActor {
             SocketCommand::Detach(detach) => self.detach(&detach),
             SocketCommand::EnumerateInterfaces(connection) => self.enumerate(connection),
             SocketCommand::Bind(bind) => self.bind(bind),
+            SocketCommand::BindShared(bind) => self.bind_shared(&bind),
+            SocketCommand::ReleaseShared(socket) => self.release_shared(socket),
+            SocketCommand::Join(join) => self.join(&join),
             SocketCommand::Unbind(connection, socket) => self.unbind(connection, socket),
             SocketCommand::SendControl(control) => self.send_control(&control),
             SocketCommand::Path(connection, update) => {
@@ -375,6 +415,9 @@ impl Handler<SocketCommand> for SocketActor {
                         self.arm_grace(context);
                     }
                     Err(error) => self.refuse(&error),
+                }
+                while let Some((loser, path)) = self.paths.poll_taken() {
+                    self.tell(loser, SocketEvent::PathTaken(path));
                 }
             }
         }
@@ -406,7 +449,11 @@ impl Handler<ReadSocketStats> for SocketActor {
     type Result = actix::MessageResult<ReadSocketStats>;
 
     fn handle(&mut self, read: ReadSocketStats, _: &mut Context<Self>) -> Self::Result {
-        let total = SocketActorStats { orphaned: self.paths.orphaned(), ..self.stats };
+        let total = SocketActorStats {
+            orphaned: self.paths.orphaned(),
+            shared: self.paths.shared_stats(),
+            ..self.stats
+        };
         actix::MessageResult((total, self.paths.stats(read.0)))
     }
 }

@@ -342,3 +342,47 @@ async fn real_sockets_keep_the_same_contract() {
         std::net::UdpSocket::bind(right_address).unwrap();
     }
 }
+
+#[test]
+fn connections_share_a_socket_until_the_last_has_gone() {
+    sim::run(40, |net| async move {
+        let host = net.host("server", &[[10, 0, 0, 1].into()]);
+        let mut bench = Bench::new(SocketActor::over(host.io()));
+        let mut answers = Probe::new();
+        let address: SocketAddr = "10.0.0.1:5000".parse().unwrap();
+        let bind = |answer| SocketCommand::BindShared(BindShared { address, answer });
+        bench.command(bind(answers.recipient()));
+        let shared = answers.next().await.0.expect("a free port")[0];
+        assert_eq!(shared.local, address);
+        let join = |username_frag: &str| {
+            let username_frag = username_frag.to_owned();
+            SocketCommand::Join(Join { connection: ID, token: 3, shared, username_frag })
+        };
+        bench.command(join("abcd"));
+        let SharedSocket { socket, local } = shared;
+        let joined = bench.events.next().await;
+        assert!(matches!(joined, SocketEvent::Bound { token: 3, socket: s, local: l }
+            if s == socket && l == local));
+        bench.command(join("efgh"));
+        let refused = bench.events.next().await;
+        assert!(matches!(refused, SocketEvent::BindFailed { token: 3, .. }), "{refused:?}");
+
+        let head = b"\x00\x01\x00\x10\x21\x12\xa4\x42____________\x00\x06\x00\x09";
+        for username_frag in [b"efgh", b"abcd"] {
+            let request = [&head[..], username_frag, b":peer\0\0\0"].concat();
+            net.inject(([10, 0, 0, 2], 9).into(), address, &request);
+        }
+        assert_eq!(bench.stun.next().await.path.socket, socket);
+        assert_eq!(bench.stats().await.0.shared.unknown_username, 1);
+
+        bench.command(SocketCommand::ReleaseShared(socket));
+        bench.command(bind(answers.recipient()));
+        let in_use = answers.next().await.0.expect_err("it is in use").kind();
+        assert_eq!(in_use, io::ErrorKind::AddrInUse);
+        bench.command(SocketCommand::Unbind(ID, socket));
+        let left = bench.events.next().await;
+        assert!(matches!(left, SocketEvent::Unbound { error: None, .. }), "{left:?}");
+        bench.command(bind(answers.recipient()));
+        answers.next().await.0.expect("it is free again");
+    });
+}

@@ -1,0 +1,216 @@
+//! What a socket needs beyond paths when several connections share it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::ConnectionId;
+
+/// Requests of one connection that are remembered at once: 2.5 s of checks at the pace of
+/// one in 20 ms. One that is older than that has been sent again.
+pub(super) const MAX_TRANSACTIONS: usize = 128;
+
+/// How long a response is waited for: longer than any round trip worth having.
+pub(super) const TRANSACTION_LIFETIME: Duration = Duration::from_secs(10);
+
+/// The magic cookie of a STUN message (RFC 8489 §5).
+const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+
+/// The attribute USERNAME (RFC 8489 §14.3).
+const USERNAME: u16 = 0x0006;
+
+/// A STUN transaction identifier (RFC 8489 §5).
+pub(super) type TransactionId = [u8; 12];
+
+/// What tells whose a STUN message is. Nothing in it is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peeked<'a> {
+    /// A binding request, and the part of its USERNAME before the colon: the username
+    /// fragment of the side that is asked (RFC 8445 §7.2.2).
+    Request(&'a [u8]),
+    /// A binding response, of either kind.
+    Response(TransactionId),
+    /// A binding indication, which names nobody.
+    Indication,
+}
+
+/// Looks at a STUN message just as far as it takes to know whose it is.
+///
+/// `None` for what is no ICE: another method, no magic cookie, a length that is not its own,
+/// a request without a username.
+pub(super) fn peek(datagram: &[u8]) -> Option<Peeked<'_>> {
+    let (header, mut attributes) = datagram.split_at_checked(20)?;
+    let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if length != attributes.len() || header[4..8] != MAGIC_COOKIE {
+        return None;
+    }
+    match [header[0], header[1]] {
+        [0x00, 0x01] => {}
+        [0x01, 0x01 | 0x11] => return header[8..].try_into().ok().map(Peeked::Response),
+        [0x00, 0x11] => return Some(Peeked::Indication),
+        _ => return None,
+    }
+    while let Some((head, rest)) = attributes.split_at_checked(4) {
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let value = rest.get(..length)?;
+        if u16::from_be_bytes([head[0], head[1]]) == USERNAME {
+            let colon = value.iter().position(|byte| *byte == b':')?;
+            return Some(Peeked::Request(&value[..colon]));
+        }
+        attributes = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+/// The transaction of a binding request.
+pub(super) fn request_id(datagram: &[u8]) -> Option<TransactionId> {
+    match datagram {
+        [0x00, 0x01, ..] => datagram.get(8..20)?.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// Where a request went, for whom and when.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    connection: ConnectionId,
+    remote: SocketAddr,
+    at: Instant,
+}
+
+/// Who shares a socket, and what tells their STUN apart.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Whether whoever bound the socket still wants it, in use or not.
+    pub(super) held: bool,
+    /// By username fragment.
+    users: HashMap<Box<[u8]>, ConnectionId>,
+    /// Requests whose responses may still come.
+    sent: HashMap<TransactionId, Sent>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self { held: true, users: HashMap::new(), sent: HashMap::new() }
+    }
+
+    /// Whether nobody needs the socket any more.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.held && self.users.is_empty()
+    }
+
+    /// Registers a username fragment; false if another connection has it.
+    pub(super) fn join(&mut self, username_frag: &str, connection: ConnectionId) -> bool {
+        match self.users.get(username_frag.as_bytes()) {
+            Some(other) => *other == connection,
+            None => {
+                self.users.insert(username_frag.as_bytes().into(), connection);
+                true
+            }
+        }
+    }
+
+    pub(super) fn leave(&mut self, username_frag: &str) {
+        self.users.remove(username_frag.as_bytes());
+    }
+
+    pub(super) fn user(&self, username_frag: &[u8]) -> Option<ConnectionId> {
+        self.users.get(username_frag).copied()
+    }
+
+    pub(super) fn sent(
+        &mut self,
+        at: Instant,
+        id: TransactionId,
+        connection: ConnectionId,
+        remote: SocketAddr,
+    ) {
+        self.sent.insert(id, Sent { connection, remote, at });
+    }
+
+    pub(super) fn forget(&mut self, id: &TransactionId, connection: ConnectionId) {
+        if self.sent.get(id).is_some_and(|sent| sent.connection == connection) {
+            self.sent.remove(id);
+        }
+    }
+
+    /// Whose request a response from `remote` answers.
+    pub(super) fn asker(
+        &self,
+        now: Instant,
+        id: &TransactionId,
+        remote: SocketAddr,
+    ) -> Option<ConnectionId> {
+        let sent = self.sent.get(id).filter(|sent| sent.remote == remote)?;
+        let age = now.saturating_duration_since(sent.at);
+        (age < TRANSACTION_LIFETIME).then_some(sent.connection)
+    }
+
+    #[cfg(test)]
+    pub(super) fn transactions(&self) -> usize {
+        self.sent.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: [u8; 2], attributes: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(attributes.len()).unwrap().to_be_bytes();
+        [&kind[..], &length, &MAGIC_COOKIE, &[7; 12], attributes].concat()
+    }
+
+    #[test]
+    fn a_request_is_known_by_the_first_part_of_its_username() {
+        // PRIORITY, then a username of seven bytes and its padding.
+        let attributes = b"\x00\x24\x00\x04\x01\x02\x03\x04\x00\x06\x00\x07abc:xyz\x00";
+        let request = message([0, 1], attributes);
+        assert_eq!(peek(&request), Some(Peeked::Request(b"abc")));
+        assert_eq!(request_id(&request), Some([7; 12]));
+        assert_eq!(peek(&message([1, 1], attributes)), Some(Peeked::Response([7; 12])));
+        assert_eq!(peek(&message([1, 0x11], &[])), Some(Peeked::Response([7; 12])));
+        assert_eq!(request_id(&message([1, 1], &[])), None);
+        assert_eq!(peek(&message([0, 0x11], &[])), Some(Peeked::Indication));
+    }
+
+    #[test]
+    fn what_is_no_ice_is_nobodys() {
+        let username = b"\x00\x06\x00\x07abc:xyz\x00";
+        let whole = message([0, 1], username);
+        for len in 0..whole.len() {
+            assert_eq!(peek(&whole[..len]), None, "{len} bytes");
+        }
+        for (kind, attributes) in [
+            ([0, 1], &b""[..]),
+            ([0, 1], b"\x00\x06\x00\x07abc-xyz\x00"),
+            ([0, 1], b"\x00\x06\xff\xffabc:xyz\x00"),
+            ([0, 1], b"\x00\x24\xff\xffabc:xyz\x00"),
+            ([0, 3], username),
+            ([1, 3], username),
+        ] {
+            assert_eq!(peek(&message(kind, attributes)), None, "{kind:?} {attributes:?}");
+        }
+        let mut other_cookie = whole.clone();
+        other_cookie[4] ^= 1;
+        assert_eq!(peek(&other_cookie), None);
+        assert_eq!(peek(&[whole, vec![0]].concat()), None);
+    }
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn any_bytes_can_be_looked_at() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut named = 0;
+        for _ in 0..100_000 {
+            let mut attributes: Vec<u8> = (0..rng.usize(0..40)).map(|_| rng.u8(..8)).collect();
+            if rng.bool() {
+                attributes.extend_from_slice(b"\x00\x06\x00\x03a:b\x00");
+            }
+            let bytes = message([0, 1], &attributes);
+            named += usize::from(matches!(peek(&bytes), Some(Peeked::Request(_))));
+            peek(&bytes[..rng.usize(..bytes.len())]);
+        }
+        assert!(named > 1_000, "only {named} had a username");
+    }
+}
