@@ -41,8 +41,12 @@ const MAX_DEVIATION: f64 = 0.025;
 /// The same for one window, which noise moves more.
 const MAX_DEVIATION_ONCE: f64 = 0.04;
 
-/// The share of the energy of a window that the two frequencies have.
+/// The share of the energy of a window that the two frequencies have to have.
 const MIN_PURITY: f64 = 0.8;
+
+/// The same for the best window of a tone: what is below that here is speech, and a tone has it
+/// with noise 10 dB below.
+const BEST_PURITY: f64 = 0.9;
 
 /// Windows at the height of a tone that have to be clean: 40 ms have five, 23 have two.
 const MIN_CLEAN: u32 = 3;
@@ -107,6 +111,16 @@ enum State {
     Sounding(Tone),
 }
 
+/// A window that is nothing but a tone: its two frequencies, and how far they are off in Hz.
+#[derive(Debug, Clone, Copy)]
+struct Clean {
+    low: usize,
+    high: usize,
+    off_low: f64,
+    off_high: f64,
+    purity: f64,
+}
+
 /// A tone as it is followed, in samples at 8,000 Hz.
 #[derive(Debug, Clone, Copy)]
 struct Tone {
@@ -120,8 +134,10 @@ struct Tone {
     peak_low: f32,
     peak_high: f32,
     clean: u32,
-    deviation_low: f64,
-    deviation_high: f64,
+    /// Sums over the clean windows.
+    off_low: f64,
+    off_high: f64,
+    purest: f64,
 }
 
 impl Tone {
@@ -129,8 +145,8 @@ impl Tone {
         spectrum.power[self.low] + spectrum.power[self.high]
     }
 
-    fn is_same(&self, other: (usize, usize)) -> bool {
-        (self.low, self.high) == other
+    fn is_same(&self, clean: &Clean) -> bool {
+        (self.low, self.high) == (clean.low, clean.high)
     }
 }
 
@@ -205,8 +221,8 @@ impl ToneDetector {
         };
     }
 
-    /// The two frequencies of a window that is nothing but a tone, and how far off they are.
-    fn clean(&self, now: &Spectrum, before: &Spectrum) -> Option<(usize, usize, f64, f64)> {
+    /// What a window holds, if it is nothing but a tone.
+    fn clean(&self, now: &Spectrum, before: &Spectrum) -> Option<Clean> {
         let (low, high) = now.strongest();
         let floor = self.min_power();
         // A tone that is off loses up to 3 dB to the window, so this comes before the exact test.
@@ -221,11 +237,12 @@ impl ToneDetector {
         let power_low = f64::from(now.power[low]) / window_gain(off_low);
         let power_high = f64::from(now.power[high]) / window_gain(off_high);
         let twist = 10.0 * (power_high / power_low).log10();
+        let purity = (power_low + power_high) / f64::from(now.total);
         let is_tone = power_low.min(power_high) >= f64::from(floor)
-            && power_low + power_high >= MIN_PURITY * f64::from(now.total)
+            && purity >= MIN_PURITY
             && twist <= f64::from(self.config.max_twist_db)
             && twist >= -f64::from(self.config.max_reverse_twist_db);
-        is_tone.then_some((low, high, off_low, off_high))
+        is_tone.then_some(Clean { low, high, off_low, off_high, purity })
     }
 
     fn min_power(&self) -> f32 {
@@ -233,8 +250,8 @@ impl ToneDetector {
         amplitude * amplitude
     }
 
-    fn suspect(&self, clean: Option<(usize, usize, f64, f64)>, centre: f64) -> State {
-        let Some((low, high, deviation_low, deviation_high)) = clean else {
+    fn suspect(&self, clean: Option<Clean>, centre: f64) -> State {
+        let Some(Clean { low, high, off_low, off_high, purity }) = clean else {
             return State::Silent;
         };
         let Some(spectrum) = self.past.back() else { return State::Silent };
@@ -248,8 +265,9 @@ impl ToneDetector {
             peak_low,
             peak_high,
             clean: 1,
-            deviation_low,
-            deviation_high,
+            off_low,
+            off_high,
+            purest: purity,
         })
     }
 
@@ -257,15 +275,16 @@ impl ToneDetector {
         &mut self,
         mut tone: Tone,
         spectrum: &Spectrum,
-        clean: Option<(usize, usize, f64, f64)>,
+        clean: Option<Clean>,
         centre: f64,
     ) -> State {
         let power = tone.power(spectrum);
         match clean {
-            Some((low, high, off_low, off_high)) if tone.is_same((low, high)) => {
+            Some(clean) if tone.is_same(&clean) => {
                 tone.clean += 1;
-                tone.deviation_low += off_low;
-                tone.deviation_high += off_high;
+                tone.off_low += clean.off_low;
+                tone.off_high += clean.off_high;
+                tone.purest = tone.purest.max(clean.purity);
             }
             // At the height of a tone all windows are clean.
             _ if power >= 0.8 * tone.peak => return self.suspect(clean, centre),
@@ -281,8 +300,9 @@ impl ToneDetector {
         let off = |sum: f64, at: usize| sum.abs() / f64::from(tone.clean) / frequency(at);
         let is_tone = tone.clean >= MIN_CLEAN
             && centre - tone.begin >= MIN_TONE
-            && off(tone.deviation_low, tone.low) <= MAX_DEVIATION
-            && off(tone.deviation_high, tone.high) <= MAX_DEVIATION;
+            && tone.purest >= BEST_PURITY
+            && off(tone.off_low, tone.low) <= MAX_DEVIATION
+            && off(tone.off_high, tone.high) <= MAX_DEVIATION;
         if !is_tone {
             return State::Suspected(tone);
         }
@@ -294,11 +314,11 @@ impl ToneDetector {
         &mut self,
         mut tone: Tone,
         spectrum: &Spectrum,
-        clean: Option<(usize, usize, f64, f64)>,
+        clean: Option<Clean>,
         centre: f64,
     ) -> State {
         let power = tone.power(spectrum);
-        let is_other = clean.is_some_and(|(low, high, ..)| !tone.is_same((low, high)));
+        let is_other = clean.is_some_and(|clean| !tone.is_same(&clean));
         if !is_other && power >= 0.25 * tone.peak && power >= 0.35 * spectrum.total {
             tone.end = centre;
             // Its level may change while it lasts.

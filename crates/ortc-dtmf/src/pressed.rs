@@ -11,6 +11,14 @@ const FULL: u32 = u16::MAX as u32;
 /// Segments that are remembered of an event; those before are found by their distance.
 const SEGMENTS: usize = 16;
 
+/// Segments that may be missing between two reports of an event: more than five seconds of the
+/// fastest clock, and less than the distance at which multiples of milliseconds meet.
+const MOST_SEGMENTS: u32 = 8;
+
+/// The fastest clock that events are usually described with: a wrong one must not be taken for
+/// more, or what is measured in it means nothing.
+pub(crate) const FASTEST_CLOCK: u32 = 48_000;
+
 /// Clock rates that peers have been seen to count in.
 const RATES: [u32; 6] = [8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
 
@@ -51,6 +59,40 @@ struct Growth {
     from: (Instant, u64),
     to: (Instant, u64),
     steps: u32,
+    /// Units a second of the slowest and of the fastest step.
+    range: (f64, f64),
+}
+
+impl Growth {
+    fn new(at: (Instant, u64)) -> Self {
+        Self { from: at, to: at, steps: 0, range: (f64::MAX, 0.0) }
+    }
+
+    fn step(&mut self, to: (Instant, u64)) {
+        self.steps += 1;
+        if self.steps == 1 {
+            // The first report often tells of more than has passed.
+            self.from = to;
+        } else {
+            let rate = Self::between(self.to, to);
+            self.range = (self.range.0.min(rate), self.range.1.max(rate));
+        }
+        self.to = to;
+    }
+
+    /// Units a second, if the steps agree on them and took their time: else they say more about
+    /// the network than about the clock.
+    fn rate(&self) -> Option<f64> {
+        let passed = self.to.0.saturating_duration_since(self.from.0);
+        let is_steady = self.range.1 < 1.3 * self.range.0;
+        (self.steps >= 3 && is_steady && passed >= Duration::from_millis(40))
+            .then(|| Self::between(self.from, self.to))
+    }
+
+    fn between(from: (Instant, u64), to: (Instant, u64)) -> f64 {
+        let passed = to.0.saturating_duration_since(from.0).as_secs_f64();
+        to.1.saturating_sub(from.1) as f64 / passed.max(1e-6)
+    }
 }
 
 /// Where a report belongs.
@@ -92,7 +134,7 @@ impl Pressed {
             clock_rate,
             begin,
             is_late,
-            growth: Growth { from: at, to: at, steps: 0 },
+            growth: Growth::new(at),
         }
     }
 
@@ -106,28 +148,29 @@ impl Pressed {
             return None;
         }
         let newest = *self.segments.back()?;
+        // Segments follow each other by exactly the longest duration, which no two keys do that
+        // are pressed on a grid of milliseconds or frames.
+        let is_whole =
+            |distance: u32| distance.is_multiple_of(FULL) && distance <= MOST_SEGMENTS * FULL;
         let since_begin = timestamp.wrapping_sub(self.begin_timestamp);
         let length = newest.wrapping_sub(self.begin_timestamp);
-        if self.segments.contains(&timestamp)
-            || since_begin <= length && since_begin.is_multiple_of(FULL)
-        {
+        if self.segments.contains(&timestamp) || since_begin <= length && is_whole(since_begin) {
             return Some(Place::Known);
         }
-        // A segment is full when the next begins; some peers begin the next with their next
-        // packet, a little later.
-        let slack = self.clock_rate / 10;
-        // Of an event that went on that long much is known, even where half a second is lost.
-        let nearly_full = FULL.saturating_sub(self.clock_rate / 2);
-        let follows = |distance: u32| (FULL..=FULL + slack).contains(&distance);
-        if !self.is_over
-            && follows(timestamp.wrapping_sub(newest))
-            && self.segment_units >= nearly_full
-        {
+        // Some peers begin a segment with the packet after the full one, a little later, and have
+        // it tell of that little.
+        let slack = self.clock_rate.min(FASTEST_CLOCK) / 10;
+        let follows = |distance: u32, full: u32| {
+            (FULL..=FULL + slack).contains(&distance)
+                && (full == FULL || u32::from(report.duration) == distance - FULL)
+        };
+        let since = timestamp.wrapping_sub(newest);
+        if !self.is_over && (is_whole(since) || follows(since, self.segment_units)) {
             return Some(Place::Next);
         }
         let before = self.begin_timestamp.wrapping_sub(timestamp);
-        let is_full = u32::from(report.duration) >= nearly_full;
-        if !report.end && (before == FULL || follows(before) && is_full) {
+        let is_full = u32::from(report.duration) == FULL;
+        if !report.end && (is_whole(before) || is_full && follows(before, FULL)) {
             return Some(Place::Before);
         }
         None
@@ -165,9 +208,9 @@ impl Pressed {
         self.volume = report.volume;
         self.last_arrival = now;
         let units = self.units();
-        if place != Place::Before && units > before {
-            self.growth.to = (now, units);
-            self.growth.steps += 1;
+        // An end that is heard may be one that was repeated, long after it.
+        if place != Place::Before && units > before && !report.end {
+            self.growth.step((now, units));
         }
     }
 
@@ -179,16 +222,12 @@ impl Pressed {
 
     /// The rate that its durations count in, if that is clearly another than was described.
     pub(crate) fn other_rate(&self) -> Option<u32> {
-        let Growth { from: (since, first), to: (until, last), steps } = self.growth;
-        let passed = until.saturating_duration_since(since);
-        // Less says more about the network than about the clock.
-        if steps < 3 || passed < Duration::from_millis(60) {
-            return None;
-        }
-        let measured = last.saturating_sub(first) as f64 / passed.as_secs_f64();
+        let measured = self.growth.rate()?;
         let distance = |rate: u32| (measured / f64::from(rate)).ln().abs();
         let nearest = RATES.into_iter().min_by(|a, b| distance(*a).total_cmp(&distance(*b)));
-        nearest.filter(|rate| distance(*rate) < 0.15 && distance(self.clock_rate) > 0.5)
+        let times = |rate: u32| (f64::from(rate) / f64::from(self.clock_rate)).ln().abs();
+        // Within 15 % of a rate that is at least twice or half the one described.
+        nearest.filter(|rate| distance(*rate) < 0.15 && times(*rate) > 0.6)
     }
 
     /// What is known of it.

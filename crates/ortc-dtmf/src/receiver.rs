@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::pressed::{Place, Pressed, Stage};
+use crate::pressed::{FASTEST_CLOCK, Place, Pressed, Stage};
 use crate::redundancy::{RedundancyError, decode_redundant};
 use crate::report::{EndReason, ToneReport};
 use crate::{TelephoneEvent, TelephoneEventError};
@@ -16,8 +16,8 @@ const MAX_REPORTS: usize = 256;
 /// How late a packet of an event may be that nothing is known of.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// A clock that is described too slow must not shorten the window.
-const FASTEST_CLOCK: u32 = 48_000;
+/// No sound is sampled faster.
+const MAX_CLOCK: u32 = 768_000;
 
 /// What a [`ToneReceiver`] waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +200,11 @@ impl ToneReceiver {
 
     /// Notes a sequence number; true if it is newer than all before.
     fn follows(&mut self, now: Instant, sequence: u16) -> bool {
-        let Some(newest) = self.newest_sequence.replace(sequence) else { return true };
+        let Some(newest) = self.newest_sequence.replace(sequence) else {
+            // What arrives first need not have been sent first.
+            self.gap_until = Some(now + self.config.hold);
+            return true;
+        };
         match sequence.wrapping_sub(newest) as i16 {
             1 => true,
             2.. => {
@@ -227,7 +231,7 @@ impl ToneReceiver {
         for (offset, report) in reports {
             let begin = timestamp.wrapping_add(*offset);
             let elapsed = sent.wrapping_sub(begin);
-            self.take(now, clock_rate.max(1), begin, elapsed, report, follows);
+            self.take(now, clock_rate.clamp(1, MAX_CLOCK), begin, elapsed, report, follows);
         }
     }
 
@@ -269,6 +273,7 @@ impl ToneReceiver {
         };
         let is_late = later.iter().any(|pressed| !matches!(pressed.stage, Stage::Held { .. }));
         if let Some(newest) = self.pressed.back().filter(|_| is_late) {
+            // A clock that is described too slow must not shorten the window.
             let window = WINDOW.as_secs() as u32 * clock_rate.max(FASTEST_CLOCK);
             if newest.timestamp().wrapping_sub(timestamp) > window {
                 self.counts.too_late += 1;

@@ -25,8 +25,11 @@ impl Bench {
     }
 
     fn with(config: ToneReceiverConfig) -> Self {
-        let receiver = ToneReceiver::new(config);
-        Self { start: Instant::now(), receiver, sequence: 100, rate: RATE, marker: false }
+        let mut receiver = ToneReceiver::new(config);
+        let start = Instant::now();
+        receiver.handle_other(start, 0);
+        receiver.handle_timeout(start);
+        Self { start, receiver, sequence: 0, rate: RATE, marker: false }
     }
 
     fn at(&self, at: u64) -> Instant {
@@ -289,12 +292,12 @@ fn a_peer_whose_timestamps_stand_still_is_heard_again() {
 #[test]
 fn durations_in_another_clock_than_described_are_recognised() {
     let mut bench = Bench::new();
-    for step in 0..10u16 {
-        bench.packet(1_000 + 20 * u64::from(step), (7_000, 5, false, 960 * (step + 1)));
+    for (at, _, duration) in &TONE[..5] {
+        bench.packet(*at, (7_000, 5, false, 6 * duration));
     }
-    bench.packet(1_200, (7_000, 5, true, 9_600));
+    bench.packet(1_100, (7_000, 5, true, 4_800));
     bench.run_to(9_000);
-    assert_eq!(bench.tones(), [(5, 200)]);
+    assert_eq!(bench.tones(), [(5, 100)]);
     assert_eq!(bench.receiver.counts().wrong_clock, 1);
 }
 
