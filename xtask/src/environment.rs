@@ -25,11 +25,7 @@ const NEEDED: &[Program] = &[
     },
     // The other peer of the DTMF tests, by the elements that they use: packets of telephone
     // events and the detector are in one set of plugins, RTP and G.711 in another.
-    Program {
-        names: &["gst-launch-1.0"],
-        probe: "--version",
-        package: "gstreamer1.0-tools",
-    },
+    Program { names: &["gst-launch-1.0"], probe: "--version", package: "gstreamer1.0-tools" },
     Program {
         names: &["gst-inspect-1.0"],
         probe: "audioconvert",

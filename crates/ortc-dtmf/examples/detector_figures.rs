@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> = std::env::args().skip(1).collect();
     if files.is_empty() {
         println!("1000 tones a row: 40 to 100 ms, each frequency off by up to 1.5 %, the");
-        println!("stronger at -16 to -3 dBm0, a twist of -8 to +4 dB, in A-law; noise is below the");
+        println!(
+            "stronger at -16 to -3 dBm0, a twist of -8 to +4 dB, in A-law; noise is below the"
+        );
         println!("weaker\n");
         println!("| noise | missed | wrong |\n|---|---|---|");
         for noise in [None, Some(24.0), Some(20.0), Some(15.0), Some(12.0), Some(9.0)] {

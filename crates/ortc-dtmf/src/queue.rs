@@ -152,6 +152,19 @@ pub enum ToneEvent {
     },
 }
 
+impl ToneEvent {
+    /// What draft A's event `tone` tells: the digit that has completed, with the duration that it
+    /// really had. `None` for other events, and for a tone that was cut.
+    pub fn tone(&self) -> Option<DTMFTone> {
+        match *self {
+            Self::Ended { digit, duration, gap, completed: true, .. } => {
+                Some(DTMFTone { digits: digit.to_string(), duration, inter_tone_gap: gap })
+            }
+            Self::Ended { .. } | Self::Began { .. } | Self::QueueEmpty { .. } => None,
+        }
+    }
+}
+
 /// Why [`ToneQueue::insert_dtmf`] did nothing (draft B §4.2.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InsertDtmfError {
@@ -229,14 +242,14 @@ impl ToneQueue {
     /// Replaces what waits by `tones` (draft B §4.2.2.1 "insertDTMF").
     ///
     /// `0` to `9`, `A` to `D`, `a` to `d`, `#` and `*` are tones, `,` is a pause of 2 s, other
-    /// characters are left out. The duration is 100 ms unless given, the gap 50. The tone that
-    /// sounds goes on to its end, and so does a held one; a pause is cut short. `""` takes back
+    /// characters are left out. The duration is 100 ms unless given, the gap 50, and at most an
+    /// hour. The tone that sounds goes on to its end, and so does a held one; a pause is cut short. `""` takes back
     /// what waits, and a held tone that has not begun.
     ///
     /// # Errors
     ///
     /// Fails, and changes nothing, when the duration is not within 70 to 6,000 ms, when the gap
-    /// is less than 50 ms or more than an hour, and with more than 1,024 tones.
+    /// is less than 50 ms, and with more than 1,024 tones.
     pub fn insert_dtmf(
         &mut self,
         now: Instant,

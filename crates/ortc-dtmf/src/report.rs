@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::Digit;
+use crate::{DTMFTone, Digit};
 
 /// A tone that a [`ToneReceiver`](crate::ToneReceiver) or a gateway has recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,13 @@ impl ReceivedTone {
     /// The digit; `None` for events that are none, such as 16, a flash.
     pub fn digit(&self) -> Option<Digit> {
         Digit::from_event(self.event)
+    }
+
+    /// What draft A's event `tone` tells of it: its digit and its duration, and no gap, which
+    /// nobody knows yet. `None` for events that are no digits.
+    pub fn tone(&self) -> Option<DTMFTone> {
+        let digits = self.digit()?.to_string();
+        Some(DTMFTone { digits, duration: self.duration, inter_tone_gap: Duration::ZERO })
     }
 
     /// When it ended, or the moment that is known of it so far.

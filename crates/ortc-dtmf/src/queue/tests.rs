@@ -236,6 +236,9 @@ fn a_held_tone_waits_for_what_is_played_and_lasts_until_its_key_is_released() {
     let expected =
         [('1', 0, 100), ('2', 150, 100), ('3', 300, 100), ('7', 450, 553), ('4', 1_053, 100)];
     assert_eq!(bench.played(), expected);
+    let tones: Vec<DTMFTone> = bench.events.iter().filter_map(|(_, event)| event.tone()).collect();
+    let seven = DTMFTone { digits: "7".into(), duration: ms(553), inter_tone_gap: ms(50) };
+    assert_eq!((tones.len(), &tones[3]), (5, &seven));
     let end = bench.sent().into_iter().find(|row| row.3 == 7 && row.4);
     assert_eq!(end, Some((1_003, 3_600, false, 7, true, 4_424)));
 }
@@ -283,6 +286,7 @@ fn flush_stops_the_tone_and_empties_the_queue() {
         _ => None,
     });
     assert_eq!(completed, Some(false));
+    assert!(bench.events.iter().all(|(_, event)| event.tone().is_none()), "it was not completed");
     let ends: Vec<_> = bench.sent().into_iter().filter(|row| row.4).collect();
     let end = |at| (at, 0, false, 1, true, 264);
     assert_eq!(ends, [end(33), end(53), end(73)]);

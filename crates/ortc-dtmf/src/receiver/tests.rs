@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Digit, RedundantBlock, ToneSource, encode_redundant};
+use crate::{DTMFTone, RedundantBlock, ToneSource, encode_redundant};
 
 const RATE: u32 = 8_000;
 
@@ -434,9 +434,18 @@ fn events_that_are_no_digits_are_reported_too() {
     let mut bench = Bench::new();
     bench.packet(1_000, (7_000, 16, true, 800));
     let Some(ToneReport::Began(tone)) = bench.receiver.poll_output() else { panic!() };
-    assert_eq!((tone.event, tone.digit()), (16, None));
+    assert_eq!((tone.event, tone.digit(), tone.tone()), (16, None, None));
     assert_eq!(tone.end(), bench.at(1_000));
-    assert_eq!(Digit::from_event(11).map(Digit::to_char), Some('#'));
+    bench.packet(2_000, (17_000, 11, true, 800));
+    let tones: Vec<_> = std::iter::from_fn(|| bench.receiver.poll_output())
+        .filter_map(|report| match report {
+            ToneReport::Ended(tone, _) => tone.tone(),
+            ToneReport::Began(_) => None,
+        })
+        .collect();
+    let expected =
+        DTMFTone { digits: "#".into(), duration: ms(100), inter_tone_gap: Duration::ZERO };
+    assert_eq!(tones, [expected]);
 }
 
 #[test]
