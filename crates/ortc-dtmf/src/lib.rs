@@ -8,6 +8,7 @@
 //! | sound | digits | [`ToneDetector`] |
 //! | sound with tones | sound without, and digits | [`ToneExtractor`] |
 //! | sound, and digits | sound with tones | [`ToneInserter`] |
+//! | digits by packets and by sound | each once | [`ToneMerger`] |
 //! | a payload | what it says | [`TelephoneEvent`], [`decode_redundant`] |
 //!
 //! All of them are plain structs: no socket, no thread, no clock and no randomness. Time is an
@@ -146,7 +147,9 @@
 //! them on. The sound comes out 70 ms late, so that a tone is gone from its very beginning:
 //! whoever hears the sound and gets the events hears a digit once. [`ToneInserter`] is the other
 //! way: it puts tones in place of the sound as a [`ToneReceiver`] reports them, long enough and
-//! far enough apart for a line.
+//! far enough apart for a line. Some peers send a tone as events and leave it in their sound: with
+//! a [`ToneMerger`] behind a [`ToneReceiver`] and a [`ToneExtractor`], their keys are reported
+//! once.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -200,6 +203,7 @@ mod event;
 mod g711;
 mod gateway;
 mod generator;
+mod merger;
 mod packet;
 mod pressed;
 mod queue;
@@ -218,6 +222,7 @@ pub use event::{TelephoneEvent, TelephoneEventError, segments};
 pub use g711::Law;
 pub use gateway::{ToneExtractor, ToneInserter};
 pub use generator::{ToneGenerator, ToneShape, UnsupportedRate};
+pub use merger::ToneMerger;
 pub use packet::EventPacket;
 pub use queue::{
     InsertDtmfError, PlayError, RedundancyConfig, ToneEvent, ToneOutput, ToneQueue, ToneQueueConfig,

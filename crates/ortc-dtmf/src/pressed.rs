@@ -13,7 +13,7 @@ const SEGMENTS: usize = 16;
 
 /// Segments that may be missing between two reports of an event: more than five seconds of the
 /// fastest clock, and less than the distance at which multiples of milliseconds meet.
-const MOST_SEGMENTS: u32 = 8;
+const MOST_SEGMENTS: u32 = 7;
 
 /// The fastest clock that events are usually described with: a wrong one must not be taken for
 /// more, or what is measured in it means nothing.
