@@ -5,23 +5,47 @@ use std::process::Command;
 
 use crate::process::{Failure, Outcome, execute, output, succeeds};
 
-/// A program, under any of its names, the argument that makes it say its version, and the
-/// Debian package that has it.
+/// A program, under any of its names, the argument with which it succeeds if it is there and has
+/// what is needed of it, and the Debian package that has it.
 struct Program {
     names: &'static [&'static str],
-    version: &'static str,
+    probe: &'static str,
     package: &'static str,
 }
 
 const NEEDED: &[Program] = &[
     // Decodes recordings, so that sound is compared and not packet counts.
-    Program { names: &["ffmpeg"], version: "-version", package: "ffmpeg" },
-    Program { names: &["ffprobe"], version: "-version", package: "ffmpeg" },
+    Program { names: &["ffmpeg"], probe: "-version", package: "ffmpeg" },
+    Program { names: &["ffprobe"], probe: "-version", package: "ffmpeg" },
     // The other peer of the browser tests.
     Program {
         names: &["chromium", "chromium-browser", "google-chrome"],
-        version: "--version",
+        probe: "--version",
         package: "chromium",
+    },
+    // The other peer of the DTMF tests, by the elements that they use: packets of telephone
+    // events and the detector are in one set of plugins, RTP and G.711 in another.
+    Program { names: &["gst-launch-1.0"], probe: "--version", package: "gstreamer1.0-tools" },
+    Program {
+        names: &["gst-inspect-1.0"],
+        probe: "audioconvert",
+        package: "gstreamer1.0-plugins-base",
+    },
+    Program {
+        names: &["gst-inspect-1.0"],
+        probe: "rtppcmapay",
+        package: "gstreamer1.0-plugins-good",
+    },
+    Program {
+        names: &["gst-inspect-1.0"],
+        probe: "dtmfdetect",
+        package: "gstreamer1.0-plugins-bad",
+    },
+    // Presses keys on it; Debian's own has the bindings.
+    Program {
+        names: &["python3", "/usr/bin/python3"],
+        probe: "-cimport gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst",
+        package: "python3-gst-1.0",
     },
 ];
 
@@ -60,7 +84,7 @@ fn missing() -> Vec<&'static str> {
     let mut packages: Vec<&'static str> = NEEDED
         .iter()
         .filter(|program| {
-            !program.names.iter().any(|name| succeeds(Command::new(name).arg(program.version)))
+            !program.names.iter().any(|name| succeeds(Command::new(name).arg(program.probe)))
         })
         .map(|program| program.package)
         .collect();
