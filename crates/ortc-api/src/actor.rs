@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::connection::RTCConnection;
 use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::core::{ConnectionCore, Input, Output, State};
+use crate::dtmf::ToneTasks;
 use crate::engine::{EngineContext, Slot, Start};
 use crate::events::RTCEvent;
 use crate::hub::EventHub;
@@ -43,6 +44,7 @@ pub(crate) struct ConnectionActor {
     core: ConnectionCore,
     hub: EventHub<RTCConnection, RTCEvent>,
     received: Received,
+    tones: ToneTasks,
     shared: Arc<Shared>,
     handle: WeakRTCConnection,
     engine: Rc<EngineContext>,
@@ -109,6 +111,7 @@ impl ConnectionActor {
             core: ConnectionCore::new(),
             hub: EventHub::new(),
             received: Received::default(),
+            tones: ToneTasks::new(),
             shared: start.shared,
             handle: start.handle,
             slot: start.slot,
@@ -217,11 +220,15 @@ impl ConnectionActor {
     fn fall_silent(&mut self) {
         self.hub.close();
         self.received.close();
+        self.tones.close();
     }
 
     fn emit(&mut self, event: RTCEvent) {
         if let RTCEvent::Candidate(candidate) = &event {
             lock(&self.shared.state).found.push(candidate.clone());
+        }
+        if event == RTCEvent::Connected {
+            self.tones.connected();
         }
         let connection = self.handle.upgrade();
         self.hub.emit(event, connection.as_ref());
@@ -309,11 +316,20 @@ impl StreamHandler<Command> for ConnectionActor {
             }
             Command::Ice(command) => self.put_out(Output::Ice(command), context),
             Command::Rtp(command) => self.put_out(Output::Rtp(command), context),
-            Command::Receive { track, new, command } => {
+            Command::Tones(attachment) => self.tones.start(|connected| attachment.run(connected)),
+            Command::Receive { track, new, command, tones } => {
                 self.received.add(track, &new);
+                let (route, tones) = tones.unzip();
+                if let Some(route) = route {
+                    self.put_out(Output::Rtp(route), context);
+                }
                 self.put_out(Output::Rtp(command), context);
                 for stream in new {
                     self.emit(RTCEvent::AddStream(stream));
+                }
+                if let Some(tones) = tones {
+                    self.emit(RTCEvent::AddDtmfHandler(tones.handler()));
+                    self.tones.start(|_| tones.run());
                 }
             }
         }

@@ -43,6 +43,21 @@ pub(crate) fn is_supported(kind: TrackKind, codec: &RTCCodec) -> bool {
     codec.known().is_some_and(|known| known.kind() == kind && known != CodecName::Dtmf)
 }
 
+/// Whether it is that of the telephone keys beside audio.
+pub(crate) fn is_dtmf(codec: &RTCCodec) -> bool {
+    codec.known() == Some(CodecName::Dtmf)
+}
+
+/// The codec of telephone keys with a payload type that `others` leave free; `None` when there
+/// is none left.
+pub(crate) fn free_dtmf(others: &[RTCCodec]) -> Option<RTCCodec> {
+    let default = CodecName::Dtmf.default_codec();
+    // What browsers use, what the drafts' examples have, and all that are for this (RFC 3551 §6).
+    let mut wanted = [default.payload_id, 101].into_iter().chain(96..=127);
+    let payload_id = wanted.find(|id| !others.iter().any(|codec| codec.payload_id == *id))?;
+    Some(RTCCodec { payload_id, ..default })
+}
+
 /// Whether a track of this format can be sent as this codec.
 pub(crate) fn carries(format: MediaFormat, codec: &RTCCodec) -> bool {
     codec.known() == Some(format.codec())

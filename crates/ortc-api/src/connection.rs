@@ -6,11 +6,12 @@ use ortc_dtls::{Certificate, DtlsVersion, RTCDtlsConnectionInfo};
 use ortc_ice::{IceCommand, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo};
 use ortc_io::ConnectionId;
 use ortc_io::ring::ring;
-use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc, TrackSource};
+use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc, TrackKind, TrackSource};
 use tokio::sync::{mpsc, watch};
 
 use crate::codec;
 use crate::core::Peer;
+use crate::dtmf::{AddDtmfError, Attachment, DTMFMediaStreamTrack, RTCDTMFHandler, ToneReception};
 use crate::engine::Engine;
 use crate::error::{
     AddStreamError, CandidateError, ConnectError, NewConnectionError, ReceiveTrackError,
@@ -204,7 +205,11 @@ pub(crate) enum Command {
         track: MediaStreamTrack,
         new: Vec<MediaStream>,
         command: RtpCommand,
+        /// The telephone keys beside it, where they go first.
+        tones: Option<(RtpCommand, ToneReception)>,
     },
+    /// Telephone keys that are to be sent.
+    Tones(Attachment),
     Subscribe(Subscription<RTCConnection, RTCEvent>),
     SubscribeTrack(MediaStreamTrack, Subscription<MediaStreamTrack, MediaEvent>),
     SubscribeStream(MediaStream, Subscription<MediaStream, MediaEvent>),
@@ -214,7 +219,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it is carried out however many are waiting: an application sends few of these.
     fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. })
+        !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. } | Self::Tones(_))
     }
 }
 
@@ -474,8 +479,10 @@ impl RTCConnection {
     /// [`RTCTrack::stop`] and [`RTCTrack::start`] leave out. Of video a key frame is asked for
     /// when it begins.
     ///
+    /// The keys of a [`DTMFMediaStreamTrack`] in it go out with its first audio track.
+    ///
     /// # Errors
-    /// When the stream is empty, or a track in it was received and cannot be forwarded: its
+    /// When the stream is empty, has keys and no audio, or a track in it was received and cannot be forwarded: its
     /// connection is gone, of another [`Engine`], or has sockets of its own.
     #[doc(alias = "addStream")]
     pub fn add_stream(&self, stream: &MediaStream, autostart: bool) -> Result<(), AddStreamError> {
@@ -486,9 +493,14 @@ impl RTCConnection {
         if let Some(foreign) = tracks.iter().find(|track| !self.inner.can_send(track)) {
             return Err(AddStreamError::CannotForward(foreign.id().to_owned()));
         }
-        for source in tracks {
-            self.send_track(&source, stream, autostart)?;
+        let has_tones = tracks.iter().any(|track| track.tones_of().is_some());
+        if has_tones && !tracks.iter().any(|track| track.kind() == TrackKind::Audio) {
+            return Err(AddDtmfError::NoAudioTrack.into());
         }
+        for source in tracks.iter().filter(|track| track.tones_of().is_none()) {
+            self.send_track(source, stream, autostart)?;
+        }
+        self.fold_tones(stream)?;
         let mut state = lock(&self.inner.shared.state);
         if !state.sending_streams.contains(stream) {
             state.sending_streams.push(stream.clone());
@@ -553,10 +565,11 @@ impl RTCConnection {
         lock(&self.inner.shared.state).sending_streams.retain(|other| other != stream);
     }
 
-    /// The sending track of a source; `None` when it is not sent.
+    /// The sending track of a source, for telephone keys that of their audio; `None` when it is
+    /// not sent.
     pub fn track(&self, source: &MediaStreamTrack) -> Option<RTCTrack> {
         let state = lock(&self.inner.shared.state);
-        state.sending.iter().find(|track| track.source() == source).cloned()
+        state.sending.iter().find(|track| track.sends(source)).cloned()
     }
 
     /// The sending tracks, or those that `filter` admits, in the order in which they were added.
@@ -602,12 +615,14 @@ impl RTCConnection {
             return Err(ReceiveTrackError::TooManyTracks(MAX_TRACKS));
         }
         let mut received = description.clone();
-        received.codecs.retain(|codec| codec::is_supported(description.kind, codec));
+        received.codecs.retain(|codec| supported(&codec) || codec::is_dtmf(codec));
         let (sender, packets) = ring(receive_ring(description.kind));
         let frames = FrameReceiver::new(packets, &received);
         let connection = Arc::downgrade(&self.inner);
         let source = TrackSource { connection: self.inner.id, ssrc };
         let track = MediaStreamTrack::remote(received.clone(), source, frames, connection.clone());
+        let tones = ToneReception::of(&received, track.id());
+        let keys = tones.as_ref().map(|(_, tones)| DTMFMediaStreamTrack::of(tones.tones()));
         let mut new = Vec::new();
         for msid in &description.msid {
             let known = state.receiving_streams.iter().find(|stream| stream.id() == msid);
@@ -618,26 +633,36 @@ impl RTCConnection {
                 stream
             });
             stream.join(&track);
+            if let Some(keys) = &keys {
+                stream.join(keys);
+            }
         }
         state.receiving.push((description.clone(), track.clone()));
         drop(state);
         let command = RtpCommand::Receive { description: received, packets: sender };
-        let receive = Command::Receive { track: track.clone(), new: new.clone(), command };
+        let tones = tones.map(|(route, tones)| (RtpCommand::ReceiveTones(ssrc, route), tones));
+        let receive = Command::Receive { track: track.clone(), new: new.clone(), command, tones };
         let sent = self.inner.send(receive);
         if let Err(error) = sent {
-            self.unreceive(&track, &new);
+            self.unreceive(&track, keys.as_deref(), &new);
             return Err(error.into());
         }
         Ok(track)
     }
 
     /// Takes back what `receive_track` has noted.
-    fn unreceive(&self, track: &MediaStreamTrack, new: &[MediaStream]) {
+    fn unreceive(
+        &self,
+        track: &MediaStreamTrack,
+        keys: Option<&MediaStreamTrack>,
+        new: &[MediaStream],
+    ) {
         let mut state = lock(&self.inner.shared.state);
         state.receiving.retain(|(_, other)| other != track);
         state.receiving_streams.retain(|stream| !new.contains(stream));
         for stream in &state.receiving_streams {
             stream.leave(track);
+            keys.iter().for_each(|keys| stream.leave(keys));
         }
     }
 
@@ -762,6 +787,13 @@ event_handler!(
 event_handler!(
     /// Sets the handler of new streams of the peer (ORTC drafts, "onaddstream").
     on_add_stream, AddStream, (MediaStream), RTCEvent::AddStream(stream) => (stream)
+);
+event_handler!(
+    /// Sets the handler of telephone keys of the peer, which
+    /// [`receive_track`](Self::receive_track) of an audio track with a `dtmf` codec brings (ORTC
+    /// draft B, "onadddtmfhandler").
+    on_add_dtmf_handler, AddDtmfHandler,
+    (RTCDTMFHandler), RTCEvent::AddDtmfHandler(handler) => (handler)
 );
 
 impl fmt::Debug for RTCConnection {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use ortc_ice::CredentialsError;
 use ortc_rtp::DescriptionError;
 
+use crate::dtmf::AddDtmfError;
+
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -158,6 +160,9 @@ pub enum AddStreamError {
          both open and neither with a socket actor of its own"
     )]
     CannotForward(String),
+    /// The telephone keys of the stream cannot be sent with its audio.
+    #[error("the dtmf track of the stream cannot be sent: {0}")]
+    Dtmf(#[from] AddDtmfError),
     /// More tracks than one connection carries.
     #[error("one connection sends at most {0} tracks")]
     TooManyTracks(usize),

@@ -4,6 +4,7 @@ use ortc_dtls::DtlsFailure;
 use ortc_ice::RTCIceCandidateDescription;
 use ortc_rtp::DisconnectReason;
 
+use crate::dtmf::RTCDTMFHandler;
 use crate::hub::{Event, Events};
 use crate::media::MediaStream;
 
@@ -29,6 +30,8 @@ pub enum RTCEvent {
     Disconnected(RTCDisconnectReason),
     /// A described track belongs to a stream that is new (`onaddstream`).
     AddStream(MediaStream),
+    /// A described audio track has telephone keys (`onadddtmfhandler` of draft B).
+    AddDtmfHandler(RTCDTMFHandler),
 }
 
 /// Why a connection is disconnected.
@@ -72,6 +75,8 @@ pub enum RTCEventKind {
     Disconnected,
     /// [`RTCEvent::AddStream`].
     AddStream,
+    /// [`RTCEvent::AddDtmfHandler`].
+    AddDtmfHandler,
 }
 
 impl Event for RTCEvent {
@@ -85,11 +90,12 @@ impl Event for RTCEvent {
             Self::Connected => RTCEventKind::Connected,
             Self::Disconnected(_) => RTCEventKind::Disconnected,
             Self::AddStream(_) => RTCEventKind::AddStream,
+            Self::AddDtmfHandler(_) => RTCEventKind::AddDtmfHandler,
         }
     }
 
     fn is_state(&self) -> bool {
-        !matches!(self, Self::Candidate(_) | Self::AddStream(_))
+        !matches!(self, Self::Candidate(_) | Self::AddStream(_) | Self::AddDtmfHandler(_))
     }
 }
 

@@ -15,6 +15,10 @@ pub trait Event: Clone + Send + 'static {
     /// The kinds of events there are.
     type Kind: Copy + Eq + Send + 'static;
 
+    /// How many wait for a reader at the most; then the oldest is dropped. Only events that a
+    /// peer can cause at will need one.
+    const LIMIT: usize = usize::MAX;
+
     /// The kind of this event.
     fn kind(&self) -> Self::Kind;
 
@@ -32,7 +36,7 @@ pub struct ListenerId(pub(crate) u64);
 /// Events that wait for a reader.
 ///
 /// Bounded by state: of candidates and streams there is one event each, and of every state
-/// event only the latest is kept, at its place in the order.
+/// event only the latest is kept, at its place in the order. Other kinds have a limit.
 #[derive(Debug)]
 struct Backlog<E>(VecDeque<E>);
 
@@ -46,6 +50,9 @@ impl<E: Event> Backlog<E> {
     fn push(&mut self, event: E) {
         if event.is_state() {
             self.0.retain(|waiting| waiting.kind() != event.kind());
+        }
+        if self.0.len() >= E::LIMIT {
+            self.0.pop_front();
         }
         self.0.push_back(event);
     }

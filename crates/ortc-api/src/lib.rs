@@ -139,6 +139,7 @@ mod actor;
 mod codec;
 mod connection;
 mod core;
+mod dtmf;
 mod engine;
 mod error;
 mod events;
@@ -156,6 +157,11 @@ mod transports;
 
 pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
 pub use connection::{RTCConnection, RTCConnectionOptions, RTCConnectionSide, WeakRTCConnection};
+pub use dtmf::{
+    AddDtmfError, DTMFMediaStreamTrack, DTMFTrackEvent, DTMFTrackEventKind, DTMFTrackEvents,
+    DtmfContainer, IntoTones, RTCDTMFEvent, RTCDTMFEventKind, RTCDTMFEvents, RTCDTMFHandler,
+    SendsOnly, ToneError,
+};
 pub use engine::{Engine, EngineConfig};
 pub use error::{
     AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, InsertError,
@@ -172,6 +178,7 @@ pub use ortc_dtls::{
     Certificate, CertificateError, CertificateFingerprint, DtlsFailure, DtlsVersion, HashAlgorithm,
     PemError, RTCDtlsConnectionInfo,
 };
+pub use ortc_dtmf::{DTMFTone, InsertDtmfError, PlayError};
 pub use ortc_ice::{
     CredentialsError, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo,
 };

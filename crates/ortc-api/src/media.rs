@@ -10,6 +10,7 @@ use ortc_rtp::{
 };
 
 use crate::connection::{Command, Inner};
+use crate::dtmf::Tones;
 use crate::events::{MediaEvent, MediaEventKind, MediaEvents};
 use crate::format::MediaFormat;
 use crate::hub::{Events, Handler, ListenerId, Subscription};
@@ -120,6 +121,8 @@ struct TrackInner {
 enum Origin {
     Local(Arc<Source>),
     Remote(Arc<Reception>),
+    /// Telephone keys, of either direction.
+    Tones(Arc<Tones>),
 }
 
 /// What a received track is fed by, and the connection, which has its listeners.
@@ -160,12 +163,26 @@ impl MediaStreamTrack {
         Self { inner: Arc::new(TrackInner { id, kind, origin }) }
     }
 
+    /// A track of telephone keys.
+    pub(crate) fn tones(id: String, tones: Arc<Tones>) -> Self {
+        let origin = Origin::Tones(tones);
+        Self { inner: Arc::new(TrackInner { id, kind: TrackKind::Dtmf, origin }) }
+    }
+
+    /// The telephone keys that it carries.
+    pub(crate) fn tones_of(&self) -> Option<&Arc<Tones>> {
+        match &self.inner.origin {
+            Origin::Tones(tones) => Some(tones),
+            Origin::Local(_) | Origin::Remote(_) => None,
+        }
+    }
+
     /// The id: random for a local track, made of stream and SSRC for a received one.
     pub fn id(&self) -> &str {
         &self.inner.id
     }
 
-    /// Audio or video.
+    /// Audio, video or dtmf.
     pub fn kind(&self) -> TrackKind {
         self.inner.kind
     }
@@ -174,7 +191,7 @@ impl MediaStreamTrack {
     pub fn format(&self) -> Option<MediaFormat> {
         match &self.inner.origin {
             Origin::Local(source) => Some(source.format),
-            Origin::Remote(_) => None,
+            Origin::Remote(_) | Origin::Tones(_) => None,
         }
     }
 
@@ -182,7 +199,7 @@ impl MediaStreamTrack {
     pub fn dimensions(&self) -> Option<(u32, u32)> {
         match &self.inner.origin {
             Origin::Local(source) => source.dimensions(),
-            Origin::Remote(_) => None,
+            Origin::Remote(_) | Origin::Tones(_) => None,
         }
     }
 
@@ -193,7 +210,7 @@ impl MediaStreamTrack {
     /// ones are dropped, counted.
     pub fn take_frames(&self) -> Option<FrameReceiver> {
         match &self.inner.origin {
-            Origin::Local(_) => None,
+            Origin::Local(_) | Origin::Tones(_) => None,
             Origin::Remote(reception) => lock(&reception.frames).take(),
         }
     }
@@ -213,7 +230,7 @@ impl MediaStreamTrack {
     /// Where a received track comes from; `None` for a local one.
     pub(crate) fn reception(&self) -> Option<&Reception> {
         match &self.inner.origin {
-            Origin::Local(_) => None,
+            Origin::Local(_) | Origin::Tones(_) => None,
             Origin::Remote(reception) => Some(reception),
         }
     }
@@ -226,7 +243,7 @@ impl MediaStreamTrack {
     /// Opens an outlet towards one connection; `None` for a received track.
     pub(crate) fn outlet(&self, bounds: &Arc<Bounds>) -> Option<RingReceiver<OutgoingPacket>> {
         match &self.inner.origin {
-            Origin::Remote(_) => None,
+            Origin::Remote(_) | Origin::Tones(_) => None,
             Origin::Local(source) => source.outlet(bounds),
         }
     }
@@ -241,7 +258,11 @@ impl MediaStreamTrack {
 
 impl PartialEq for MediaStreamTrack {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
+        let same_tones = match (self.tones_of(), other.tones_of()) {
+            (Some(one), Some(other_one)) => Arc::ptr_eq(one, other_one) && self.id() == other.id(),
+            _ => false,
+        };
+        same_tones || Arc::ptr_eq(&self.inner, &other.inner)
     }
 }
 
@@ -334,12 +355,12 @@ macro_rules! media_events {
 
 media_events!(MediaStream, SubscribeStream, "stream", |stream| stream.inner.connection.upgrade());
 media_events!(MediaStreamTrack, SubscribeTrack, "track", |track| match &track.inner.origin {
-    Origin::Local(_) => None,
+    Origin::Local(_) | Origin::Tones(_) => None,
     Origin::Remote(reception) => reception.connection.upgrade(),
 });
 
 /// A random identifier of 16 hexadecimal digits: for what is named, not for what is secret.
-fn random_id() -> String {
+pub(crate) fn random_id() -> String {
     let mut bytes = [0; 8];
     // Without randomness an id is still unique within the process.
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {

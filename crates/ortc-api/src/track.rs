@@ -9,6 +9,7 @@ use ortc_rtp::{
 
 use crate::codec;
 use crate::connection::{Command, Inner};
+use crate::dtmf::{AddDtmfError, Sent, Tones};
 use crate::error::{TrackAttributeError, TrackError};
 use crate::media::{MediaStream, MediaStreamTrack, lock};
 use crate::source::Bounds;
@@ -39,6 +40,8 @@ struct TrackState {
     ext_headers: BTreeMap<String, String>,
     enabled: bool,
     removed: bool,
+    /// The telephone keys that are sent with it, and what they call it.
+    tones: Option<(Arc<Tones>, u64)>,
 }
 
 impl RTCTrack {
@@ -56,6 +59,7 @@ impl RTCTrack {
             ext_headers: BTreeMap::new(),
             enabled,
             removed: false,
+            tones: None,
         };
         let bounds = Arc::default();
         let state = Mutex::new(state);
@@ -116,7 +120,73 @@ impl RTCTrack {
         }
         self.send_as(chosen, self.is_enabled())?;
         lock(&self.inner.state).codecs = changed.codecs;
+        let tones = lock(&self.inner.state).tones.clone();
+        if let Some((tones, sink)) = tones {
+            tones.set_sent(sink, self.tones_as());
+        }
         Ok(())
+    }
+
+    /// The telephone keys that are sent with it.
+    pub(crate) fn tones(&self) -> Option<Arc<Tones>> {
+        lock(&self.inner.state).tones.as_ref().map(|(tones, _)| Arc::clone(tones))
+    }
+
+    /// Has telephone keys sent with it, and a codec for them in its description; with `is_only`
+    /// they end with it.
+    pub(crate) fn send_tones(&self, tones: &Arc<Tones>, is_only: bool) -> Result<(), AddDtmfError> {
+        let connection = self.inner.connection.upgrade().ok_or(AddDtmfError::Closed)?;
+        let mut state = lock(&self.inner.state);
+        match &state.tones {
+            _ if state.removed => return Err(AddDtmfError::NotSent),
+            Some((others, _)) if Arc::ptr_eq(others, tones) => return Ok(()),
+            Some(_) => return Err(AddDtmfError::Taken),
+            None => {}
+        }
+        if !state.codecs.iter().any(codec::is_dtmf) {
+            let added = codec::free_dtmf(&state.codecs).ok_or(AddDtmfError::NoPayloadType)?;
+            state.codecs.push(added);
+        }
+        drop(state);
+        let sent = self.tones_as().ok_or(AddDtmfError::NoPayloadType)?;
+        tones.set_label(self.inner.source.id());
+        // Keys of a peer are forwarded with their audio, and not sent.
+        let (packets, attachment) = tones.attach(sent, is_only).ok_or(AddDtmfError::Taken)?;
+        lock(&self.inner.state).tones = Some((Arc::clone(tones), attachment.sink()));
+        let commanded = connection
+            .send(Command::Rtp(RtpCommand::SendTones(self.inner.ssrc, packets)))
+            .and_then(|()| connection.send(Command::Tones(attachment)));
+        if commanded.is_err() {
+            lock(&self.inner.state).tones = None;
+        }
+        Ok(commanded?)
+    }
+
+    /// What telephone keys are sent as: preferably on the clock of the audio (RFC 4733 §2.1).
+    fn tones_as(&self) -> Option<Sent> {
+        let description = self.description();
+        let rate = |codec: &RTCCodec| description.clock_rate_of(codec);
+        let audio = description.codecs.iter().find(|codec| !codec::is_dtmf(codec));
+        let audio = audio.and_then(rate);
+        let of_tones = || description.codecs.iter().filter(|codec| codec::is_dtmf(codec));
+        let codec = of_tones().find(|codec| rate(codec) == audio).or_else(|| of_tones().next())?;
+        Some(Sent { payload_type: codec.payload_type(), clock_rate: rate(codec)? })
+    }
+
+    /// Whether it carries telephone keys, sent here or forwarded.
+    fn has_tones(&self) -> bool {
+        lock(&self.inner.state).codecs.iter().any(codec::is_dtmf)
+    }
+
+    /// Whether it sends the frames, or the telephone keys, of this track.
+    pub(crate) fn sends(&self, source: &MediaStreamTrack) -> bool {
+        let tones = source.tones_of();
+        let sends_tones = || {
+            let state = lock(&self.inner.state);
+            let own = state.tones.as_ref().zip(tones);
+            own.is_some_and(|((own, _), tones)| Arc::ptr_eq(own, tones))
+        };
+        self.inner.source == *source || sends_tones()
     }
 
     /// The codecs of a list that are sent: one, or of a forwarded track all that may come.
@@ -241,6 +311,10 @@ impl RTCTrack {
     pub fn remove(&self) -> Result<(), TrackError> {
         self.command(RtpCommand::RemoveSender(self.inner.ssrc))?;
         lock(&self.inner.state).removed = true;
+        let tones = lock(&self.inner.state).tones.take();
+        if let Some((tones, sink)) = tones {
+            tones.detach(sink);
+        }
         if let Some(connection) = self.inner.connection.upgrade() {
             connection.forget_sending(self);
         }
@@ -288,13 +362,15 @@ impl fmt::Debug for RTCTrack {
 pub struct RTCTrackFilter {
     /// Only tracks of this stream.
     pub media_stream: Option<MediaStream>,
-    /// Only tracks of this kind.
+    /// Only tracks of this kind; `dtmf` are audio tracks with telephone keys.
     pub kind: Option<TrackKind>,
 }
 
 impl RTCTrackFilter {
     pub(crate) fn admits(&self, track: &RTCTrack) -> bool {
         self.media_stream.as_ref().is_none_or(|stream| track.is_of(stream))
-            && self.kind.is_none_or(|kind| track.kind() == kind)
+            && self.kind.is_none_or(|kind| {
+                track.kind() == kind || (kind == TrackKind::Dtmf && track.has_tones())
+            })
     }
 }

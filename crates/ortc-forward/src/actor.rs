@@ -272,6 +272,12 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::Insert(connection, ssrc, packets) => {
                 ForwarderCommand::Insert(connection, ssrc, packets)
             }
+            RouteCommand::SendTones(connection, ssrc, packets) => {
+                ForwarderCommand::SendTones(connection, ssrc, packets)
+            }
+            RouteCommand::ReceiveTones(connection, ssrc, route) => {
+                ForwarderCommand::ReceiveTones(connection, ssrc, route)
+            }
             RouteCommand::AddTap(connection, ssrc, tap) => {
                 ForwarderCommand::AddTap(connection, ssrc, tap)
             }

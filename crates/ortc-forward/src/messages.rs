@@ -9,7 +9,8 @@ use ortc_io::{
     SocketId, SrtpKeys,
 };
 use ortc_rtp::{
-    ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap,
+    ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap, TonePacket,
+    ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -56,6 +57,10 @@ pub enum ForwarderCommand {
     AddForward(ConnectionId, ForwardConfig),
     /// Puts packets of an application among those of a forwarded track.
     Insert(ConnectionId, Ssrc, RingReceiver<InsertedPacket>),
+    /// Puts telephone events in the place of a sending track's audio.
+    SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
+    /// Says where the telephone events of a receiving track go.
+    ReceiveTones(ConnectionId, Ssrc, ToneRoute),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.

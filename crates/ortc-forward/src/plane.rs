@@ -97,6 +97,13 @@ impl Plane {
                 self.with_session(id, io, |session| session.insert(ssrc, packets));
                 self.listen(id, io);
             }
+            ForwarderCommand::SendTones(id, ssrc, packets) => {
+                self.with_session(id, io, |session| session.send_tones(ssrc, packets));
+                self.listen(id, io);
+            }
+            ForwarderCommand::ReceiveTones(id, ssrc, route) => {
+                self.with_session(id, io, |session| session.receive_tones(ssrc, route));
+            }
             ForwarderCommand::AddTap(id, ssrc, tap) => {
                 self.with_session(id, io, |session| session.add_tap(ssrc, tap));
             }

@@ -89,6 +89,12 @@ impl RtpActor {
             }
             RtpCommand::RemoveReceiver(ssrc) => Some(RouteCommand::RemoveReceiver(id, ssrc)),
             RtpCommand::Insert(ssrc, packets) => Some(RouteCommand::Insert(id, ssrc, packets)),
+            RtpCommand::SendTones(ssrc, packets) => {
+                Some(RouteCommand::SendTones(id, ssrc, packets))
+            }
+            RtpCommand::ReceiveTones(ssrc, route) => {
+                Some(RouteCommand::ReceiveTones(id, ssrc, route))
+            }
             RtpCommand::AddTap(ssrc, tap) => Some(RouteCommand::AddTap(id, ssrc, tap)),
             RtpCommand::RequestKeyFrame(ssrc) => Some(RouteCommand::RequestKeyFrame(id, ssrc)),
             RtpCommand::Close => None,

@@ -109,8 +109,8 @@ pub use description::{
 pub use error::{RtpError, SrtpError};
 pub use messages::{
     DisconnectReason, ForwardConfig, ForwardedPayloadType, InsertedPacket, OutgoingPacket,
-    PayloadType, ReceivedPacket, ReceiverConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent,
-    SenderConfig, Ssrc, Tap, TrackSource,
+    PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig, RouteCommand, RouteEvent,
+    RtpCommand, RtpEvent, SenderConfig, Ssrc, Tap, TonePacket, ToneRoute, TrackSource,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
@@ -137,6 +137,50 @@ pub struct InsertedPacket {
     pub marker: bool,
 }
 
+/// A report of a telephone event (RFC 4733), which takes the place of the audio of its track.
+///
+/// The media thread gives it the next sequence number, and the timestamp that the audio had
+/// when the event began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TonePacket {
+    /// The payload.
+    pub payload: Bytes,
+    /// The payload type to put on it.
+    pub payload_type: PayloadType,
+    /// The marker bit.
+    pub marker: bool,
+    /// When the event began; the same for all of its packets, and for no other's.
+    pub begin: Instant,
+    /// What is added to the event's timestamp, in units of the audio's clock: segments of it
+    /// that are over (RFC 4733 §2.5.1.3).
+    pub timestamp_offset: u32,
+    /// How far the event has come from its timestamp: the next event begins no earlier.
+    pub reaches: u32,
+    /// How long no audio is sent from now on; zero lets it go on.
+    pub pause: Duration,
+}
+
+/// Where the telephone events of a receiving track go, instead of to the reader of its audio.
+#[derive(Debug)]
+pub struct ToneRoute {
+    /// The payload types of `telephone-event`.
+    pub payload_types: Vec<PayloadType>,
+    /// Where they go, and packets of payload types that were not described and are as short as
+    /// a report of an event; when it is full the newest is dropped and counted.
+    pub packets: RingSender<ReceivedTonePacket>,
+}
+
+/// A packet of a telephone event that was received, and what came before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedTonePacket {
+    /// The packet.
+    pub packet: ReceivedPacket,
+    /// The highest sequence number of the track before it, audio included.
+    pub previous: Option<u64>,
+    /// When a packet of the track came last that something was missing before.
+    pub gap_at: Option<Instant>,
+}
+
 /// What the control plane asks of the media plane.
 ///
 /// A command for a generation that is gone is dropped, its keys zeroized.
@@ -155,12 +199,17 @@ pub enum RouteCommand {
     /// Puts packets of an application among those of a forwarded track, numbered with them; in
     /// place of the ones that did so before.
     Insert(ConnectionId, Ssrc, RingReceiver<InsertedPacket>),
+    /// Puts telephone events in the place of a sending track's audio while they sound; in place
+    /// of the ones that did so before.
+    SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track: RTCP BYE for its SSRC.
     RemoveSender(ConnectionId, Ssrc),
     /// Adds a track to be received.
     AddReceiver(ConnectionId, ReceiverConfig),
+    /// Says where the telephone events of a receiving track go, or of one that is added next.
+    ReceiveTones(ConnectionId, Ssrc, ToneRoute),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
     /// Adds a listener to a receiving track, until it hangs up.
@@ -222,6 +271,8 @@ pub enum RtpCommand {
     },
     /// Puts packets among those of a forwarded track.
     Insert(Ssrc, RingReceiver<InsertedPacket>),
+    /// Puts telephone events in the place of a sending track's audio while they sound.
+    SendTones(Ssrc, RingReceiver<TonePacket>),
     /// Starts or stops a sending track.
     EnableSender(Ssrc, bool),
     /// Removes a sending track.
@@ -233,6 +284,8 @@ pub enum RtpCommand {
         /// Where the packets go.
         packets: RingSender<ReceivedPacket>,
     },
+    /// Says where the telephone events of a receiving track go, or of one that is received next.
+    ReceiveTones(Ssrc, ToneRoute),
     /// Removes a receiving track.
     RemoveReceiver(Ssrc),
     /// Adds a listener to a receiving track.

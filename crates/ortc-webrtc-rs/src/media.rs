@@ -383,6 +383,9 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 // Dropping their rings tells the application.
                 tracing::error!(ssrc = ssrc.0, "webrtc-rs has no taps");
             }
+            RouteCommand::SendTones(_, ssrc, _) | RouteCommand::ReceiveTones(_, ssrc, _) => {
+                tracing::error!(ssrc = ssrc.0, "webrtc-rs has no telephone events");
+            }
             RouteCommand::AddForward(..) => {
                 // The api refuses it where this actor stands in for the forwarder.
                 tracing::error!("webrtc-rs forwards no packets: the track is not sent");

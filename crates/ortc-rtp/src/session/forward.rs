@@ -193,6 +193,10 @@ impl RtpSession {
     ) -> Option<usize> {
         let keys = self.keys.as_mut()?;
         let sender = self.senders.get_mut(target.at).filter(|s| s.ssrc() == target.ssrc)?;
+        if sender.is_silenced(now, 0) {
+            self.stats.send_drops.silenced += 1;
+            return None;
+        }
         let Sender { stream, feed: Feed::Forward(forward), .. } = sender else { return None };
         let types = forward.rewriter.payload_type(packet)?;
         let placed =

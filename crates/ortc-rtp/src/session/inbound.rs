@@ -7,6 +7,7 @@ use ortc_io::ring::{PushError, RingSender};
 
 use super::RtpSession;
 use super::forward::{KeyFrameRequests, OpenedRtp};
+use super::tones::ReceiveTones;
 use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
 use crate::stream::{ReceiveStream, ReceiveTimings};
 use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, Tap, is_rtcp};
@@ -31,13 +32,20 @@ pub(super) struct Receiver {
     pub(super) key_frames: KeyFrameRequests,
     packets: RingSender<ReceivedPacket>,
     pub(super) taps: Vec<Tap>,
+    pub(super) tones: Option<ReceiveTones>,
 }
 
 impl Receiver {
     pub(super) fn new(config: ReceiverConfig, timings: ReceiveTimings) -> Self {
         let ReceiverConfig { ssrc, payload_types, packets } = config;
         let stream = ReceiveStream::new(ssrc, payload_types, timings);
-        Self { stream, key_frames: KeyFrameRequests::default(), packets, taps: Vec::new() }
+        Self {
+            stream,
+            key_frames: KeyFrameRequests::default(),
+            packets,
+            taps: Vec::new(),
+            tones: None,
+        }
     }
 
     pub(super) fn ssrc(&self) -> Ssrc {
@@ -220,13 +228,7 @@ impl RtpSession {
             return false;
         };
         let receiver = &mut self.receivers[at];
-        let event = match receiver.stream.on_packet(now, &view, index) {
-            Ok(event) => event,
-            Err(_) => {
-                drops.unknown_payload_type += 1;
-                return false;
-            }
-        };
+        let event = receiver.stream.on_packet(now, &view, index);
         // Copied once for all who read it, and not at all for nobody: then it is only forwarded.
         let mut copy = None;
         let mut received = || {
@@ -240,7 +242,22 @@ impl RtpSession {
             };
             copy.get_or_insert_with(copied).clone()
         };
-        if receiver.packets.is_closed() {
+        let is_described = event.is_ok();
+        let tone = receiver
+            .tones
+            .as_mut()
+            .and_then(|tones| tones.take(now, &view, index, is_described, &mut received));
+        let Ok(event) = event else {
+            drops.unknown_payload_type += 1;
+            return false;
+        };
+        if let Some(pushed) = tone {
+            match pushed {
+                Ok(()) => self.stats.rtp_received += 1,
+                Err(PushError::Full(())) => drops.ring_full += 1,
+                Err(PushError::Closed(())) => drops.ring_closed += 1,
+            }
+        } else if receiver.packets.is_closed() {
             drops.ring_closed += 1;
         } else if receiver.packets.is_full() {
             drops.ring_full += 1;

@@ -4,6 +4,7 @@ mod forward;
 mod inbound;
 mod outbound;
 mod stats;
+mod tones;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use crate::stream::{
 };
 use crate::{
     PayloadType, ReceiverConfig, RouteEvent, SenderConfig, SrtpError, SrtpReceiver, SrtpSender,
-    Ssrc,
+    Ssrc, ToneRoute,
 };
 use forward::Upstream;
 use inbound::{Early, Parking, Receiver};
@@ -83,6 +84,8 @@ pub struct RtpSession {
     /// numbers must go on.
     retired: VecDeque<SendStream>,
     receivers: Vec<Receiver>,
+    /// Of tracks that are yet to be added.
+    tone_routes: Vec<(Ssrc, ToneRoute)>,
     parking: Parking,
     early: Early,
     outbox: Outbox,
@@ -136,6 +139,7 @@ impl RtpSession {
             senders: Vec::new(),
             retired: VecDeque::new(),
             receivers: Vec::new(),
+            tone_routes: Vec::new(),
             parking: Parking::default(),
             early: Early::default(),
             outbox: Outbox::default(),
@@ -249,7 +253,8 @@ impl RtpSession {
         }
         self.schedule_first(now);
         let ssrc = config.ssrc;
-        let receiver = Receiver::new(config, self.timings);
+        let mut receiver = Receiver::new(config, self.timings);
+        self.route_tones(&mut receiver);
         match self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
             Ok(at) => self.receivers[at] = receiver,
             Err(at) => self.receivers.insert(at, receiver),
@@ -275,6 +280,7 @@ impl RtpSession {
         self.queue_goodbyes(now, &leaving);
         self.retired.clear();
         self.receivers.clear();
+        self.tone_routes.clear();
         self.parking = Parking::default();
         self.early = Early::default();
         self.events.push_back(RouteEvent::Closed(self.connection));
@@ -290,6 +296,9 @@ impl RtpSession {
     pub fn register(&self, waker: &Waker) {
         for sender in &self.senders {
             sender.feed.register(waker);
+            if let Some(tones) = &sender.tones {
+                tones.packets.register(waker);
+            }
         }
     }
 

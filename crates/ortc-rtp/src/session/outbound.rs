@@ -6,9 +6,10 @@ use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
 use super::forward::Forward;
+use super::tones::{SendTones, ToneMark};
 use crate::stream::SendStream;
 use crate::view::FIXED_HEADER;
-use crate::{InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc};
+use crate::{InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc, TonePacket};
 
 /// Longest datagram that is sent: an Ethernet frame without the headers of IPv4 and UDP.
 pub(super) const MAX_DATAGRAM: usize = 1_472;
@@ -24,6 +25,8 @@ const MAX_DROPS: usize = 1_024;
 pub(super) struct Sender {
     pub(super) stream: SendStream,
     pub(super) feed: Feed,
+    /// What takes the place of the audio for moments.
+    pub(super) tones: Option<SendTones>,
     pub(super) enabled: bool,
     /// Packets sent when the last report was made.
     reported: u64,
@@ -38,15 +41,29 @@ pub(super) enum Feed {
     Forward(Box<Forward>),
 }
 
+/// How a packet that was taken from a ring is put among the others of its stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// As the next one, at its own time.
+    Next,
+    /// Among those that are forwarded, at the time that it is sent.
+    Inserted(PayloadType),
+    /// As a report of an event, at the time that it began.
+    Tone(PayloadType, ToneMark),
+}
+
 impl Feed {
-    /// The next packet of an application, and its payload type if it names one.
-    fn pop(&mut self) -> Popped<(OutgoingPacket, Option<PayloadType>)> {
+    /// The next packet of an application, and how it is put among the others.
+    fn pop(&mut self) -> Popped<(OutgoingPacket, Place)> {
         match self {
-            Self::Ring(packets) => packets.pop().map(|packet| (packet, None)),
+            Self::Ring(packets) => packets.pop().map(|packet| (packet, Place::Next)),
             Self::Forward(forward) => match &mut forward.inserted {
                 Some(packets) => packets.pop().map(|inserted| {
                     let InsertedPacket { payload, payload_type, marker } = inserted;
-                    (OutgoingPacket { payload, timestamp: 0, marker }, Some(payload_type))
+                    (
+                        OutgoingPacket { payload, timestamp: 0, marker },
+                        Place::Inserted(payload_type),
+                    )
                 }),
                 None => Popped::Empty,
             },
@@ -67,7 +84,30 @@ impl Feed {
 
 impl Sender {
     pub(super) fn new(stream: SendStream, feed: Feed, enabled: bool) -> Self {
-        Self { stream, feed, enabled, reported: 0 }
+        Self { stream, feed, tones: None, enabled, reported: 0 }
+    }
+
+    /// The next packet: tones before the audio, which they are to silence.
+    fn pop(&mut self) -> Popped<(OutgoingPacket, Place)> {
+        if let Some(tones) = &mut self.tones {
+            match tones.packets.pop() {
+                Popped::Item(tone) => {
+                    let TonePacket { payload, payload_type, marker, .. } = tone;
+                    let TonePacket { begin, timestamp_offset, reaches, pause, .. } = tone;
+                    let mark = ToneMark { begin, timestamp_offset, reaches, pause };
+                    let packet = OutgoingPacket { payload, timestamp: 0, marker };
+                    return Popped::Item((packet, Place::Tone(payload_type, mark)));
+                }
+                Popped::Empty => {}
+                Popped::Closed => {
+                    // The last packet may still silence the audio for a moment, and that is all.
+                    if tones.is_over() {
+                        self.tones = None;
+                    }
+                }
+            }
+        }
+        self.feed.pop()
     }
 
     pub(super) fn enable(&mut self, enabled: bool) {
@@ -97,7 +137,7 @@ impl Sender {
 pub(super) struct Outbox {
     compounds: VecDeque<Vec<u8>>,
     /// A packet that was taken from its ring and is not written yet.
-    packet: Option<(Ssrc, OutgoingPacket, Option<PayloadType>)>,
+    packet: Option<(Ssrc, OutgoingPacket, Place)>,
     /// The sender whose turn it is.
     turn: usize,
 }
@@ -121,7 +161,7 @@ impl RtpSession {
     /// Asked again without [`write_transmit`](Self::write_transmit), it gives the same
     /// packet. RTCP goes first; then the senders take turns. Before the keys have come, and
     /// for senders that are disabled, what was pushed is dropped, counted.
-    pub fn next_transmit(&mut self, _now: Instant) -> Option<usize> {
+    pub fn next_transmit(&mut self, now: Instant) -> Option<usize> {
         let Some(keys) = &self.keys else {
             let dropped = self.drain_rings();
             self.stats.send_drops.no_keys += dropped;
@@ -141,7 +181,7 @@ impl RtpSession {
             let turn = self.outbox.turn % self.senders.len();
             let sender = &mut self.senders[turn];
             let drops = &mut self.stats.send_drops;
-            match sender.feed.pop() {
+            match sender.pop() {
                 Popped::Item(_) if !sender.enabled => {
                     drops.disabled += 1;
                     dropped += 1;
@@ -150,10 +190,16 @@ impl RtpSession {
                     drops.oversized += 1;
                     dropped += 1;
                 }
-                Popped::Item((packet, payload_type)) => {
+                Popped::Item((packet, Place::Next | Place::Inserted(_)))
+                    if sender.is_silenced(now, packet.timestamp) =>
+                {
+                    drops.silenced += 1;
+                    dropped += 1;
+                }
+                Popped::Item((packet, place)) => {
                     self.outbox.turn = turn + 1;
                     let needed = room(&packet);
-                    self.outbox.packet = Some((sender.ssrc(), packet, payload_type));
+                    self.outbox.packet = Some((sender.ssrc(), packet, place));
                     return Some(needed);
                 }
                 Popped::Empty | Popped::Closed => {
@@ -192,11 +238,19 @@ impl RtpSession {
         if out.len() < FIXED_HEADER + waiting.payload.len() + keys.sender.overhead() {
             return None;
         }
-        let (ssrc, packet, payload_type) = self.outbox.packet.take()?;
+        let (ssrc, packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let Sender { stream, feed, .. } = &mut self.senders[at];
-        let header = match (feed, payload_type) {
-            (Feed::Forward(forward), Some(payload_type)) => {
+        let Sender { stream, feed, tones, .. } = &mut self.senders[at];
+        let header = match (feed, place) {
+            (feed, Place::Tone(payload_type, mark)) => {
+                let timestamp = tones.as_mut()?.place(now, stream, mark);
+                if let Feed::Forward(forward) = feed {
+                    forward.rewriter.interrupt();
+                }
+                let header = stream.next_tone(mark.begin, timestamp, packet.payload.len());
+                RtpHeader { payload_type, marker: packet.marker, ..header }.fixed()
+            }
+            (Feed::Forward(forward), Place::Inserted(payload_type)) => {
                 let placed = forward.rewriter.insert(now, stream);
                 let header = stream.note_forwarded(now, placed, packet.payload.len());
                 RtpHeader { payload_type, marker: packet.marker, ..header }.fixed()
@@ -231,7 +285,7 @@ impl RtpSession {
         let mut dropped = u64::from(self.outbox.packet.take().is_some());
         for sender in &mut self.senders {
             for _ in 0..MAX_DROPS {
-                match sender.feed.pop() {
+                match sender.pop() {
                     Popped::Item(_) => dropped += 1,
                     Popped::Empty | Popped::Closed => break,
                 }

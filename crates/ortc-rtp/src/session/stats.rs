@@ -67,6 +67,8 @@ pub struct SendDrops {
     pub not_forwarded: u64,
     /// Forwarded too late: from before a pause or a change of the source.
     pub late: u64,
+    /// Audio while a tone of the same track sounds (RFC 4733 §2.4).
+    pub silenced: u64,
     /// Longer than an Ethernet frame.
     pub oversized: u64,
     /// Sealing failed: the index ran out, or too many SSRCs.
@@ -105,6 +107,7 @@ impl SessionStats {
         drops.no_path += send_drops.no_path;
         drops.not_forwarded += send_drops.not_forwarded;
         drops.late += send_drops.late;
+        drops.silenced += send_drops.silenced;
         drops.oversized += send_drops.oversized;
         drops.not_sealed += send_drops.not_sealed;
         drops.rtcp += send_drops.rtcp;

@@ -81,8 +81,14 @@ impl Rewriter {
     /// Takes the next number for a packet that does not come from the source, at the time that
     /// has passed since the newest packet.
     pub fn insert(&mut self, now: Instant, stream: &SendStream) -> Placed {
-        self.is_interrupted |= self.run.take().is_some();
+        self.interrupt();
         Placed { index: stream.next_index(), timestamp: stream.timestamp_at(now), begins: false }
+    }
+
+    /// Makes way for packets that do not come from the source; those that were on their way are
+    /// too late.
+    pub fn interrupt(&mut self) {
+        self.is_interrupted |= self.run.take().is_some();
     }
 
     /// Breaks off: from now on packets come from another source, with a clock of its own.

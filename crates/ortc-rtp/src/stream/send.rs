@@ -128,6 +128,45 @@ impl SendStream {
         }
     }
 
+    /// Numbers the next packet, one of an event that began at `begin`, and returns its header,
+    /// without extension; it counts as sent.
+    ///
+    /// The audio's clock goes on from the audio, and from the event only if there was none.
+    pub fn next_tone(
+        &mut self,
+        begin: Instant,
+        timestamp: u32,
+        payload_len: usize,
+    ) -> RtpHeader<'static> {
+        let sequence = self.next_index as u16;
+        self.next_index += 1;
+        self.newest.get_or_insert((begin, timestamp));
+        self.stats.packets += 1;
+        self.stats.octets += payload_len as u64;
+        RtpHeader {
+            payload_type: self.payload_type,
+            marker: false,
+            sequence,
+            timestamp,
+            ssrc: self.ssrc,
+            extensions: &[],
+        }
+    }
+
+    /// Notes the time of a packet, its media time being `timestamp`, that is not sent.
+    pub fn note_silenced(&mut self, now: Instant, timestamp: u64) {
+        self.newest = Some((now, self.timestamp_offset.wrapping_add(timestamp as u32)));
+    }
+
+    /// The timestamp of a moment that may be before the newest packet.
+    pub fn timestamp_of(&self, at: Instant) -> u32 {
+        let Some((sent_at, newest)) = self.newest else { return self.timestamp_offset };
+        match sent_at.checked_duration_since(at) {
+            Some(before) => newest.wrapping_sub(self.in_clock_units(before)),
+            None => self.timestamp_at(at),
+        }
+    }
+
     /// A span of time in units of the clock rate, rounded down.
     pub fn in_clock_units(&self, span: Duration) -> u32 {
         in_clock_units(span, self.clock_rate)
