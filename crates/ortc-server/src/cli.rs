@@ -85,8 +85,12 @@ pub struct CallArgs {
     /// Record each track that comes in as a file in this directory, which is made if need be.
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
+    /// Press these keys once connected, 100 ms each: 0 to 9, A to D, * and #; a comma is a pause
+    /// of 2 s. They go out with the first sound that is played, or with a track of their own.
+    #[arg(long, value_name = "TONES", value_parser = tones)]
+    pub dtmf: Option<String>,
     /// Hang up this long after connecting. Without it, the call lasts until all files have
-    /// been played to their end or, if there is none, until the other peer leaves.
+    /// been played to their end and all keys been pressed or, if there is neither, until the other peer leaves.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
     /// Print the summary as one JSON object.
@@ -100,6 +104,20 @@ fn address(text: &str) -> Result<SocketAddr, String> {
             .to_owned()
     })
 }
+
+fn tones(text: &str) -> Result<String, String> {
+    let is_key =
+        |c: char| c.is_ascii_digit() || matches!(c.to_ascii_uppercase(), 'A'..='D' | '*' | '#');
+    match text.chars().find(|c| !is_key(*c) && *c != ',') {
+        Some(other) => Err(format!("'{other}' is no key: 0 to 9, A to D, *, # and , are taken")),
+        None if !text.contains(is_key) => Err("a key is needed".to_owned()),
+        None if text.len() > MAX_KEYS => Err(format!("at most {MAX_KEYS} keys are taken")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Keys that wait at the most.
+const MAX_KEYS: usize = 1_024;
 
 /// Longest duration: a week, which no call lasts.
 const MAX_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
@@ -143,7 +161,7 @@ mod tests {
     #[test]
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
-                    --duration 2.5 --wav-codec alaw --frame-rate 25 --json";
+                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --json";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
             signal: "ws://localhost:1/pairs/x".parse().unwrap(),
@@ -154,6 +172,7 @@ mod tests {
             wav_codec: Some(WavCodec::Alaw),
             frame_rate: 25,
             record: Some("out".into()),
+            dtmf: Some("1,2#".into()),
             duration: Some(Duration::from_millis(2500)),
             json: true,
         };
@@ -173,6 +192,8 @@ mod tests {
         says("call --signal ws://h/pairs/x --duration nan", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --play bars:1x1", "of 64 to 4096 pixels");
         says("call --signal ws://h/pairs/x --frame-rate 0", "0 is not in 1..=240");
+        says("call --signal ws://h/pairs/x --dtmf 1E", "'E' is no key");
+        says("call --signal ws://h/pairs/x --dtmf ,", "a key is needed");
         says("call --signal http://h/pairs/x", "ws://HOST:PORT/pairs/NAME");
     }
 }

@@ -16,6 +16,7 @@ mod support;
 use support::{Scratch, Serving, decode, needs};
 
 const PAGE: &str = include_str!("browser/first-contact.html");
+const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/media/speech.ogg");
 const TONE_HZ: f32 = 440.0;
 
 #[test]
@@ -101,6 +102,36 @@ fn chromium_and_a_rust_peer_show_each_other_pictures() {
     let sums = String::from_utf8(pictures.stdout).unwrap();
     let sums = sums.lines().filter(|line| !line.starts_with('#')).count();
     assert!(sums >= 25, "{sums} pictures");
+}
+
+#[test]
+fn chromium_and_a_rust_peer_hear_each_other_s_keys() {
+    let server = Serving::start();
+    let scratch = Scratch::new("keys");
+    let options = ["--play", SPEECH, "--dtmf", "0123456789ABCD*#", "--duration", "7", "--json"];
+    let caller = server.call("k", &options);
+    let tone = scratch.0.join("tone.wav");
+    fs::write(&tone, wav_tone()).unwrap();
+    let signal = format!("{}/pairs/k", server.url.replace("http:", "ws:"));
+    let (page, reports) = serve_page();
+    let url = format!("{page}/?keys=0123456789ABCD*%23&signal={signal}");
+    let browser = Chromium::open(&url, &tone, &scratch.0);
+
+    let heard = reports.recv_timeout(Duration::from_secs(30)).unwrap();
+    let output = caller.wait_with_output().unwrap();
+    drop(browser);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    // Every key once: `#` cannot stand in the address of a report.
+    assert_eq!(heard["keys"], "0123456789ABCD*h");
+    assert_eq!(summary["dtmf_sent"], "0123456789ABCD*#");
+    let keys = summary["dtmf_received"].as_array().unwrap();
+    let digits: String = keys.iter().map(|key| key["digit"].as_str().unwrap()).collect();
+    assert_eq!(digits, "0123456789ABCD*#");
+    for key in keys {
+        let lasted = key["duration_seconds"].as_f64().unwrap();
+        assert!((0.08..=0.14).contains(&lasted), "{key}");
+    }
 }
 
 /// How much of a sound's energy is at one frequency, 0 to 1 (8 kHz sampling).

@@ -8,7 +8,7 @@ use ortc_dtmf::Digit;
 
 use super::engine::{Change, Tones};
 use super::events::{RTCDTMFEvent, RTCDTMFEventKind, RTCDTMFEvents};
-use super::{SendsOnly, ToneError};
+use super::{DTMFMediaStreamTrack, SendsOnly, ToneError};
 use crate::hub::{Events, Handler, ListenerId, Subscription};
 use crate::media::{MediaStream, MediaStreamTrack, lock};
 
@@ -35,6 +35,11 @@ impl RTCDTMFHandler {
     /// The name of its audio track: the track's id.
     pub fn label(&self) -> &str {
         self.tones.label.get().map_or("", String::as_str)
+    }
+
+    /// Draft A's face of the same keys: it tells when tones start and stop.
+    pub fn track(&self) -> DTMFMediaStreamTrack {
+        DTMFMediaStreamTrack::of(&self.tones)
     }
 
     /// What is still to be played, without the tone that sounds (ORTC draft B §4.2); of a

@@ -1,6 +1,7 @@
 //! `ortc call`: a headless peer that plays files and records what it receives.
 
 mod channel;
+mod keys;
 mod player;
 mod recorder;
 mod session;
@@ -10,6 +11,7 @@ mod tracks;
 mod url;
 
 pub use channel::{ChannelError, Incoming, SignalReceiver, SignalSender, connect};
+pub use keys::ReceivedKey;
 pub use player::{Frame, PlayError, PlayOptions, Player, Progress};
 pub use recorder::{RecordError, Recorder, Recording};
 pub use session::{CallOptions, NotBegun, call};

@@ -7,15 +7,17 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use ortc_api::{
-    AddStreamError, ConnectError, MediaStream, MediaStreamTrack, NewConnectionError, RTCConnection,
-    RTCConnectionOptions, RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo,
-    RTCTrackDescription, ReceiveTrackError, SetRemoteIceError,
+    AddDtmfError, AddStreamError, ConnectError, MediaFormat, MediaStream, MediaStreamTrack,
+    NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason, RTCEvent,
+    RTCEvents, RTCIceConnectionInfo, RTCTrackDescription, ReceiveTrackError, SetRemoteIceError,
+    ToneError, TrackKind,
 };
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{self, ChannelError, Incoming, SignalReceiver, SignalSender};
+use super::keys::{Heard, Listening, Pressing};
 use super::player::{PlayError, PlayOptions, Player, api_format};
 use super::recorder::{RecordError, Recorder};
 use super::source::PlaySource;
@@ -45,6 +47,8 @@ pub struct CallOptions {
     pub playing: PlayOptions,
     /// Where to record what is received.
     pub record: Option<PathBuf>,
+    /// Which keys to press.
+    pub dtmf: Option<String>,
     /// How long to stay connected.
     pub duration: Option<Duration>,
     /// Whether to tell on stderr how it goes.
@@ -71,6 +75,10 @@ enum Failure {
     New(#[from] NewConnectionError),
     #[error(transparent)]
     AddStream(#[from] AddStreamError),
+    #[error(transparent)]
+    AddDtmf(#[from] AddDtmfError),
+    #[error("the keys cannot be pressed: {0}")]
+    Tones(#[from] ToneError),
     #[error("the other peer's iceInfo cannot be used: {0}")]
     RemoteIce(#[from] SetRemoteIceError),
     #[error("cannot connect to the other peer: {0}")]
@@ -141,7 +149,10 @@ struct Call {
     /// What will be played once connected.
     ready: Vec<Sending>,
     playing: JoinSet<(usize, Sent)>,
-    /// Files that are not played to their end yet.
+    /// Keys that are yet to be pressed.
+    pressing: Option<Pressing>,
+    listening: Listening,
+    /// Files that are not played to their end yet, and keys that are not all pressed.
     unfinished: usize,
     played: Vec<(usize, Sent)>,
     receiving: JoinSet<Received>,
@@ -165,6 +176,8 @@ impl Call {
             receiver: Some(receiver),
             ready: Vec::new(),
             playing: JoinSet::new(),
+            pressing: None,
+            listening: Listening::new(),
             unfinished: 0,
             played: Vec::new(),
             receiving: JoinSet::new(),
@@ -189,10 +202,26 @@ impl Call {
             let (track, frames) = MediaStreamTrack::local(format);
             sources.push((player, frames, stream.add_track(&track)));
         }
-        if sources.is_empty() {
+        let has_sound = sources.iter().any(|(_, _, track)| track.kind() == TrackKind::Audio);
+        // Keys have a track of sound to go with, be it silent.
+        let silent = (self.options.dtmf.is_some() && !has_sound).then(|| {
+            let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
+            (stream.add_track(&track), frames)
+        });
+        if stream.tracks().is_empty() {
             return Ok(());
         }
         self.connection.add_stream(&stream, true)?;
+        if let Some(tones) = &self.options.dtmf {
+            let handler = self.connection.add_dtmf_handler(Some((&stream).into()))?;
+            self.pressing = Some(Pressing::begin(&handler, tones)?);
+            self.unfinished += 1;
+        }
+        if let Some((source, _)) = silent
+            && let Some(track) = self.connection.track(&source)
+        {
+            self.tell(Signal::Track(track.description())).await;
+        }
         for (player, frames, source) in sources {
             let Some(track) = self.connection.track(&source) else {
                 return Err(Failure::Closed);
@@ -210,6 +239,11 @@ impl Call {
             let step = tokio::select! {
                 incoming = receive(&mut self.receiver) => self.hear(incoming),
                 event = self.events.recv() => self.notice(event).await,
+                pressed = press(&mut self.pressing) => self.note_pressed(pressed),
+                Some(heard) = self.listening.next() => {
+                    self.note_heard(heard);
+                    Ok(None)
+                }
                 Some(played) = self.playing.join_next() => self.note_played(played),
                 Some(received) = self.receiving.join_next() => {
                     self.note_received(received);
@@ -380,6 +414,7 @@ impl Call {
                 return Ok(Some(Ending::PeerLeft));
             }
             Some(RTCEvent::Disconnected(reason)) => return Err(reason.into()),
+            Some(RTCEvent::AddDtmfHandler(handler)) => self.listening.listen(&handler),
             // Streams are known from the descriptions of their tracks.
             Some(_) => {}
             None => return Err(Failure::Closed),
@@ -418,8 +453,34 @@ impl Call {
             }
             Err(error) => return Err(Failure::Playing(error)),
         }
+        Ok(self.played_out())
+    }
+
+    /// The ending of a call that has played all, unless it goes on regardless.
+    fn played_out(&self) -> Option<Ending> {
         let is_over = self.unfinished == 0 && self.options.duration.is_none();
-        Ok(is_over.then_some(Ending::Played))
+        is_over.then_some(Ending::Played)
+    }
+
+    /// A key was pressed, or all have been.
+    fn note_pressed(&mut self, pressed: Option<char>) -> Step {
+        match pressed {
+            Some(digit) => {
+                self.summary.dtmf_sent.push(digit);
+                Ok(None)
+            }
+            None => {
+                self.pressing = None;
+                self.unfinished -= 1;
+                Ok(self.played_out())
+            }
+        }
+    }
+
+    /// The other peer has pressed a key.
+    fn note_heard(&mut self, heard: Heard) {
+        let digit = self.listening.note(heard);
+        self.progress(&format!("the other peer has pressed {digit}"));
     }
 
     fn note_received(&mut self, received: Result<Received, JoinError>) {
@@ -468,10 +529,12 @@ impl Call {
         self.played.extend(unplayed);
         self.played.sort_by_key(|(index, _)| *index);
         let is_almost_played = self.played.iter().all(|(_, sent)| sent.is_nearly_complete);
+        let is_pressed = self.pressing.is_none();
         let mut summary = self.summary;
+        summary.dtmf_received = self.listening.summed_up(connected);
         summary.sent = self.played.into_iter().map(|(_, sent)| sent.track).collect();
         summary.received = self.received.into_iter().map(|r| r.summed_up(connected)).collect();
-        summary.judge(self.options.duration, is_almost_played);
+        summary.judge(self.options.duration, is_almost_played && is_pressed);
         summary
     }
 
@@ -498,6 +561,13 @@ impl Call {
             // Nobody misses it if stderr is closed.
             let _ = writeln!(std::io::stderr(), "{}: {text}", self.options.signal);
         }
+    }
+}
+
+async fn press(pressing: &mut Option<Pressing>) -> Option<char> {
+    match pressing {
+        Some(pressing) => pressing.next().await,
+        None => pending().await,
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ortc_api::{RTCIceCandidateDescription, TrackKind};
 use serde::Serialize;
 
+use super::keys::ReceivedKey;
+
 /// A call that ends this much early has still lasted as long as it was told: the two sides
 /// connect, and hang up, some hundred milliseconds apart.
 pub(crate) const TOLERANCE: Duration = Duration::from_secs(1);
@@ -107,6 +109,10 @@ pub struct Summary {
     pub sent: Vec<SentTrack>,
     /// One for each track that the other peer described.
     pub received: Vec<ReceivedTrack>,
+    /// The keys of `--dtmf` that were pressed, as far as the call came.
+    pub dtmf_sent: String,
+    /// The keys that the other peer pressed, in order.
+    pub dtmf_received: Vec<ReceivedKey>,
     /// What was odd, but did no harm; at most 20.
     pub warnings: Vec<String>,
     /// Why it did not do all it was told; null if it did.
@@ -125,6 +131,8 @@ impl Summary {
             remote_candidate: None,
             sent: Vec::new(),
             received: Vec::new(),
+            dtmf_sent: String::new(),
+            dtmf_received: Vec::new(),
             warnings: Vec::new(),
             error: None,
         }
@@ -215,6 +223,13 @@ impl fmt::Display for Summary {
             }
             f.write_char('\n')?;
         }
+        if !self.dtmf_sent.is_empty() {
+            writeln!(f, "Pressed {}", self.dtmf_sent)?;
+        }
+        if !self.dtmf_received.is_empty() {
+            let digits: String = self.dtmf_received.iter().map(|key| key.digit).collect();
+            writeln!(f, "The other peer pressed {digits}")?;
+        }
         for warning in &self.warnings {
             writeln!(f, "Odd: {warning}")?;
         }
@@ -291,6 +306,12 @@ mod tests {
                 began_seconds: Some(0.03),
                 duration_seconds: 9.98,
             }],
+            dtmf_sent: "12#".into(),
+            dtmf_received: vec![ReceivedKey {
+                digit: '5',
+                began_seconds: 1.5,
+                duration_seconds: 0.1,
+            }],
             warnings: Vec::new(),
             error: None,
         }
@@ -314,6 +335,8 @@ mod tests {
                           "lost": 1, "late": 0, "frames": 499, "bytes": 29_900,
                           "before_key": 0, "undecodable": 0, "began_seconds": 0.03,
                           "duration_seconds": 9.98}],
+            "dtmf_sent": "12#",
+            "dtmf_received": [{"digit": "5", "began_seconds": 1.5, "duration_seconds": 0.1}],
             "warnings": [], "error": null,
         });
         assert_eq!(value, expected);
@@ -335,6 +358,8 @@ mod tests {
              Received opus track 2: 499 frames in 499 packets, 29900 bytes, 1 lost, 0 late, 3 \
              frames that cannot be decoded left out; 10.0 s in out/s-audio.ogg, \
              out/s-audio.wav\n\
+             Pressed 12#\n\
+             The other peer pressed 5\n\
              Odd: a message is not JSON\n"
         );
         let mut failed = Summary::new();
