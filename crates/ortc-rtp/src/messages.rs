@@ -160,7 +160,8 @@ pub struct TonePacket {
     pub pause: Duration,
 }
 
-/// Where the telephone events of a receiving track go, instead of to the reader of its audio.
+/// Where the telephone events of a receiving track go, instead of to the reader of its audio;
+/// that one gets empty packets in their place, so that no number is missing.
 #[derive(Debug)]
 pub struct ToneRoute {
     /// The payload types of `telephone-event`.

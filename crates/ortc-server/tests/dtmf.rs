@@ -16,7 +16,7 @@ fn digits(summary: &Value) -> String {
 #[test]
 fn callers_press_keys_with_and_without_a_sound() {
     let server = Serving::start();
-    let one = server.call("keys", &["--dtmf", "159D", "--duration", "4", "--json"]);
+    let one = server.call("keys", &["--dtmf", "159D", "--duration", "3", "--json"]);
     // Without a duration it hangs up when its keys are pressed.
     let other = server.call("keys", &["--dtmf", "2,*#", "--json"]);
     let [one, other] = [one, other].map(|caller| {

@@ -257,6 +257,16 @@ impl RtpSession {
                 Err(PushError::Full(())) => drops.ring_full += 1,
                 Err(PushError::Closed(())) => drops.ring_closed += 1,
             }
+            // The reader of the audio gets the number alone, or it would wait for what is
+            // missing there. Where it has no room it has lost more than that.
+            let _ = receiver.packets.push(ReceivedPacket {
+                payload: Bytes::new(),
+                payload_type: view.payload_type(),
+                sequence: index,
+                timestamp: view.timestamp(),
+                marker: view.marker(),
+                received_at: now,
+            });
         } else if receiver.packets.is_closed() {
             drops.ring_closed += 1;
         } else if receiver.packets.is_full() {

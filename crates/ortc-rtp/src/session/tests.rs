@@ -10,6 +10,8 @@ use crate::{
     ReceivedPacket, RtcpView, RtpView, TrackSource, is_rtcp,
 };
 
+mod tones;
+
 const OPUS: PayloadType = PayloadType(111);
 const TRACK: Ssrc = Ssrc(0x1111);
 const ID: ConnectionId = ConnectionId { slot: 3, generation: 1 };
@@ -107,7 +109,7 @@ fn transmits(session: &mut RtpSession, now: Instant) -> Vec<Vec<u8>> {
     datagrams
 }
 
-fn popped(ring: &mut RingReceiver<ReceivedPacket>) -> Vec<ReceivedPacket> {
+fn popped<T>(ring: &mut RingReceiver<T>) -> Vec<T> {
     std::iter::from_fn(|| match ring.pop() {
         Popped::Item(packet) => Some(packet),
         Popped::Empty | Popped::Closed => None,
