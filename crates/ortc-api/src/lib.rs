@@ -79,6 +79,21 @@
 //! any number of connections share, each with credentials and a certificate of its own:
 //! [`RTCConnectionOptions::with_socket`].
 //!
+//! # Telephone keys
+//!
+//! Keys go out with an audio track, as events of RFC 4733 that take the place of its sound.
+//! Both drafts' ways lead to the same queue:
+//!
+//! | | send | receive |
+//! |---|---|---|
+//! | draft B | [`RTCConnection::add_dtmf_handler`], [`RTCDTMFHandler::insert_dtmf`] | [`RTCEvent::AddDtmfHandler`], [`RTCDTMFHandler::on_dtmf`] |
+//! | draft A | a [`DTMFMediaStreamTrack`] in a stream beside its audio: [`play`](DTMFMediaStreamTrack::play), [`tonestart`](DTMFMediaStreamTrack::tonestart) | the track of kind `dtmf` of a received stream: [`on_tone`](DTMFMediaStreamTrack::on_tone) |
+//!
+//! Either way the track's description gets a `dtmf` codec: describe the track after that. Keys
+//! that are pressed before the connection is connected wait for it. A key of the peer is reported
+//! once, whatever the network does. What is forwarded takes its keys along, and a server may
+//! press its own in between. `examples/ivr.rs` is a voice menu.
+//!
 //! # Swapping a transport
 //!
 //! Below a connection are four actors: ICE, DTLS, RTP and the sockets. Each speaks through
