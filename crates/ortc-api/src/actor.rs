@@ -127,7 +127,7 @@ impl ConnectionActor {
     fn make_children(&self, start: ChildrenStart, own: &Addr<Self>) -> Children {
         let connection = self.slot.id;
         let weak = own.downgrade();
-        let media_plane = self.engine.media_plane.clone();
+        let media_plane = self.engine.media_plane(connection).clone();
         let transports = start.transports;
         let media_plane = transports.start_socket(SocketStart { connection, media_plane });
         let MediaPlane { sockets, routes } = media_plane.clone();
@@ -159,7 +159,7 @@ impl ConnectionActor {
     fn media_plane(&self) -> &MediaPlane {
         match &self.children {
             Some(children) if children.media_plane.is_alive() => &children.media_plane,
-            _ => &self.engine.media_plane,
+            _ => self.engine.media_plane(self.slot.id),
         }
     }
 

@@ -302,7 +302,7 @@ impl RTCConnection {
             dtls: Some(certificate.connection_info()),
         };
         let random = engine.random()?;
-        let slot = engine.take_slot();
+        let slot = engine.take_slot(options.socket.as_ref().map(RTCSocket::place));
         let (id, has_own_sockets) = (slot.id, options.transports.has_socket_actor());
         let shared = Arc::new(Shared {
             local,

@@ -39,6 +39,9 @@ pub enum BindError {
     /// The system does not let this process have the address.
     #[error("this process may not bind {0}; ports below 1024 want a privilege")]
     PermissionDenied(SocketAddr),
+    /// There is a port to be bound for each media thread, and the ports end before those do.
+    #[error("no port is left for every media thread behind {0}: choose a lower one")]
+    NoPortLeft(SocketAddr),
     /// Anything else that the system says.
     #[error("{address} could not be bound: {error}")]
     Failed {

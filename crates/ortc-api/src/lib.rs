@@ -156,7 +156,7 @@ mod transports;
 
 pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
 pub use connection::{RTCConnection, RTCConnectionOptions, RTCConnectionSide, WeakRTCConnection};
-pub use engine::{Engine, EngineConfig};
+pub use engine::{Engine, EngineConfig, Threads};
 pub use error::{
     AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, InsertError,
     NewConnectionError, ReceiveTrackError, SetRemoteIceError, TooLarge, TrackAttributeError,
