@@ -227,36 +227,34 @@ impl RtpSession {
                 return false;
             }
         };
-        // Copied once for all who read it, and not at all for nobody: then it is only forwarded.
-        let mut copy = None;
-        let mut received = || {
-            let copied = || ReceivedPacket {
-                payload: Bytes::copy_from_slice(view.payload()),
-                payload_type: view.payload_type(),
-                sequence: index,
-                timestamp: view.timestamp(),
-                marker: view.marker(),
-                received_at: now,
-            };
-            copy.get_or_insert_with(copied).clone()
+        // Asked first: a packet that nobody reads is not to be copied, only forwarded.
+        let takes = !receiver.packets.is_closed() && !receiver.packets.is_full();
+        let copy = || ReceivedPacket {
+            payload: Bytes::copy_from_slice(view.payload()),
+            payload_type: view.payload_type(),
+            sequence: index,
+            timestamp: view.timestamp(),
+            marker: view.marker(),
+            received_at: now,
         };
-        if receiver.packets.is_closed() {
-            drops.ring_closed += 1;
-        } else if receiver.packets.is_full() {
-            drops.ring_full += 1;
+        let copy = if receiver.taps.is_empty() {
+            takes.then(copy)
         } else {
-            match receiver.packets.push(received()) {
-                Ok(()) => self.stats.rtp_received += 1,
-                Err(PushError::Full(_)) => drops.ring_full += 1,
-                Err(PushError::Closed(_)) => drops.ring_closed += 1,
-            }
+            let copy = copy();
+            receiver.taps.retain(|tap| {
+                if tap.packets.is_full() || tap.packets.push(copy.clone()).is_err() {
+                    tap.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                !tap.packets.is_closed()
+            });
+            takes.then_some(copy)
+        };
+        match copy.map(|copy| receiver.packets.push(copy)) {
+            Some(Ok(())) => self.stats.rtp_received += 1,
+            Some(Err(PushError::Closed(_))) => drops.ring_closed += 1,
+            None if receiver.packets.is_closed() => drops.ring_closed += 1,
+            Some(Err(PushError::Full(_))) | None => drops.ring_full += 1,
         }
-        receiver.taps.retain(|tap| {
-            if tap.packets.is_full() || tap.packets.push(received()).is_err() {
-                tap.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            !tap.packets.is_closed()
-        });
         self.raise(ssrc, event);
         true
     }
