@@ -10,7 +10,7 @@ use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
 #[cfg(feature = "sim")]
 use ortc_forward::ForwarderActor;
 use ortc_forward::ForwarderConfig;
-use ortc_ice::InterfaceFilter;
+use ortc_ice::{InterfaceFilter, RTCIceServer};
 use ortc_io::ConnectionId;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -108,6 +108,7 @@ pub(crate) struct Start {
     pub(crate) closed: watch::Sender<()>,
     pub(crate) certificate: Certificate,
     pub(crate) dtls: DtlsConfig,
+    pub(crate) ice_servers: Vec<RTCIceServer>,
     pub(crate) interfaces: InterfaceFilter,
     pub(crate) transports: Transports,
     /// For the tie-breaker, the CNAME and the jitter of timers.

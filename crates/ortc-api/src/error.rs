@@ -1,12 +1,15 @@
 use std::io;
 
-use ortc_ice::CredentialsError;
+use ortc_ice::{CredentialsError, ServerError};
 use ortc_rtp::DescriptionError;
 
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewConnectionError {
+    /// A STUN or TURN server of the options is malformed.
+    #[error("iceServers: {0}")]
+    IceServer(#[from] ServerError),
     /// The control thread or the media thread could not be started.
     #[error("the media engine could not be started: {0}")]
     Engine(#[source] io::Error),
@@ -139,15 +142,6 @@ pub enum TrackError {
     /// The connection is closed.
     #[error("the connection is closed")]
     Closed,
-}
-
-impl From<TrackError> for AddStreamError {
-    fn from(error: TrackError) -> Self {
-        match error {
-            TrackError::Overloaded => Self::Overloaded,
-            TrackError::Removed | TrackError::Closed => Self::Closed,
-        }
-    }
 }
 
 /// Why an attribute of a sending track was not set.

@@ -165,6 +165,7 @@ pub use ortc_dtls::{
 };
 pub use ortc_ice::{
     CredentialsError, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo,
+    RTCIceServer, ServerError,
 };
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{

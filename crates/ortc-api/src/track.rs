@@ -8,7 +8,7 @@ use crate::codec;
 use crate::connection::{Command, Inner};
 use crate::error::{TrackAttributeError, TrackError};
 use crate::media::{MediaStream, MediaStreamTrack, lock};
-use crate::source::Bounds;
+use crate::source::{Bounds, Outlet};
 
 /// Bytes that the pairs of one track may take in its packets: one RFC 8285 two-byte element.
 const MAX_EXT_HEADERS: usize = 255;
@@ -74,6 +74,10 @@ impl RTCTrack {
         self.inner.ssrc.0.to_string()
     }
 
+    pub(crate) fn ssrc_number(&self) -> Ssrc {
+        self.inner.ssrc
+    }
+
     /// Ids of the streams that this track belongs to.
     pub fn msid(&self) -> Vec<String> {
         lock(&self.inner.state).msid.clone()
@@ -110,8 +114,11 @@ impl RTCTrack {
             let names: Vec<_> = changed.codecs.iter().map(|codec| &*codec.name).collect();
             TrackAttributeError::NoSupportedCodec(names.join(", "))
         })?;
-        self.send_as(vec![chosen], self.is_enabled())?;
-        lock(&self.inner.state).codecs = changed.codecs;
+        let mut state = lock(&self.inner.state);
+        let (command, outlet) = self.send_as(&state, vec![chosen]).ok_or(TrackError::Removed)?;
+        self.command(&state, command)?;
+        self.install(outlet);
+        state.codecs = changed.codecs;
         Ok(())
     }
 
@@ -166,8 +173,11 @@ impl RTCTrack {
     /// What the peer has to know to receive this track.
     #[doc(alias = "getDescription")]
     pub fn description(&self) -> RTCTrackDescription {
+        self.describe(&lock(&self.inner.state))
+    }
+
+    fn describe(&self, state: &TrackState) -> RTCTrackDescription {
         let attributes = self.media_attributes();
-        let state = lock(&self.inner.state);
         RTCTrackDescription {
             kind: self.kind(),
             ssrc: self.ssrc(),
@@ -183,11 +193,25 @@ impl RTCTrack {
         lock(&self.inner.state).enabled
     }
 
-    /// Has the media plane send this track, or send it differently from now on.
-    pub(crate) fn send_as(&self, codecs: Vec<RTCCodec>, enabled: bool) -> Result<(), TrackError> {
-        let packets = self.inner.source.outlet(&self.inner.bounds).ok_or(TrackError::Removed)?;
-        let description = RTCTrackDescription { codecs, ..self.description() };
-        self.command(RtpCommand::Send { description, packets, enabled })
+    /// What has the media plane send this track as it is set up, and the outlet to install
+    /// with it.
+    pub(crate) fn start_sending(&self) -> Option<(RtpCommand, Outlet)> {
+        let state = lock(&self.inner.state);
+        let codecs = state.codecs.clone();
+        self.send_as(&state, codecs)
+    }
+
+    /// The same, or what has it sent differently from now on, with the first of `codecs`.
+    fn send_as(&self, state: &TrackState, codecs: Vec<RTCCodec>) -> Option<(RtpCommand, Outlet)> {
+        let (outlet, packets) = self.inner.source.local_source()?.outlet(&self.inner.bounds)?;
+        let description = RTCTrackDescription { codecs, ..self.describe(state) };
+        Some((RtpCommand::Send { description, packets, enabled: state.enabled }, outlet))
+    }
+
+    pub(crate) fn install(&self, outlet: Outlet) {
+        if let Some(source) = self.inner.source.local_source() {
+            source.install(outlet);
+        }
     }
 
     /// Starts sending, at once or when the connection is connected.
@@ -207,8 +231,9 @@ impl RTCTrack {
     }
 
     fn enable(&self, enabled: bool) -> Result<(), TrackError> {
-        self.command(RtpCommand::EnableSender(self.inner.ssrc, enabled))?;
-        lock(&self.inner.state).enabled = enabled;
+        let mut state = lock(&self.inner.state);
+        self.command(&state, RtpCommand::EnableSender(self.inner.ssrc, enabled))?;
+        state.enabled = enabled;
         Ok(())
     }
 
@@ -217,16 +242,20 @@ impl RTCTrack {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn remove(&self) -> Result<(), TrackError> {
-        self.command(RtpCommand::RemoveSender(self.inner.ssrc))?;
-        lock(&self.inner.state).removed = true;
-        if let Some(connection) = self.inner.connection.upgrade() {
-            connection.forget_sending(self);
+        let mut state = lock(&self.inner.state);
+        if state.removed {
+            return Err(TrackError::Removed);
         }
+        let connection = self.inner.connection.upgrade().ok_or(TrackError::Closed)?;
+        connection.remove_sender(self, self.inner.ssrc)?;
+        state.removed = true;
         Ok(())
     }
 
-    fn command(&self, command: RtpCommand) -> Result<(), TrackError> {
-        if lock(&self.inner.state).removed {
+    /// Passes a command on. The caller holds the state, and so the state and what is sent
+    /// change in the same order; the lock of the connection comes after it, never before.
+    fn command(&self, state: &TrackState, command: RtpCommand) -> Result<(), TrackError> {
+        if state.removed {
             return Err(TrackError::Removed);
         }
         let connection = self.inner.connection.upgrade().ok_or(TrackError::Closed)?;
