@@ -485,7 +485,7 @@ fn pictures_beyond_the_media_attributes_are_not_sent_and_the_source_is_told() {
         );
         let received = pair.bob.conn.receiving_streams()[0].tracks()[0].clone();
         let mut frames = received.take_frames().unwrap();
-        let mut bars = |width, height| {
+        let bars = |width, height| {
             let frame = ortc_media::ColourBars::new(width, height, 30).frame();
             source.send(ortc_api::MediaFrame { data: frame.data.clone(), timestamp: 0 }).unwrap();
             frame.data
