@@ -252,7 +252,7 @@ fn the_messages_may_come_in_any_order_and_before_the_local_stream() {
                 )
             };
             let shown = tokio::time::timeout(SOON, call).await;
-            assert!(shown.is_ok(), "{order:?}: {:?}", messages);
+            assert!(shown.is_ok(), "{order:?}: {messages:?}");
         });
     }
 }

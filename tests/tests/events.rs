@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ortc_api::{
-    MediaStream, RTCConnection, RTCDisconnectReason, RTCEvent, RTCEventKind,
-    RTCIceCandidateDescription, RTCTrackDescription,
+    MediaFormat, MediaFrame, MediaStream, MediaStreamTrack, RTCConnection, RTCDisconnectReason,
+    RTCEvent, RTCEventKind, RTCIceCandidateDescription, RTCTrackDescription,
 };
 use ortc_io::sim;
 use ortc_tests::{Pair, Peer, frame, pass, signalled};
@@ -244,6 +244,29 @@ fn a_received_track_is_connected_only_after_its_stream_was_announced() {
         let mut rest = heard[1..].to_vec();
         rest.sort();
         assert_eq!(rest, ["stream connected", "track connected"]);
+    });
+}
+
+#[test]
+fn a_description_that_comes_late_loses_no_key_frame() {
+    sim::run(8, |net| async move {
+        let mut pair = Pair::new(&net);
+        let (camera, source) = MediaStreamTrack::local(MediaFormat::Vp8);
+        let stream = MediaStream::new();
+        stream.add_track(&camera);
+        pair.alice.conn.add_stream(&stream, true).unwrap();
+        pair.connect_within(SOON).await;
+        // Some twenty packets.
+        let mut key = ortc_media::ColourBars::new(320, 180, 30).frame().data.to_vec();
+        key.resize(20_000, 0);
+        let sent = MediaFrame { data: key.into(), timestamp: 0 };
+        source.send(sent.clone()).unwrap();
+        pass(Duration::from_millis(900)).await;
+        pair.describe();
+        let track = pair.bob.conn.receiving_streams()[0].tracks()[0].clone();
+        let mut frames = track.take_frames().unwrap();
+        let heard = tokio::time::timeout(SOON, frames.recv()).await.unwrap().unwrap();
+        assert_eq!((heard.data, heard.key, frames.damages()), (sent.data, true, 0));
     });
 }
 

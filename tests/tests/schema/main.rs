@@ -178,9 +178,12 @@ fn is_taken(definition: &str, value: &Value) -> bool {
     }
 }
 
-/// A sound value of each, with changes to it: a pointer, and what is put there (`None`: it is
-/// taken away), and whether it is still sound.
-fn cases() -> Vec<(&'static str, Value, Vec<(&'static str, Option<Value>, bool)>)> {
+/// A change of a value: a pointer, what is put there (`None`: it is taken away), and whether
+/// the value is still sound.
+type Change = (&'static str, Option<Value>, bool);
+
+/// A sound value of each definition, with changes to it.
+fn cases() -> Vec<(&'static str, Value, Vec<Change>)> {
     let ice = json!({ "usernameFrag": "abcd", "password": "p".repeat(22) });
     let candidate = json!({
         "foundation": "abcd1234", "component": 1, "transport": "udp", "priority": 1694498815,
