@@ -13,6 +13,7 @@ mod examples;
 mod license;
 mod metadata;
 mod process;
+mod schema;
 mod test;
 mod tidy;
 mod tree;
@@ -59,6 +60,13 @@ const COMMANDS: &[Command] = &[
         arguments: "[--open | --meet ID [TEST]...]",
         help: "Checks docs/conformance.md; lists its open rows, or marks a row as met by tests",
         run: conformance::run,
+    },
+    Command {
+        name: "schema",
+        arguments: "",
+        help: "Writes docs/ortc.schema.json and docs/ortc.d.ts from the types of what is \
+               signalled; CI fails when they are stale",
+        run: schema::run,
     },
     Command {
         name: "deny",

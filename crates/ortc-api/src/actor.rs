@@ -90,6 +90,7 @@ impl ConnectionActor {
         let number =
             |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
         let ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
+            .with_servers(start.ice_servers)
             .with_interfaces(start.interfaces)
             .with_seed(number(&random[8..]));
         let (ice, socket) = match start.socket {

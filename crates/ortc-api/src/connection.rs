@@ -3,7 +3,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use ortc_dtls::{Certificate, DtlsVersion, RTCDtlsConnectionInfo};
-use ortc_ice::{IceCommand, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo};
+use ortc_ice::{
+    IceCommand, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer,
+};
 use ortc_io::ConnectionId;
 use ortc_io::ring::ring;
 use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc, TrackSource};
@@ -39,6 +41,10 @@ const MAX_TRACKS: usize = 256;
 pub struct RTCConnectionOptions {
     /// The threads to run on; the process-wide engine when `None`.
     pub engine: Option<Engine>,
+    /// STUN and TURN servers (drafts: `iceServers`): checked when the connection is made, and
+    /// handed to the ICE actor. The default one does not gather from them yet, and says so in
+    /// a warning.
+    pub ice_servers: Vec<RTCIceServer>,
     /// Which addresses of this host become candidates; by default all but loopback.
     pub interfaces: InterfaceFilter,
     /// The socket to share; when `None`, the connection has sockets of its own.
@@ -72,6 +78,13 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_socket(mut self, socket: RTCSocket) -> Self {
         self.socket = Some(socket);
+        self
+    }
+
+    /// Names STUN and TURN servers.
+    #[must_use]
+    pub fn with_ice_servers(mut self, servers: impl IntoIterator<Item = RTCIceServer>) -> Self {
+        self.ice_servers = servers.into_iter().collect();
         self
     }
 
@@ -212,9 +225,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it is carried out however many are waiting: an application sends few of these.
+    /// Whether it is carried out however many are waiting: an application sends few of these,
+    /// and what frees something is never put off.
     fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. })
+        matches!(self, Self::Rtp(RtpCommand::RemoveSender(_)))
+            || !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. })
     }
 }
 
@@ -240,22 +255,36 @@ macro_rules! from_command_error {
 
 from_command_error!(CandidateError, AddStreamError, ReceiveTrackError, TrackError);
 
+/// A command that was not taken.
+struct Refused {
+    error: CommandError,
+    /// Boxed for its size. A handler in it may own anything, and do anything when it goes.
+    _command: Box<Command>,
+}
+
 impl Inner {
     pub(crate) fn send(&self, command: Command) -> Result<(), CommandError> {
-        if lock(&self.shared.state).closed {
-            return Err(CommandError::Closed);
-        }
+        // What is refused is dropped when the state is unlocked again.
+        let sent = self.send_within(&lock(&self.shared.state), command);
+        sent.map_err(|refused| refused.error)
+    }
+
+    /// Sends a command in the same breath as the state is looked at or changed: so commands
+    /// arrive in the order of the changes, whichever threads make them.
+    fn send_within(&self, state: &SharedState, command: Command) -> Result<(), Refused> {
         let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        let refused = if waiting >= MAX_WAITING && !command.is_urgent() {
-            Some(CommandError::Overloaded)
+        let refused = if state.closed {
+            Some((CommandError::Closed, command))
+        } else if waiting >= MAX_WAITING && !command.is_urgent() {
+            Some((CommandError::Overloaded, command))
         } else {
-            self.commands.send(command).err().map(|_| CommandError::Closed)
+            self.commands.send(command).err().map(|refused| (CommandError::Closed, refused.0))
         };
         match refused {
             None => Ok(()),
-            Some(error) => {
+            Some((error, command)) => {
                 self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-                Err(error)
+                Err(Refused { error, _command: Box::new(command) })
             }
         }
     }
@@ -273,8 +302,12 @@ impl Inner {
         ListenerId(self.next_listener.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn forget_sending(&self, track: &RTCTrack) {
-        lock(&self.shared.state).sending.retain(|other| other != track);
+    pub(crate) fn remove_sender(&self, track: &RTCTrack, ssrc: Ssrc) -> Result<(), CommandError> {
+        let mut state = lock(&self.shared.state);
+        self.send_within(&state, Command::Rtp(RtpCommand::RemoveSender(ssrc)))
+            .map_err(|refused| refused.error)?;
+        state.sending.retain(|other| other != track);
+        Ok(())
     }
 }
 
@@ -282,9 +315,12 @@ impl RTCConnection {
     /// Makes a connection; gathering begins at once.
     ///
     /// # Errors
-    /// When the engine cannot be started or is not the socket's, or the system has no
-    /// randomness.
+    /// When an ICE server is malformed, the engine cannot be started or is not the socket's, or
+    /// the system has no randomness.
     pub fn new(options: RTCConnectionOptions) -> Result<Self, NewConnectionError> {
+        for server in &options.ice_servers {
+            server.uris()?;
+        }
         let engine = match (options.engine, &options.socket) {
             (Some(engine), Some(socket)) if !engine.is(socket.engine()) => {
                 return Err(NewConnectionError::OtherEngine);
@@ -321,6 +357,7 @@ impl RTCConnection {
                 certificate,
                 dtls: engine.dtls_config(options.dtls_version),
                 random,
+                ice_servers: options.ice_servers,
                 interfaces: options.interfaces,
                 socket: options.socket.as_ref().map(RTCSocket::for_connection),
                 transports: options.transports,
@@ -408,9 +445,9 @@ impl RTCConnection {
         };
         let peer = Peer { ice, roles, sha256 };
         state.first_peer.get_or_insert_with(|| peer.clone());
-        drop(state);
         // Urgent, so it can only be refused because the connection is closed.
-        self.inner.send(Command::Connect(peer)).map_err(|_| ConnectError::Closed)
+        let sent = self.inner.send_within(&state, Command::Connect(peer));
+        sent.map_err(|_| ConnectError::Closed)
     }
 
     /// Lets a local candidate take part (ORTC drafts, "setLocalCandidate").
@@ -431,8 +468,8 @@ impl RTCConnection {
         if !state.found.contains(candidate) {
             return Err(CandidateError::NotOurs);
         }
-        drop(state);
-        Ok(self.inner.send(Command::Ice(IceCommand::SetLocalCandidate(candidate.clone())))?)
+        let command = Command::Ice(IceCommand::SetLocalCandidate(candidate.clone()));
+        self.inner.send_within(&state, command).map_err(|refused| refused.error.into())
     }
 
     /// Adds a candidate of the peer (ORTC drafts, "setRemoteCandidate"), before or after
@@ -466,8 +503,9 @@ impl RTCConnection {
     }
 
     /// Sends the tracks of a stream (ORTC drafts, "addStream"), once connected or, without
-    /// `autostart`, when [`RTCTrack::start`] is called. Tracks that are sent already stay as
-    /// they are.
+    /// `autostart`, when [`RTCTrack::start`] is called. `None` is the drafts' default, true.
+    ///
+    /// Tracks that are sent already stay as they are. All of the others are added, or none.
     ///
     /// A stream that another connection *receives* is forwarded: packet by packet, as it comes,
     /// never decoded, with an SSRC of its own and numbers that stay continuous whatever
@@ -478,65 +516,67 @@ impl RTCConnection {
     /// When the stream is empty, or a track in it was received and cannot be forwarded: its
     /// connection is gone, of another [`Engine`], or has sockets of its own.
     #[doc(alias = "addStream")]
-    pub fn add_stream(&self, stream: &MediaStream, autostart: bool) -> Result<(), AddStreamError> {
-        let tracks = stream.tracks();
-        if tracks.is_empty() {
+    pub fn add_stream(
+        &self,
+        stream: &MediaStream,
+        autostart: impl Into<Option<bool>>,
+    ) -> Result<(), AddStreamError> {
+        let enabled = autostart.into().unwrap_or(true);
+        let sources = stream.tracks();
+        if sources.is_empty() {
             return Err(AddStreamError::Empty);
         }
-        if let Some(foreign) = tracks.iter().find(|track| !self.inner.can_send(track)) {
+        if let Some(foreign) = sources.iter().find(|track| !self.inner.can_send(track)) {
             return Err(AddStreamError::CannotForward(foreign.id().to_owned()));
         }
-        for source in tracks {
-            self.send_track(&source, stream, autostart)?;
-        }
         let mut state = lock(&self.inner.shared.state);
+        if state.closed {
+            return Err(AddStreamError::Closed);
+        }
+        let mut added: Vec<RTCTrack> = Vec::new();
+        for source in sources {
+            let codecs = match source.reception() {
+                Some(received) => received.description.codecs.clone(),
+                None => source.format().map(codec::offered).unwrap_or_default(),
+            };
+            if state.sending.iter().any(|track| *track.source() == source) {
+                continue;
+            }
+            if state.sending.len() + added.len() >= MAX_TRACKS {
+                return Err(AddStreamError::TooManyTracks(MAX_TRACKS));
+            }
+            let ssrc = self.free_ssrc(&state, &added)?;
+            let connection = Arc::downgrade(&self.inner);
+            added.push(RTCTrack::new(connection, source, ssrc, codecs, stream, enabled));
+        }
+        for (n, track) in added.iter().enumerate() {
+            let Some((command, outlet)) = track.start_sending() else { continue };
+            if let Err(refused) = self.inner.send_within(&state, Command::Rtp(command)) {
+                for track in &added[..n] {
+                    let command = Command::Rtp(RtpCommand::RemoveSender(track.ssrc_number()));
+                    // Refused only where everything is gone.
+                    let _ = self.inner.send_within(&state, command);
+                }
+                return Err(refused.error.into());
+            }
+            track.install(outlet);
+        }
+        state.sending.extend(added);
         if !state.sending_streams.contains(stream) {
             state.sending_streams.push(stream.clone());
         }
         Ok(())
     }
 
-    fn send_track(
-        &self,
-        source: &MediaStreamTrack,
-        stream: &MediaStream,
-        autostart: bool,
-    ) -> Result<(), AddStreamError> {
-        if self.track(source).is_some() {
-            return Ok(());
-        }
-        let codecs = match (source.format(), source.reception()) {
-            (Some(format), _) => codec::offered(format),
-            (None, Some(received)) => received.description.codecs.clone(),
-            (None, None) => return Err(AddStreamError::Empty),
-        };
-        let track = RTCTrack::new(
-            Arc::downgrade(&self.inner),
-            source.clone(),
-            self.free_ssrc()?,
-            codecs.clone(),
-            stream,
-            autostart,
-        );
-        track.send_as(codecs, autostart)?;
-        lock(&self.inner.shared.state).sending.push(track);
-        Ok(())
-    }
-
     /// A random SSRC that this connection does not use yet.
-    fn free_ssrc(&self) -> Result<Ssrc, AddStreamError> {
-        let state = lock(&self.inner.shared.state);
-        if state.sending.len() >= MAX_TRACKS {
-            return Err(AddStreamError::TooManyTracks(MAX_TRACKS));
-        }
+    fn free_ssrc(&self, state: &SharedState, added: &[RTCTrack]) -> Result<Ssrc, AddStreamError> {
         loop {
             let random = self.inner.engine.random().map_err(|_| AddStreamError::Entropy)?;
-            let ssrc = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
-            let text = ssrc.to_string();
-            let taken = state.sending.iter().any(|track| track.ssrc() == text)
-                || state.receiving.iter().any(|(description, _)| description.ssrc == text);
-            if ssrc != 0 && !taken {
-                return Ok(Ssrc(ssrc));
+            let ssrc = Ssrc(u32::from_be_bytes([random[0], random[1], random[2], random[3]]));
+            let taken = state.sending.iter().chain(added).any(|track| track.ssrc_number() == ssrc)
+                || state.receiving.iter().any(|(_, track)| track.received_ssrc() == Some(ssrc));
+            if ssrc.0 != 0 && !taken {
+                return Ok(ssrc);
             }
         }
     }
@@ -561,9 +601,10 @@ impl RTCConnection {
 
     /// The sending tracks, or those that `filter` admits, in the order in which they were added.
     pub fn tracks(&self, filter: Option<&RTCTrackFilter>) -> Vec<RTCTrack> {
-        let state = lock(&self.inner.shared.state);
-        let admits = |track: &&RTCTrack| filter.is_none_or(|filter| filter.admits(track));
-        state.sending.iter().filter(admits).cloned().collect()
+        // Not within the lock: a filter asks the tracks, and their locks come first.
+        let mut tracks = lock(&self.inner.shared.state).sending.clone();
+        tracks.retain(|track| filter.is_none_or(|filter| filter.admits(track)));
+        tracks
     }
 
     /// Gets ready to receive a track of the peer (ORTC drafts, "receiveTrack").
@@ -609,36 +650,31 @@ impl RTCConnection {
         let source = TrackSource { connection: self.inner.id, ssrc };
         let track = MediaStreamTrack::remote(received.clone(), source, frames, connection.clone());
         let mut new = Vec::new();
+        let mut joined = Vec::new();
         for msid in &description.msid {
-            let known = state.receiving_streams.iter().find(|stream| stream.id() == msid);
-            let stream = known.cloned().unwrap_or_else(|| {
+            let same = |stream: &&MediaStream| stream.id() == msid;
+            let known = state.receiving_streams.iter().chain(&new).find(same).cloned();
+            let stream = known.unwrap_or_else(|| {
                 let stream = MediaStream::remote(msid.clone(), connection.clone());
-                state.receiving_streams.push(stream.clone());
                 new.push(stream.clone());
                 stream
             });
-            stream.join(&track);
+            if !joined.contains(&stream) {
+                stream.join(&track);
+                joined.push(stream);
+            }
         }
-        state.receiving.push((description.clone(), track.clone()));
-        drop(state);
         let command = RtpCommand::Receive { description: received, packets: sender };
-        let receive = Command::Receive { track: track.clone(), new: new.clone(), command };
-        let sent = self.inner.send(receive);
-        if let Err(error) = sent {
-            self.unreceive(&track, &new);
-            return Err(error.into());
+        let command = Command::Receive { track: track.clone(), new: new.clone(), command };
+        if let Err(refused) = self.inner.send_within(&state, command) {
+            for stream in &joined {
+                stream.leave(&track);
+            }
+            return Err(refused.error.into());
         }
+        state.receiving_streams.extend(new);
+        state.receiving.push((description.clone(), track.clone()));
         Ok(track)
-    }
-
-    /// Takes back what `receive_track` has noted.
-    fn unreceive(&self, track: &MediaStreamTrack, new: &[MediaStream]) {
-        let mut state = lock(&self.inner.shared.state);
-        state.receiving.retain(|(_, other)| other != track);
-        state.receiving_streams.retain(|stream| !new.contains(stream));
-        for stream in &state.receiving_streams {
-            stream.leave(track);
-        }
     }
 
     /// The streams that are sent.
@@ -656,8 +692,10 @@ impl RTCConnection {
     /// Closes the connection (ORTC drafts, "close"): RTCP BYE, close_notify, then everything is
     /// freed. Event streams end; handlers are dropped. Closing twice is no error.
     pub fn close(&self) {
-        let _ = self.inner.send(Command::Close);
-        lock(&self.inner.shared.state).closed = true;
+        let mut state = lock(&self.inner.shared.state);
+        // Refused where it is closed already.
+        let _ = self.inner.send_within(&state, Command::Close);
+        state.closed = true;
     }
 
     /// Waits until everything that the connection had is let go of.
@@ -674,11 +712,10 @@ impl RTCConnection {
     /// All events from now on as a stream; the first stream of a connection has those as well
     /// that came before it.
     pub fn events(&self) -> RTCEvents {
-        let (events, queue) = RTCEvents::new();
-        match self.inner.send(Command::Subscribe(Subscription::Stream(queue))) {
-            Ok(()) => events,
-            Err(_) => RTCEvents::ended(),
-        }
+        let (events, inlet) = RTCEvents::new();
+        // Refused on a closed connection, and the stream has ended.
+        let _ = self.inner.send(Command::Subscribe(Subscription::Stream(inlet)));
+        events
     }
 
     /// Calls `listener` for every event of a kind, beside all others, until it is removed.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
 use ortc_forward::{ForwarderActor, ForwarderConfig};
-use ortc_ice::InterfaceFilter;
+use ortc_ice::{InterfaceFilter, RTCIceServer};
 use ortc_io::ConnectionId;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -147,6 +147,7 @@ pub(crate) struct Start {
     pub(crate) closed: watch::Sender<()>,
     pub(crate) certificate: Certificate,
     pub(crate) dtls: DtlsConfig,
+    pub(crate) ice_servers: Vec<RTCIceServer>,
     pub(crate) interfaces: InterfaceFilter,
     pub(crate) socket: Option<SocketUse>,
     pub(crate) transports: Transports,

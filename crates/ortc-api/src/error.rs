@@ -2,13 +2,16 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ortc_ice::CredentialsError;
+use ortc_ice::{CredentialsError, ServerError};
 use ortc_rtp::DescriptionError;
 
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewConnectionError {
+    /// A STUN or TURN server of the options is malformed.
+    #[error("iceServers: {0}")]
+    IceServer(#[from] ServerError),
     /// The control thread or the media thread could not be started.
     #[error("the media engine could not be started: {0}")]
     Engine(#[source] io::Error),
@@ -233,15 +236,6 @@ pub enum InsertError {
     /// The track is removed, its connection closed or overloaded.
     #[error(transparent)]
     Track(#[from] TrackError),
-}
-
-impl From<TrackError> for AddStreamError {
-    fn from(error: TrackError) -> Self {
-        match error {
-            TrackError::Overloaded => Self::Overloaded,
-            TrackError::Removed | TrackError::Closed => Self::Closed,
-        }
-    }
 }
 
 /// Why an attribute of a sending track was not set.

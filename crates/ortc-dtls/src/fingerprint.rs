@@ -163,10 +163,30 @@ impl<'de> Deserialize<'de> for CertificateFingerprint {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for CertificateFingerprint {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CertificateFingerprint".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "The fingerprints of one certificate, by the name of the hash function.",
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z0-9-]+$" },
+            "additionalProperties": {
+                "type": "string",
+                "pattern": "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*$",
+            },
+        })
+    }
+}
+
 /// What is known of one side of a DTLS association.
 ///
 /// ORTC draft A and B, "The RTCDtlsConnectionInfo Object".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RTCDtlsConnectionInfo {
     /// The fingerprints of that side's certificate.
     pub fingerprint: CertificateFingerprint,

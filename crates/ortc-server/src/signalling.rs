@@ -4,9 +4,8 @@
 //! `bye` and `error` are added and optional. See `docs/signalling.md`.
 
 use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// One thing that a peer, or the server, says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,8 +25,53 @@ pub enum Signal {
     Error(SignalError),
 }
 
+/// One message: all that it says. Names that are not known are ignored.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Message {
+    /// The sender's ICE credentials; again after a restart.
+    pub ice_info: Option<RTCIceConnectionInfo>,
+    /// A candidate of the sender.
+    pub candidate: Option<RTCIceCandidateDescription>,
+    /// A track that the sender sends.
+    pub track: Option<RTCTrackDescription>,
+    /// The sender has no more candidates. Whatever it holds says nothing yet.
+    pub end_of_candidates: Option<Anything>,
+    /// The sender hangs up, or has gone. Whatever it holds says nothing yet.
+    pub bye: Option<Anything>,
+    /// The server says what it did not do.
+    pub error: Option<SignalError>,
+}
+
+/// A value that counts by being there.
+#[derive(Debug, Clone, Copy)]
+pub struct Anything;
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Anything {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Anything".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        true.into()
+    }
+}
+
 /// What the server says is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignalError {
     /// A short name for programs: `pair-full`, `not-json`, …
     pub code: String,
@@ -73,24 +117,22 @@ impl Signal {
     /// # Errors
     /// Names the field that is wrong.
     pub fn parse(text: &str) -> Result<Vec<Self>, SignalParseError> {
-        let mut object = match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => object,
+        let value = match serde_json::from_str(text) {
+            Ok(value @ Value::Object(_)) => value,
             Ok(_) => return Err(SignalParseError::NotAnObject),
             Err(error) => return Err(SignalParseError::NotJson(error)),
         };
+        let said: Message = serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            SignalParseError::Field { path, reason: error.into_inner().to_string() }
+        })?;
         let mut signals = Vec::new();
-        signals.extend(field(&mut object, "iceInfo")?.map(Self::IceInfo));
-        signals.extend(field(&mut object, "candidate")?.map(Self::Candidate));
-        signals.extend(field(&mut object, "track")?.map(Self::Track));
-        // What these two hold says nothing yet.
-        let is_said = |name| object.get(name).is_some_and(|value: &Value| !value.is_null());
-        if is_said("endOfCandidates") {
-            signals.push(Self::EndOfCandidates {});
-        }
-        if is_said("bye") {
-            signals.push(Self::Bye {});
-        }
-        signals.extend(field(&mut object, "error")?.map(Self::Error));
+        signals.extend(said.ice_info.map(Self::IceInfo));
+        signals.extend(said.candidate.map(Self::Candidate));
+        signals.extend(said.track.map(Self::Track));
+        signals.extend(said.end_of_candidates.map(|_| Self::EndOfCandidates {}));
+        signals.extend(said.bye.map(|_| Self::Bye {}));
+        signals.extend(said.error.map(Self::Error));
         Ok(signals)
     }
 
@@ -98,20 +140,6 @@ impl Signal {
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("strings, numbers and maps with string keys")
     }
-}
-
-fn field<T: DeserializeOwned>(
-    object: &mut Map<String, Value>,
-    name: &str,
-) -> Result<Option<T>, SignalParseError> {
-    let Some(value) = object.remove(name).filter(|value| !value.is_null()) else {
-        return Ok(None);
-    };
-    serde_path_to_error::deserialize(value).map(Some).map_err(|error| {
-        let inner = error.path().to_string();
-        let path = if inner == "." { name.to_owned() } else { format!("{name}.{inner}") };
-        SignalParseError::Field { path, reason: error.into_inner().to_string() }
-    })
 }
 
 #[cfg(test)]
