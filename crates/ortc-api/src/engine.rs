@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use actix::Recipient;
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
-#[cfg(feature = "sim")]
 use ortc_forward::ForwarderActor;
-use ortc_forward::ForwarderConfig;
+use ortc_forward::{ForwarderConfig, ForwarderStats, TakeSnapshot};
 use ortc_ice::InterfaceFilter;
 use ortc_io::ConnectionId;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
@@ -33,7 +33,7 @@ pub struct Engine {
 }
 
 struct EngineInner {
-    starts: mpsc::UnboundedSender<Box<Start>>,
+    requests: mpsc::UnboundedSender<Request>,
     slots: Arc<Slots>,
     randomness: Randomness,
     /// Whether received tracks can be forwarded: what the packet forwarder does.
@@ -82,10 +82,13 @@ impl EngineConfig {
         self
     }
 
-    fn start_media_plane(self) -> io::Result<MediaPlane> {
+    fn start_media_plane(self) -> io::Result<(MediaPlane, Option<Snapshots>)> {
         match self.media_plane {
-            Some(factory) => factory(),
-            None => MediaPlane::forwarder(self.forwarder),
+            Some(factory) => Ok((factory()?, None)),
+            None => {
+                let forwarder = ForwarderActor::start_pinned(self.forwarder)?;
+                Ok((MediaPlane::of(&forwarder), Some(forwarder.recipient())))
+            }
         }
     }
 }
@@ -99,9 +102,19 @@ impl std::fmt::Debug for EngineConfig {
     }
 }
 
-/// A connection on its way to the control thread.
+/// Whom to ask for the counters of a packet forwarder.
+type Snapshots = Recipient<TakeSnapshot>;
+
+/// What the control thread is asked for.
 ///
-/// The channel is unbounded: it holds no more than there are handles of new connections.
+/// The channel is unbounded: it holds no more than there are handles of new connections, and
+/// futures that wait for an answer.
+enum Request {
+    Start(Box<Start>),
+    Stats(oneshot::Sender<Option<ForwarderStats>>),
+}
+
+/// A connection on its way to the control thread.
 pub(crate) struct Start {
     pub(crate) slot: Slot,
     pub(crate) shared: Arc<Shared>,
@@ -123,7 +136,7 @@ impl Engine {
     /// # Errors
     /// When the system refuses a thread or a poller.
     pub fn new(config: EngineConfig) -> io::Result<Self> {
-        let (starts, waiting) = mpsc::unbounded_channel();
+        let (requests, waiting) = mpsc::unbounded_channel();
         let (slots, forwards) = (Arc::<Slots>::default(), config.media_plane.is_none());
         let of_thread = Arc::clone(&slots);
         // Not tokio's channel: this may be called within a runtime, and the wait is a moment.
@@ -134,7 +147,7 @@ impl Engine {
         match ready.recv() {
             Ok(Ok(())) => {
                 let randomness = Randomness::System;
-                Ok(Self { inner: Arc::new(EngineInner { starts, slots, randomness, forwards }) })
+                Ok(Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards }) })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the control thread has died while it started")),
@@ -145,12 +158,13 @@ impl Engine {
     /// network, with all randomness from `seed`. To be called inside `ortc_io::sim::run`.
     #[cfg(feature = "sim")]
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
-        let (starts, waiting) = mpsc::unbounded_channel();
-        let media_plane = MediaPlane::of(&ForwarderActor::start_simulated(io, seed));
+        let (requests, waiting) = mpsc::unbounded_channel();
+        let forwarder = ForwarderActor::start_simulated(io, seed);
+        let media_plane = (MediaPlane::of(&forwarder), Some(forwarder.recipient()));
         let slots = Arc::<Slots>::default();
         actix_rt::spawn(serve(media_plane, Arc::clone(&slots), waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self { inner: Arc::new(EngineInner { starts, slots, randomness, forwards: true }) }
+        Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards: true }) }
     }
 
     /// The engine that connections share, started when the first one is made.
@@ -166,7 +180,17 @@ impl Engine {
     }
 
     pub(crate) fn start(&self, start: Start) -> Result<(), NewConnectionError> {
-        self.inner.starts.send(Box::new(start)).map_err(|_| NewConnectionError::EngineGone)
+        let request = Request::Start(Box::new(start));
+        self.inner.requests.send(request).map_err(|_| NewConnectionError::EngineGone)
+    }
+
+    /// What the media thread has done and dropped since it started, over all connections.
+    ///
+    /// `None` when it has died, or is not the packet forwarder but another media plane.
+    pub async fn stats(&self) -> Option<ForwarderStats> {
+        let (reply, stats) = oneshot::channel();
+        self.inner.requests.send(Request::Stats(reply)).ok()?;
+        stats.await.ok()?
     }
 
     /// Takes a slot for a new connection.
@@ -220,7 +244,7 @@ impl std::fmt::Debug for Engine {
 fn control_thread(
     config: EngineConfig,
     slots: Arc<Slots>,
-    starts: mpsc::UnboundedReceiver<Box<Start>>,
+    requests: mpsc::UnboundedReceiver<Request>,
     report: std::sync::mpsc::SyncSender<io::Result<()>>,
 ) {
     let system = actix::System::new();
@@ -229,7 +253,7 @@ fn control_thread(
             Ok(media_plane) => {
                 // Whoever asked for the engine waits for this; a failed send is a gone caller.
                 let _ = report.send(Ok(()));
-                serve(media_plane, slots, starts).await;
+                serve(media_plane, slots, requests).await;
             }
             Err(error) => {
                 let _ = report.send(Err(error));
@@ -240,13 +264,26 @@ fn control_thread(
 
 /// Starts connections until nobody can ask for any, then waits for the last to close.
 async fn serve(
-    media_plane: MediaPlane,
+    (media_plane, snapshots): (MediaPlane, Option<Snapshots>),
     slots: Arc<Slots>,
-    mut starts: mpsc::UnboundedReceiver<Box<Start>>,
+    mut requests: mpsc::UnboundedReceiver<Request>,
 ) {
     let context = Rc::new(EngineContext { media_plane });
-    while let Some(start) = starts.recv().await {
-        ConnectionActor::launch(*start, &context);
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Start(start) => ConnectionActor::launch(*start, &context),
+            Request::Stats(reply) => {
+                let snapshots = snapshots.clone();
+                actix_rt::spawn(async move {
+                    let asked = match snapshots {
+                        Some(snapshots) => snapshots.send(TakeSnapshot).await.ok().flatten(),
+                        None => None,
+                    };
+                    // Nobody waits any more if it cannot be sent.
+                    let _ = reply.send(asked);
+                });
+            }
+        }
     }
     if tokio::time::timeout(DRAIN_TIMEOUT, slots.drained()).await.is_err() {
         tracing::warn!("connections have not closed in time and are cut off");

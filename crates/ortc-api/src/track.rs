@@ -74,6 +74,10 @@ impl RTCTrack {
         self.inner.ssrc.0.to_string()
     }
 
+    pub(crate) fn ssrc_number(&self) -> Ssrc {
+        self.inner.ssrc
+    }
+
     /// Ids of the streams that this track belongs to.
     pub fn msid(&self) -> Vec<String> {
         lock(&self.inner.state).msid.clone()
