@@ -1,7 +1,7 @@
-//! The messages that two peers exchange, one JSON object a WebSocket frame.
+//! The messages that two peers, or a peer and a room, exchange, one JSON object a WebSocket frame.
 //!
-//! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `endOfCandidates`,
-//! `bye` and `error` are added and optional. See `docs/signalling.md`.
+//! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `trackEnded`,
+//! `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
 
 use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
 use serde::de::DeserializeOwned;
@@ -18,12 +18,21 @@ pub enum Signal {
     Candidate(RTCIceCandidateDescription),
     /// A track that the peer sends.
     Track(RTCTrackDescription),
+    /// A track has ended: one that whoever says this has described.
+    TrackEnded(TrackEnded),
     /// The peer has no more candidates.
     EndOfCandidates {},
     /// The peer hangs up; the server says it too, when the peer's socket has gone.
     Bye {},
     /// What the server says is wrong.
     Error(SignalError),
+}
+
+/// Which track has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackEnded {
+    /// The SSRC, in decimal, as it was described.
+    pub ssrc: String,
 }
 
 /// What the server says is wrong.
@@ -82,6 +91,7 @@ impl Signal {
         signals.extend(field(&mut object, "iceInfo")?.map(Self::IceInfo));
         signals.extend(field(&mut object, "candidate")?.map(Self::Candidate));
         signals.extend(field(&mut object, "track")?.map(Self::Track));
+        signals.extend(field(&mut object, "trackEnded")?.map(Self::TrackEnded));
         // What these two hold says nothing yet.
         let is_said = |name| object.get(name).is_some_and(|value: &Value| !value.is_null());
         if is_said("endOfCandidates") {
@@ -160,6 +170,10 @@ mod tests {
     #[test]
     fn what_is_added_is_small() {
         for (signal, text) in [
+            (
+                Signal::TrackEnded(TrackEnded { ssrc: "1234".into() }),
+                r#"{"trackEnded":{"ssrc":"1234"}}"#,
+            ),
             (Signal::EndOfCandidates {}, r#"{"endOfCandidates":{}}"#),
             (Signal::Bye {}, r#"{"bye":{}}"#),
             (
@@ -206,6 +220,7 @@ mod tests {
             error(r#"{"candidate":"candidate:1 1 udp"}"#),
             "candidate: invalid type: string \"candidate:1 1 udp\", expected struct RTCIceCandidateDescription"
         );
+        assert_eq!(error(r#"{"trackEnded":{}}"#), "trackEnded: missing field `ssrc`");
         assert_eq!(error("[]"), "a message is not a JSON object");
         assert_eq!(
             error("{"),
