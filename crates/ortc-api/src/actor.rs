@@ -310,6 +310,12 @@ impl StreamHandler<Command> for ConnectionActor {
             }
             Command::Ice(command) => self.put_out(Output::Ice(command), context),
             Command::Rtp(command) => self.put_out(Output::Rtp(command), context),
+            Command::StopReceiving { track, ended } => {
+                self.received.remove(&track, &ended);
+                if let Some(ssrc) = track.received_ssrc() {
+                    self.put_out(Output::Rtp(RtpCommand::RemoveReceiver(ssrc)), context);
+                }
+            }
             Command::Receive { track, new, command } => {
                 self.received.add(track, &new);
                 self.put_out(Output::Rtp(command), context);

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -34,6 +35,11 @@ const MAX_WAITING: usize = 1024;
 /// Tracks that one connection sends, and that it receives: far beyond any call, and a bound on
 /// what a signalling channel can make us hold.
 const MAX_TRACKS: usize = 256;
+
+/// SSRCs that one connection sends with in all its life, before those of removed tracks are
+/// taken again: SRTP keeps the indices of 256 on either side and can forget none of them, for
+/// no index may be used twice (RFC 3711 §9.1); a few are left for RTCP.
+const MAX_SSRCS: usize = 250;
 
 /// What an [`RTCConnection`] is made with (ORTC drafts, "RTCConnectionOptions").
 #[derive(Debug, Clone, Default)]
@@ -202,6 +208,8 @@ pub(crate) struct SharedState {
     first_peer: Option<Peer>,
     pub(crate) found: Vec<RTCIceCandidateDescription>,
     sending: Vec<RTCTrack>,
+    /// SSRCs of removed tracks, oldest first.
+    retired: VecDeque<Ssrc>,
     sending_streams: Vec<MediaStream>,
     receiving: Vec<(RTCTrackDescription, MediaStreamTrack)>,
     receiving_streams: Vec<MediaStream>,
@@ -217,6 +225,11 @@ pub(crate) enum Command {
         track: MediaStreamTrack,
         new: Vec<MediaStream>,
         command: RtpCommand,
+    },
+    /// A track not to receive any more, and the streams that end with it.
+    StopReceiving {
+        track: MediaStreamTrack,
+        ended: Vec<MediaStream>,
     },
     Subscribe(Subscription<RTCConnection, RTCEvent>),
     SubscribeTrack(MediaStreamTrack, Subscription<MediaStreamTrack, MediaEvent>),
@@ -306,7 +319,11 @@ impl Inner {
         let mut state = lock(&self.shared.state);
         self.send_within(&state, Command::Rtp(RtpCommand::RemoveSender(ssrc)))
             .map_err(|refused| refused.error)?;
+        let sent = state.sending.len();
         state.sending.retain(|other| other != track);
+        if state.sending.len() < sent {
+            state.retired.push_back(ssrc);
+        }
         Ok(())
     }
 }
@@ -545,7 +562,7 @@ impl RTCConnection {
             if state.sending.len() + added.len() >= MAX_TRACKS {
                 return Err(AddStreamError::TooManyTracks(MAX_TRACKS));
             }
-            let ssrc = self.free_ssrc(&state, &added)?;
+            let ssrc = self.free_ssrc(&mut state, &added)?;
             let connection = Arc::downgrade(&self.inner);
             added.push(RTCTrack::new(connection, source, ssrc, codecs, stream, enabled));
         }
@@ -568,12 +585,22 @@ impl RTCConnection {
         Ok(())
     }
 
-    /// A random SSRC that this connection does not use yet.
-    fn free_ssrc(&self, state: &SharedState, added: &[RTCTrack]) -> Result<Ssrc, AddStreamError> {
+    /// A random SSRC that this connection does not use yet, or has not for the longest time.
+    fn free_ssrc(
+        &self,
+        state: &mut SharedState,
+        added: &[RTCTrack],
+    ) -> Result<Ssrc, AddStreamError> {
+        if state.sending.len() + added.len() + state.retired.len() >= MAX_SSRCS
+            && let Some(oldest) = state.retired.pop_front()
+        {
+            return Ok(oldest);
+        }
         loop {
             let random = self.inner.engine.random().map_err(|_| AddStreamError::Entropy)?;
             let ssrc = Ssrc(u32::from_be_bytes([random[0], random[1], random[2], random[3]]));
             let taken = state.sending.iter().chain(added).any(|track| track.ssrc_number() == ssrc)
+                || state.retired.contains(&ssrc)
                 || state.receiving.iter().any(|(_, track)| track.received_ssrc() == Some(ssrc));
             if ssrc.0 != 0 && !taken {
                 return Ok(ssrc);
@@ -675,6 +702,24 @@ impl RTCConnection {
         state.receiving_streams.extend(new);
         state.receiving.push((description.clone(), track.clone()));
         Ok(track)
+    }
+
+    /// Receives a track no more: its frames end, and its SSRC may be described anew. A stream
+    /// that no track is left of is received no more either. An addition to the drafts, which
+    /// never let go of a described track; one that is not received is ignored.
+    pub fn stop_receiving(&self, track: &MediaStreamTrack) {
+        let mut state = lock(&self.inner.shared.state);
+        let is_it = |(_, other): &(RTCTrackDescription, MediaStreamTrack)| other == track;
+        let Some(at) = state.receiving.iter().position(is_it) else { return };
+        state.receiving.remove(at);
+        for stream in &state.receiving_streams {
+            stream.leave(track);
+        }
+        let is_ended = |stream: &mut MediaStream| stream.tracks().is_empty();
+        let ended = state.receiving_streams.extract_if(.., is_ended).collect();
+        // On a connection that is closed it has ended anyway.
+        let stop = Command::StopReceiving { track: track.clone(), ended };
+        let _ = self.inner.send_within(&state, stop);
     }
 
     /// The streams that are sent.

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use actix::{Addr, Recipient};
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
-use ortc_forward::{ForwarderActor, ForwarderConfig};
+use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot};
 use ortc_ice::{InterfaceFilter, RTCIceServer};
 use ortc_io::ConnectionId;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
@@ -107,12 +108,14 @@ impl EngineConfig {
         if self.media_plane.is_some() { 1 } else { self.threads.0 }
     }
 
-    fn start_media_planes(self) -> io::Result<Vec<MediaPlane>> {
+    fn start_media_planes(self) -> io::Result<EngineContext> {
         match self.media_plane {
-            Some(factory) => Ok(vec![factory()?]),
+            Some(factory) => {
+                Ok(EngineContext { media_planes: vec![factory()?], snapshots: Vec::new() })
+            }
             None => {
                 let all = ForwarderActor::start_connected(self.forwarder, self.threads.0)?;
-                Ok(all.iter().map(MediaPlane::of).collect())
+                Ok(EngineContext::of_forwarders(&all))
             }
         }
     }
@@ -128,13 +131,17 @@ impl std::fmt::Debug for EngineConfig {
     }
 }
 
+/// Whom to ask for the counters of a packet forwarder.
+type Snapshots = Recipient<TakeSnapshot>;
+
 /// What the control thread is asked for.
 ///
 /// The channel is unbounded: it holds no more than there are handles of new connections, and
-/// callers that wait for a socket.
+/// futures that wait for an answer.
 enum Request {
     Connection(Box<Start>),
     Socket(BindRequest),
+    Stats(oneshot::Sender<Option<ForwarderStats>>),
 }
 
 /// A connection on its way to the control thread.
@@ -184,9 +191,9 @@ impl Engine {
     #[cfg(feature = "sim")]
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
         let (requests, waiting) = mpsc::unbounded_channel();
-        let media_planes = vec![MediaPlane::of(&ForwarderActor::start_simulated(io, seed))];
+        let context = EngineContext::of_forwarders(&[ForwarderActor::start_simulated(io, seed)]);
         let slots = Slots::new(1);
-        actix_rt::spawn(serve(media_planes, Arc::clone(&slots), waiting));
+        actix_rt::spawn(serve(context, Arc::clone(&slots), waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
         Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards: true }) }
     }
@@ -205,6 +212,16 @@ impl Engine {
 
     pub(crate) fn start(&self, start: Start) -> Result<(), NewConnectionError> {
         self.request(Request::Connection(Box::new(start)))
+    }
+
+    /// What the media threads have done and dropped since they started, over all connections.
+    ///
+    /// `None` when one has died, or where they are not packet forwarders but another media
+    /// plane.
+    pub async fn stats(&self) -> Option<ForwarderStats> {
+        let (reply, stats) = oneshot::channel();
+        self.request(Request::Stats(reply)).ok()?;
+        stats.await.ok()?
     }
 
     pub(crate) fn bind(&self, request: BindRequest) -> Result<(), NewConnectionError> {
@@ -297,17 +314,24 @@ fn control_thread(
 
 /// Starts connections until nobody can ask for any, then waits for the last to close.
 async fn serve(
-    media_planes: Vec<MediaPlane>,
+    context: EngineContext,
     slots: Arc<Slots>,
     mut requests: mpsc::UnboundedReceiver<Request>,
 ) {
-    let context = Rc::new(EngineContext { media_planes });
+    let context = Rc::new(context);
     while let Some(request) = requests.recv().await {
         match request {
             Request::Connection(start) => ConnectionActor::launch(*start, &context),
             Request::Socket(request) => {
                 let media_plane = &context.media_planes[request.place % context.media_planes.len()];
                 request.start(media_plane.sockets.clone());
+            }
+            Request::Stats(reply) => {
+                let snapshots = context.snapshots.clone();
+                actix_rt::spawn(async move {
+                    // Nobody waits any more if it cannot be sent.
+                    let _ = reply.send(sum(&snapshots).await);
+                });
             }
         }
     }
@@ -320,9 +344,28 @@ async fn serve(
 pub(crate) struct EngineContext {
     /// At least one; a connection belongs to that at its slot's remainder.
     media_planes: Vec<MediaPlane>,
+    /// One for each, where they are packet forwarders.
+    snapshots: Vec<Snapshots>,
+}
+
+/// What several forwarders have counted; `None` when there are none, or one has died.
+async fn sum(snapshots: &[Snapshots]) -> Option<ForwarderStats> {
+    let mut sum: Option<ForwarderStats> = None;
+    for snapshot in snapshots {
+        let one = snapshot.send(TakeSnapshot).await.ok().flatten()?;
+        sum.get_or_insert_default().add(&one);
+    }
+    sum
 }
 
 impl EngineContext {
+    fn of_forwarders(all: &[Addr<ForwarderActor>]) -> Self {
+        Self {
+            media_planes: all.iter().map(MediaPlane::of).collect(),
+            snapshots: all.iter().map(|forwarder| forwarder.clone().recipient()).collect(),
+        }
+    }
+
     pub(crate) fn media_plane(&self, connection: ConnectionId) -> &MediaPlane {
         &self.media_planes[connection.slot as usize % self.media_planes.len()]
     }

@@ -213,6 +213,7 @@ pub use ortc_dtls::{
     Certificate, CertificateError, CertificateFingerprint, DtlsFailure, DtlsVersion, HashAlgorithm,
     PemError, RTCDtlsConnectionInfo,
 };
+pub use ortc_forward::{ForwarderStats, RunHistogram};
 pub use ortc_ice::{
     CredentialsError, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo,
     RTCIceServer, ServerError,

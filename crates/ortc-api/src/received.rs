@@ -36,6 +36,12 @@ impl Received {
         );
     }
 
+    /// Forgets a track, and the streams that end with it; whoever listens hears nothing more.
+    pub(crate) fn remove(&mut self, track: &MediaStreamTrack, ended: &[MediaStream]) {
+        self.tracks.retain(|entry| entry.track != *track);
+        self.streams.retain(|entry| !ended.contains(&entry.stream));
+    }
+
     /// RTP of a track has come.
     pub(crate) fn connected(&mut self, ssrc: Ssrc) {
         self.change(ssrc, MediaEvent::Connected);

@@ -38,8 +38,8 @@ async fn serve(args: ServeArgs) -> ExitCode {
     let result = async {
         let shutdown = interrupted()?;
         let server = Server::bind(config).await?;
-        // Whoever started this waits for the line; if nobody reads it, serving goes on.
-        let _ = writeln!(io::stdout(), "{}", server.url());
+        // Whoever started this waits for the first line; if nobody reads it, serving goes on.
+        let _ = writeln!(io::stdout(), "{}\n{}", server.url(), server.services());
         server.run(shutdown).await
     };
     match result.await {

@@ -1,7 +1,7 @@
-//! The messages that two peers exchange, one JSON object a WebSocket frame.
+//! The messages that two peers, or a peer and a room, exchange, one JSON object a WebSocket frame.
 //!
-//! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `endOfCandidates`,
-//! `bye` and `error` are added and optional. See `docs/signalling.md`.
+//! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `trackEnded`,
+//! `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
 
 use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ pub enum Signal {
     Candidate(RTCIceCandidateDescription),
     /// A track that the peer sends.
     Track(RTCTrackDescription),
+    /// A track has ended: one that whoever says this has described.
+    TrackEnded(TrackEnded),
     /// The peer has no more candidates.
     EndOfCandidates {},
     /// The peer hangs up; the server says it too, when the peer's socket has gone.
@@ -36,6 +38,8 @@ pub struct Message {
     pub candidate: Option<RTCIceCandidateDescription>,
     /// A track that the sender sends.
     pub track: Option<RTCTrackDescription>,
+    /// A track that the sender sends no more.
+    pub track_ended: Option<TrackEnded>,
     /// The sender has no more candidates. Whatever it holds says nothing yet.
     pub end_of_candidates: Option<Anything>,
     /// The sender hangs up, or has gone. Whatever it holds says nothing yet.
@@ -67,6 +71,14 @@ impl schemars::JsonSchema for Anything {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         true.into()
     }
+}
+
+/// Which track has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TrackEnded {
+    /// The SSRC, in decimal, as it was described.
+    pub ssrc: String,
 }
 
 /// What the server says is wrong.
@@ -130,6 +142,7 @@ impl Signal {
         signals.extend(said.ice_info.map(Self::IceInfo));
         signals.extend(said.candidate.map(Self::Candidate));
         signals.extend(said.track.map(Self::Track));
+        signals.extend(said.track_ended.map(Self::TrackEnded));
         signals.extend(said.end_of_candidates.map(|_| Self::EndOfCandidates {}));
         signals.extend(said.bye.map(|_| Self::Bye {}));
         signals.extend(said.error.map(Self::Error));
@@ -188,6 +201,10 @@ mod tests {
     #[test]
     fn what_is_added_is_small() {
         for (signal, text) in [
+            (
+                Signal::TrackEnded(TrackEnded { ssrc: "1234".into() }),
+                r#"{"trackEnded":{"ssrc":"1234"}}"#,
+            ),
             (Signal::EndOfCandidates {}, r#"{"endOfCandidates":{}}"#),
             (Signal::Bye {}, r#"{"bye":{}}"#),
             (
@@ -234,6 +251,7 @@ mod tests {
             error(r#"{"candidate":"candidate:1 1 udp"}"#),
             "candidate: invalid type: string \"candidate:1 1 udp\", expected struct RTCIceCandidateDescription"
         );
+        assert_eq!(error(r#"{"trackEnded":{}}"#), "trackEnded: missing field `ssrc`");
         assert_eq!(error("[]"), "a message is not a JSON object");
         assert_eq!(
             error("{"),

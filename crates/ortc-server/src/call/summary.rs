@@ -84,6 +84,9 @@ pub struct ReceivedTrack {
     pub undecodable: u64,
     /// When the first recorded frame came, after connecting: how tracks stand to each other.
     pub began_seconds: Option<f64>,
+    /// When it ended, after connecting, if it did before the call: its sender has said so, in a
+    /// room by leaving.
+    pub ended_seconds: Option<f64>,
     /// Length of the recording, filled gaps included.
     pub duration_seconds: f64,
 }
@@ -105,7 +108,7 @@ pub struct Summary {
     pub remote_candidate: Option<RTCIceCandidateDescription>,
     /// One for each `--play`.
     pub sent: Vec<SentTrack>,
-    /// One for each track that the other peer described.
+    /// One for each track that was described to us; at most 1,000.
     pub received: Vec<ReceivedTrack>,
     /// What was odd, but did no harm; at most 20.
     pub warnings: Vec<String>,
@@ -289,6 +292,7 @@ mod tests {
                 before_key: 0,
                 undecodable: 0,
                 began_seconds: Some(0.03),
+                ended_seconds: None,
                 duration_seconds: 9.98,
             }],
             warnings: Vec::new(),
@@ -312,7 +316,7 @@ mod tests {
             "received": [{"ssrc": "2", "msid": ["s"], "kind": "audio", "codec": "opus",
                           "file": "out/s-audio.ogg", "more_files": [], "packets": 499,
                           "lost": 1, "late": 0, "frames": 499, "bytes": 29_900,
-                          "before_key": 0, "undecodable": 0, "began_seconds": 0.03,
+                          "before_key": 0, "undecodable": 0, "began_seconds": 0.03, "ended_seconds": null,
                           "duration_seconds": 9.98}],
             "warnings": [], "error": null,
         });
