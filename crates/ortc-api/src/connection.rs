@@ -149,7 +149,7 @@ impl WeakRTCConnection {
 pub(crate) struct Inner {
     engine: Engine,
     shared: Arc<Shared>,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<Box<Command>>,
     /// Hangs up when everything is let go of.
     open: watch::Receiver<()>,
     next_listener: AtomicU64,
@@ -179,7 +179,8 @@ pub(crate) struct SharedState {
     receiving_streams: Vec<MediaStream>,
 }
 
-/// What a handle asks of the actor.
+/// What a handle asks of the actor. Boxed on its way: the channel has room for 32 of them from
+/// the start, in every connection.
 pub(crate) enum Command {
     Connect(Peer),
     Ice(IceCommand),
@@ -234,7 +235,7 @@ impl Inner {
         let refused = if waiting >= MAX_WAITING && !command.is_urgent() {
             Some(CommandError::Overloaded)
         } else {
-            self.commands.send(command).err().map(|_| CommandError::Closed)
+            self.commands.send(Box::new(command)).err().map(|_| CommandError::Closed)
         };
         match refused {
             None => Ok(()),
@@ -571,12 +572,14 @@ impl RTCConnection {
             let known = state.receiving_streams.iter().find(|stream| stream.id() == msid);
             let stream = known.cloned().unwrap_or_else(|| {
                 let stream = MediaStream::remote(msid.clone(), connection.clone());
+                state.receiving_streams.reserve_exact(1);
                 state.receiving_streams.push(stream.clone());
                 new.push(stream.clone());
                 stream
             });
             stream.join(&track);
         }
+        state.receiving.reserve_exact(1);
         state.receiving.push((description.clone(), track.clone()));
         drop(state);
         let command = RtpCommand::Receive { description: received, packets: sender };

@@ -102,7 +102,7 @@ impl std::fmt::Debug for EngineConfig {
 /// The channel is unbounded: it holds no more than there are handles of new connections.
 pub(crate) struct Start {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Box<Command>>,
     pub(crate) handle: WeakRTCConnection,
     /// Dropped when everything is let go of.
     pub(crate) closed: watch::Sender<()>,

@@ -188,6 +188,7 @@ impl RtpSession {
                     let (payload_type, clock_rate) = (config.payload_type, config.clock_rate);
                     SendStream::new(config.ssrc, payload_type, clock_rate, sequence, offset)
                 });
+                self.senders.reserve_exact(1);
                 self.senders.insert(at, Sender::new(stream, config));
             }
         }
@@ -224,7 +225,10 @@ impl RtpSession {
         let receiver = Receiver::new(config, self.timings);
         match self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
             Ok(at) => self.receivers[at] = receiver,
-            Err(at) => self.receivers.insert(at, receiver),
+            Err(at) => {
+                self.receivers.reserve_exact(1);
+                self.receivers.insert(at, receiver);
+            }
         }
         self.deliver_early(now, ssrc);
     }
