@@ -111,8 +111,8 @@ impl DtlsConfig {
     /// Builds the engine's configuration; `attempt` tells restarts apart.
     ///
     /// One is shared by all associations with the same settings. To build one, the engine puts
-    /// its cryptography through two key exchanges on each curve and more: 1.3 ms, more than a
-    /// whole handshake takes.
+    /// its cryptography through two key exchanges on each curve, P-384 included, and more: that
+    /// is dearer than the handshake that it is for.
     pub(crate) fn to_engine(&self, attempt: u32) -> Result<Arc<dimpl::Config>, dimpl::Error> {
         #[cfg(feature = "sim")]
         if self.seed.is_some() {
