@@ -16,15 +16,21 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Options, &mut dyn FnMut(Row)) -> Result<()>,
     /// Called in a process of its own as `ortc-bench contestant NAME ARGS...`: our side of the
     /// benchmark, where what is measured must be alone in its process.
-    pub(crate) contestant: Option<fn(&[String]) -> Result<()>>,
+    pub(crate) contestant: Option<Contest>,
 }
+
+/// Our side of a benchmark, with its arguments.
+pub(crate) type Contest = fn(&[String]) -> Result<()>;
+
+/// What a figure is to stay below under these parameters, if there is a goal for them.
+pub(crate) type Goal = fn(&Map<String, Value>) -> Option<f64>;
 
 /// What is measured of each row.
 pub(crate) struct Figure {
     /// The key in the JSON, with its unit.
     pub(crate) key: &'static str,
     /// What `ortc` is to stay below, by the parameters of the row.
-    pub(crate) goal: Option<fn(&Map<String, Value>) -> Option<f64>>,
+    pub(crate) goal: Option<Goal>,
 }
 
 /// How benchmarks are run.

@@ -83,10 +83,8 @@ pub(crate) fn apply(connection: &RTCConnection, remote: &Value) -> Result<()> {
 
 /// The options of both sides: as many candidates as there are to be, and the defaults.
 pub(crate) fn options(candidates: usize) -> RTCConnectionOptions {
-    let mut filter = InterfaceFilter::default();
-    filter.loopback = true;
-    filter.ipv6 = false;
-    filter.only = lan::names(candidates);
+    let only = lan::names(candidates);
+    let filter = InterfaceFilter { loopback: true, ipv6: false, only, ..Default::default() };
     RTCConnectionOptions::new().with_interfaces(filter)
 }
 
