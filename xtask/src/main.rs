@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "printing is what a command-line tool is for")]
 
+mod bench;
 mod ci;
 mod conformance;
 mod deny;
@@ -42,6 +43,16 @@ const COMMANDS: &[Command] = &[
         arguments: "[ARGS]...",
         help: "Installs or names what the tests need, then runs them; ARGS go to `cargo test`",
         run: test::run,
+    },
+    Command {
+        name: "bench",
+        arguments: "[NAME]... [--json FILE] [--only WHO]... [--quick]",
+        help: "Builds, in release, and runs the benchmarks NAME, or all: ortc beside str0m and \
+               webrtc-rs in the same run, as a table with ratios and goals. --json writes the \
+               figures to FILE, too; --only measures WHO alone (ortc, str0m, webrtc-rs); --quick \
+               does a tenth of the work. benches/README.md says what is measured, and how to \
+               add to it",
+        run: bench::run,
     },
     Command {
         name: "examples",

@@ -76,7 +76,7 @@ impl Children {
 }
 
 struct ChildrenStart {
-    commands: tokio::sync::mpsc::UnboundedReceiver<Command>,
+    commands: tokio::sync::mpsc::UnboundedReceiver<Box<Command>>,
     certificate: Certificate,
     dtls: ortc_dtls::DtlsConfig,
     ice: IceConfig,
@@ -222,7 +222,9 @@ impl ConnectionActor {
 
     fn emit(&mut self, event: RTCEvent) {
         if let RTCEvent::Candidate(candidate) = &event {
-            lock(&self.shared.state).found.push(candidate.clone());
+            let found = &mut lock(&self.shared.state).found;
+            found.reserve_exact(1);
+            found.push(candidate.clone());
         }
         let connection = self.handle.upgrade();
         self.hub.emit(event, connection.as_ref());
@@ -289,10 +291,10 @@ impl Handler<Detached> for NobodyWaits {
     fn handle(&mut self, _: Detached, _: &mut Context<Self>) {}
 }
 
-impl StreamHandler<Command> for ConnectionActor {
-    fn handle(&mut self, command: Command, context: &mut Context<Self>) {
+impl StreamHandler<Box<Command>> for ConnectionActor {
+    fn handle(&mut self, command: Box<Command>, context: &mut Context<Self>) {
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        match command {
+        match *command {
             Command::Connect(peer) => self.core.handle(Input::Connect(peer)),
             Command::SubscribeTrack(track, subscription) => {
                 self.received.subscribe_track(&track, subscription);

@@ -183,7 +183,7 @@ pub(crate) struct Inner {
     /// Whether it has a socket actor of its own, which cannot forward.
     has_own_sockets: bool,
     shared: Arc<Shared>,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<Box<Command>>,
     /// Hangs up when everything is let go of.
     open: watch::Receiver<()>,
     next_listener: AtomicU64,
@@ -215,7 +215,8 @@ pub(crate) struct SharedState {
     receiving_streams: Vec<MediaStream>,
 }
 
-/// What a handle asks of the actor.
+/// What a handle asks of the actor. Boxed on its way: the channel has room for 32 of them from
+/// the start, in every connection.
 pub(crate) enum Command {
     Connect(Peer),
     Ice(IceCommand),
@@ -291,7 +292,8 @@ impl Inner {
         } else if waiting >= MAX_WAITING && !command.is_urgent() {
             Some((CommandError::Overloaded, command))
         } else {
-            self.commands.send(command).err().map(|refused| (CommandError::Closed, refused.0))
+            let sent = self.commands.send(Box::new(command)).err();
+            sent.map(|refused| (CommandError::Closed, *refused.0))
         };
         match refused {
             None => Ok(()),
@@ -699,7 +701,9 @@ impl RTCConnection {
             }
             return Err(refused.error.into());
         }
+        state.receiving_streams.reserve_exact(new.len());
         state.receiving_streams.extend(new);
+        state.receiving.reserve_exact(1);
         state.receiving.push((description.clone(), track.clone()));
         Ok(track)
     }

@@ -148,7 +148,7 @@ enum Request {
 pub(crate) struct Start {
     pub(crate) slot: Slot,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Box<Command>>,
     pub(crate) handle: WeakRTCConnection,
     /// Dropped when everything is let go of.
     pub(crate) closed: watch::Sender<()>,

@@ -47,6 +47,8 @@ impl<E: Event> Backlog<E> {
         if event.is_state() {
             self.0.retain(|waiting| waiting.kind() != event.kind());
         }
+        // Few and long-lived: every connection keeps the events that it has no handler for.
+        self.0.reserve_exact(1);
         self.0.push_back(event);
     }
 
@@ -265,7 +267,10 @@ impl<E: Event> Events<E> {
         match state.waiting.0.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None if state.closed => Poll::Ready(None),
-            None => Poll::Pending,
+            None => {
+                state.waiting.0.shrink_to_fit();
+                Poll::Pending
+            }
         }
     }
 }

@@ -62,7 +62,9 @@ impl MediaStream {
 
     /// Adds a received track as it is: it belongs to this stream by its description.
     pub(crate) fn join(&self, track: &MediaStreamTrack) {
-        lock(&self.inner.tracks).push(track.clone());
+        let mut tracks = lock(&self.inner.tracks);
+        tracks.reserve_exact(1);
+        tracks.push(track.clone());
     }
 
     pub(crate) fn leave(&self, track: &MediaStreamTrack) {

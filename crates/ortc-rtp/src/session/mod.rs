@@ -214,6 +214,7 @@ impl RtpSession {
                     let (sequence, offset) = (self.random.u16(..), self.random.u32(..));
                     SendStream::new(ssrc, payload_type, clock_rate, sequence, offset)
                 });
+                self.senders.reserve_exact(1);
                 self.senders.insert(at, Sender::new(stream, feed, enabled));
                 at
             }
@@ -252,7 +253,10 @@ impl RtpSession {
         let receiver = Receiver::new(config, self.timings);
         match self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
             Ok(at) => self.receivers[at] = receiver,
-            Err(at) => self.receivers.insert(at, receiver),
+            Err(at) => {
+                self.receivers.reserve_exact(1);
+                self.receivers.insert(at, receiver);
+            }
         }
         self.deliver_early(now, ssrc);
     }
