@@ -3,10 +3,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use ortc_dtls::{Certificate, DtlsVersion, RTCDtlsConnectionInfo};
-use ortc_ice::{
-    IceCommand, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer,
-};
+use ortc_dtls::RTCDtlsConnectionInfo;
+use ortc_ice::{IceCommand, RTCIceCandidateDescription, RTCIceConnectionInfo};
 use ortc_io::ConnectionId;
 use ortc_io::ring::ring;
 use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc, TrackSource};
@@ -23,10 +21,10 @@ use crate::events::{MediaEvent, RTCDisconnectReason, RTCEvent, RTCEventKind, RTC
 use crate::hub::{Handler, ListenerId, Subscription};
 use crate::identity::{self, Roles};
 use crate::media::{MediaStream, MediaStreamTrack, lock};
+use crate::options::RTCConnectionOptions;
 use crate::reader::{FrameReceiver, receive_ring};
 use crate::socket::RTCSocket;
 use crate::track::{RTCTrack, RTCTrackFilter};
-use crate::transports::Transports;
 
 /// Commands that may wait for the control thread before further ones are refused. A burst of
 /// signalling is a few dozen.
@@ -40,103 +38,6 @@ const MAX_TRACKS: usize = 256;
 /// taken again: SRTP keeps the indices of 256 on either side and can forget none of them, for
 /// no index may be used twice (RFC 3711 §9.1); a few are left for RTCP.
 const MAX_SSRCS: usize = 250;
-
-/// What an [`RTCConnection`] is made with (ORTC drafts, "RTCConnectionOptions").
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct RTCConnectionOptions {
-    /// The threads to run on; the process-wide engine when `None`.
-    pub engine: Option<Engine>,
-    /// STUN and TURN servers (drafts: `iceServers`): checked when the connection is made, and
-    /// handed to the ICE actor. The default one does not gather from them yet, and says so in
-    /// a warning.
-    pub ice_servers: Vec<RTCIceServer>,
-    /// Which addresses of this host become candidates; by default all but loopback.
-    pub interfaces: InterfaceFilter,
-    /// The socket to share; when `None`, the connection has sockets of its own.
-    pub socket: Option<RTCSocket>,
-    /// Lets `connect()` begin although the peer's credentials name no fingerprint: whoever can
-    /// change packets on the path can then be the peer.
-    pub allow_unverified_remote: bool,
-    /// The certificate; a fresh one when `None`.
-    pub certificate: Option<Certificate>,
-    /// The versions of DTLS that are spoken; 1.2 alone by default, as browsers are tested with.
-    pub dtls_version: DtlsVersion,
-    /// Who makes the transport actors; the default ones, unless they are swapped.
-    pub transports: Transports,
-}
-
-impl RTCConnectionOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Runs on this engine.
-    #[must_use]
-    pub fn with_engine(mut self, engine: Engine) -> Self {
-        self.engine = Some(engine);
-        self
-    }
-
-    /// Shares this socket, in place of sockets of the connection's own (ORTC drafts, "socket").
-    /// The connection runs on the socket's engine.
-    #[must_use]
-    pub fn with_socket(mut self, socket: RTCSocket) -> Self {
-        self.socket = Some(socket);
-        self
-    }
-
-    /// Names STUN and TURN servers.
-    #[must_use]
-    pub fn with_ice_servers(mut self, servers: impl IntoIterator<Item = RTCIceServer>) -> Self {
-        self.ice_servers = servers.into_iter().collect();
-        self
-    }
-
-    /// Makes loopback addresses candidates as well, or not.
-    #[must_use]
-    pub fn with_loopback(mut self, include: bool) -> Self {
-        self.interfaces.loopback = include;
-        self
-    }
-
-    /// Chooses the addresses that become candidates.
-    #[must_use]
-    pub fn with_interfaces(mut self, filter: InterfaceFilter) -> Self {
-        self.interfaces = filter;
-        self
-    }
-
-    /// Lets `connect()` begin without a fingerprint; see
-    /// [`allow_unverified_remote`](Self::allow_unverified_remote).
-    #[must_use]
-    pub fn with_unverified_remote(mut self, allow: bool) -> Self {
-        self.allow_unverified_remote = allow;
-        self
-    }
-
-    /// Uses this certificate.
-    #[must_use]
-    pub fn with_certificate(mut self, certificate: Certificate) -> Self {
-        self.certificate = Some(certificate);
-        self
-    }
-
-    /// Chooses the versions of DTLS: [`DtlsVersion::Auto`] speaks 1.3 where the peer does.
-    #[must_use]
-    pub fn with_dtls_version(mut self, version: DtlsVersion) -> Self {
-        self.dtls_version = version;
-        self
-    }
-
-    /// Swaps transport actors: ICE, DTLS, RTP, the sockets.
-    #[must_use]
-    pub fn with_transports(mut self, transports: Transports) -> Self {
-        self.transports = transports;
-        self
-    }
-}
 
 /// What is known of one side of a connection (ORTC drafts, "RTCConnectionSide").
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -187,6 +187,7 @@ mod format;
 mod hub;
 mod identity;
 mod media;
+mod options;
 mod reader;
 mod received;
 mod socket;
@@ -196,7 +197,7 @@ mod track;
 mod transports;
 
 pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
-pub use connection::{RTCConnection, RTCConnectionOptions, RTCConnectionSide, WeakRTCConnection};
+pub use connection::{RTCConnection, RTCConnectionSide, WeakRTCConnection};
 pub use engine::{Engine, EngineConfig, Threads};
 pub use error::{
     AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, InsertError,
@@ -209,6 +210,7 @@ pub use events::{
 pub use format::{MediaFormat, MediaFrame, ReceivedFrame};
 pub use hub::{Event, Events, ListenerId};
 pub use media::{MediaStream, MediaStreamTrack};
+pub use options::RTCConnectionOptions;
 pub use ortc_dtls::{
     Certificate, CertificateError, CertificateFingerprint, DtlsFailure, DtlsVersion, HashAlgorithm,
     PemError, RTCDtlsConnectionInfo,

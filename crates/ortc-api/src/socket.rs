@@ -222,8 +222,8 @@ impl Actor for Binder {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Some(request) = &self.request {
-            let (address, answer) = (request.address, context.address().recipient());
-            self.sockets.do_send(SocketCommand::BindShared(BindShared { address, answer }));
+            let (address, reply) = (request.address, context.address().recipient());
+            self.sockets.do_send(SocketCommand::BindShared(BindShared { address, reply }));
         }
     }
 }
