@@ -40,6 +40,16 @@ pub struct ServeArgs {
     /// Whoever reaches this port may use the server, so it is only this host by default.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
+    /// Take the media of all rooms on this UDP address, and with several threads on the ports
+    /// behind it, too. Without it each member has sockets on ports that the system chooses.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub udp: Option<SocketAddr>,
+    /// Media threads. A room spans all of them.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Pin the media threads to this core and those behind it.
+    #[arg(long, value_name = "CORE")]
+    pub pin: Option<usize>,
 }
 
 /// The law of G.711.
@@ -170,7 +180,8 @@ mod tests {
             assert!(error.contains(text), "{error}");
         };
         says("--listen 8080", "such as 127.0.0.1:8080");
-        says("serve --udp 0.0.0.0:1", "unexpected argument '--udp'");
+        says("serve --udp 5000", "such as 127.0.0.1:8080");
+        says("serve --threads 0", "0 is not in 1..=64");
         says("call", "--signal <URL>");
         says("call --signal ws://h/pairs/x --duration 0", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --duration nan", "above 0 and up to 604800");

@@ -34,7 +34,9 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let config = ServerConfig { listen: args.listen, ..ServerConfig::default() };
+    let ServeArgs { listen, udp, threads, pin } = args;
+    let threads = threads.into();
+    let config = ServerConfig { listen, udp, threads, pin, ..ServerConfig::default() };
     let result = async {
         let shutdown = interrupted()?;
         let server = Server::bind(config).await?;

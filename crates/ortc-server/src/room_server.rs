@@ -1,11 +1,13 @@
 //! The rooms of a server: what the tasks of all members share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::WebSocket;
 use ortc_api::{
-    Engine, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCTrackDescription,
+    Engine, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCSocket,
+    RTCTrackDescription,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -25,6 +27,8 @@ pub(crate) struct RoomOptions {
     pub(crate) limits: RoomLimits,
     /// Runs the connections towards all members: only within one can tracks be forwarded.
     pub(crate) engine: Engine,
+    /// Shared by the members, one for each media thread; if there is none, each has its own.
+    pub(crate) sockets: Vec<RTCSocket>,
 }
 
 /// All rooms of a server.
@@ -32,6 +36,9 @@ pub(crate) struct RoomOptions {
 pub(crate) struct RoomServer {
     table: Arc<Mutex<Table>>,
     engine: Engine,
+    sockets: Arc<[RTCSocket]>,
+    /// Members that have been given a socket: the next one gets the next.
+    seated: Arc<AtomicUsize>,
     closing: watch::Receiver<bool>,
     /// Held by every member: once all are dropped, all have ended.
     _alive: mpsc::Sender<()>,
@@ -70,10 +77,17 @@ impl RoomServer {
         closing: watch::Receiver<bool>,
         alive: mpsc::Sender<()>,
     ) -> Self {
-        let RoomOptions { limits, engine } = options;
+        let RoomOptions { limits, engine, sockets } = options;
         let rooms = Rooms::new(limits);
         let table = Table { rooms, wakers: BTreeMap::new(), published: BTreeMap::new() };
-        Self { table: Arc::new(Mutex::new(table)), engine, closing, _alive: alive }
+        Self {
+            table: Arc::new(Mutex::new(table)),
+            engine,
+            sockets: sockets.into(),
+            seated: Arc::default(),
+            closing,
+            _alive: alive,
+        }
     }
 
     /// Serves one member until it or the server goes. `is_local` if it is on this host.
@@ -107,7 +121,13 @@ impl RoomServer {
     /// How the server's connections are made. Those to members on this host may run over
     /// loopback, which may be all that there is.
     fn connection_options(&self, is_local: bool) -> RTCConnectionOptions {
-        RTCConnectionOptions::new().with_engine(self.engine.clone()).with_loopback(is_local)
+        let options =
+            RTCConnectionOptions::new().with_engine(self.engine.clone()).with_loopback(is_local);
+        let number = self.seated.fetch_add(1, Ordering::Relaxed);
+        match self.sockets.get(number % self.sockets.len().max(1)) {
+            Some(socket) => options.with_socket(socket.clone()),
+            None => options,
+        }
     }
 
     /// Takes a frame of a member.

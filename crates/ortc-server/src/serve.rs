@@ -11,7 +11,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use ortc_api::{Engine, EngineConfig};
+use ortc_api::{BindError, Engine, EngineConfig, RTCSocket};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -46,6 +46,15 @@ pub struct ServerConfig {
     /// The address for HTTP; port 0 lets the system choose. Default 127.0.0.1:8080: whoever
     /// reaches this port may use the server.
     pub listen: SocketAddr,
+    /// The one UDP address for the media of all rooms; with several media threads the ports
+    /// behind it, too, one for each. Default `None`: a socket for each interface and member, on
+    /// ports that the system chooses.
+    pub udp: Option<SocketAddr>,
+    /// Media threads, 1 by default and at most 64. A room spans all of them.
+    pub threads: usize,
+    /// The core that the first media thread is pinned to; the others take those behind it.
+    /// Default `None`: where the scheduler has them.
+    pub pin: Option<usize>,
     /// Limits of the signalling for pairs.
     pub pairs: PairLimits,
     /// Limits of rooms.
@@ -55,7 +64,14 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Self { listen, pairs: PairLimits::default(), rooms: RoomLimits::default() }
+        Self {
+            listen,
+            udp: None,
+            threads: 1,
+            pin: None,
+            pairs: PairLimits::default(),
+            rooms: RoomLimits::default(),
+        }
     }
 }
 
@@ -76,6 +92,9 @@ pub enum ServeError {
     /// Something else.
     #[error("cannot listen on {0}: {1}")]
     Bind(SocketAddr, io::Error),
+    /// The UDP address for media cannot be had.
+    #[error("cannot take UDP for media: {0}; choose another address with --udp ADDR:PORT")]
+    Udp(#[from] BindError),
     /// The threads that move media cannot be started.
     #[error("the media engine cannot be started: {0}")]
     Engine(io::Error),
@@ -92,6 +111,7 @@ pub struct Server {
     pairs: PairLimits,
     rooms: RoomLimits,
     engine: Engine,
+    sockets: Vec<RTCSocket>,
 }
 
 impl Server {
@@ -108,9 +128,15 @@ impl Server {
             _ => ServeError::Bind(address, error),
         })?;
         let address = listener.local_addr()?;
-        let engine = Engine::new(EngineConfig::new()).map_err(ServeError::Engine)?;
-        let ServerConfig { pairs, rooms, .. } = config;
-        Ok(Self { listener, address, pairs, rooms, engine })
+        let ServerConfig { udp, threads, pin, pairs, rooms, .. } = config;
+        let mut engine = EngineConfig::new().with_threads(threads);
+        engine.forwarder.core = pin;
+        let engine = Engine::new(engine).map_err(ServeError::Engine)?;
+        let sockets = match udp {
+            Some(udp) => RTCSocket::bind_each(&engine, udp).await?,
+            None => Vec::new(),
+        };
+        Ok(Self { listener, address, pairs, rooms, engine, sockets })
     }
 
     /// The address as bound.
@@ -130,7 +156,16 @@ impl Server {
             "  ws://{host}/rooms/NAME  a room: forwards everybody's streams to everybody else\n  \
              ws://{host}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
              http://{host}/metrics   what is counted, for Prometheus"
-        )
+        ) + &self
+            .sockets
+            .iter()
+            .map(|it| format!("\n  udp {}", it.local_addr()))
+            .collect::<String>()
+    }
+
+    /// The UDP addresses of rooms, one for each media thread; none without `udp`.
+    pub fn udp_addrs(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(RTCSocket::local_addr).collect()
     }
 
     /// The engine that runs the connections of all rooms.
@@ -150,7 +185,8 @@ impl Server {
         let (closing, is_closing) = watch::channel(false);
         let (alive, mut ended) = mpsc::channel(1);
         let relay = Relay::new(self.pairs, is_closing.clone(), alive.clone());
-        let options = RoomOptions { limits: self.rooms, engine: self.engine.clone() };
+        let (limits, engine, sockets) = (self.rooms, self.engine.clone(), self.sockets);
+        let options = RoomOptions { limits, engine, sockets };
         let rooms = RoomServer::new(options, is_closing.clone(), alive);
         let host = reachable(self.address).to_string();
         let router = router(App { relay, rooms, engine: self.engine, host })

@@ -15,8 +15,17 @@ const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/media/spe
 
 #[test]
 fn three_callers_record_each_others_sound_and_pictures() {
-    let server = Serving::start();
-    let scratch = Scratch::new("room");
+    three_callers(&Serving::start(), "room");
+}
+
+#[test]
+fn so_they_do_on_one_port_for_each_of_several_media_threads() {
+    let options = ["--udp", "127.0.0.1:0", "--threads", "2"];
+    three_callers(&Serving::start_with(&options), "threads");
+}
+
+fn three_callers(server: &Serving, name: &str) {
+    let scratch = Scratch::new(name);
     let names = ["a", "b", "c"];
     let callers = names.map(|name| {
         let record = scratch.0.join(name);

@@ -75,8 +75,13 @@ pub struct Serving {
 
 impl Serving {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(options: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_ortc"))
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
