@@ -2,12 +2,12 @@
 //!
 //! `cargo xtask bench` builds and runs this; `README.md` beside it says how to add one.
 
-#![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "the table is what it is run for")]
 
 mod bench;
 mod contestant;
 mod error;
+mod forward;
 mod lan;
 mod setup;
 mod usage;
@@ -19,7 +19,7 @@ use error::{Failure, Result};
 use serde_json::Value;
 
 /// Every benchmark; a new one is a file and a row here.
-const BENCHES: &[Bench] = &[setup::BENCH];
+const BENCHES: &[Bench] = &[setup::BENCH, forward::BENCH];
 
 fn main() -> ExitCode {
     usage::raise_open_files();
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         for (line, complaint) in [
-            ("nothing", "there is no benchmark `nothing`, but setup"),
+            ("nothing", "there is no benchmark `nothing`, but setup, forward"),
             ("--fast", "there is no option `--fast`"),
             ("setup --json", "`--json` needs a value"),
         ] {
