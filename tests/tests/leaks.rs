@@ -77,6 +77,11 @@ impl Hosts {
         Pair { alice, bob }
     }
 
+    /// Sockets that are open on either host.
+    fn sockets(&self) -> usize {
+        self.hosts.iter().map(|host| host.bound().len()).sum()
+    }
+
     fn peer(&self, n: usize) -> Peer {
         self.peer_with(n, RTCConnectionOptions::new().with_engine(self.engines[n].clone()))
     }
@@ -105,6 +110,10 @@ where
         for n in 0..count {
             life(hosts.pair(), n).await;
             if n + 1 == count / 10 {
+                let open = hosts.pair();
+                pass(Duration::from_secs(1)).await;
+                assert!(hosts.sockets() >= 2, "what is open is counted");
+                drop(open);
                 pass(Duration::from_secs(60)).await;
                 after_warm_up = LIVE.get();
             }
@@ -112,6 +121,7 @@ where
         // Timers of minutes, and the grace of replaced paths, have run out by then.
         pass(Duration::from_secs(60)).await;
         assert_not_grown(after_warm_up);
+        assert_eq!(hosts.sockets(), 0);
     });
 }
 
@@ -234,6 +244,7 @@ fn connections_that_end_in_the_midst_of_the_handshake_leave_nothing() {
             }
         }
         assert_not_grown(after_warm_up);
+        assert_eq!(hosts.sockets(), 0);
     });
 }
 

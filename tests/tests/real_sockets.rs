@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ortc_api::{
-    BindError, MediaFormat, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions,
-    RTCEvent, RTCSocket,
+    BindError, Engine, EngineConfig, MediaFormat, MediaStream, MediaStreamTrack, RTCConnection,
+    RTCConnectionOptions, RTCEvent, RTCSocket,
 };
 use ortc_tests::frame;
 
@@ -131,4 +131,57 @@ async fn two_calls_to_one_port() {
     })
     .await
     .expect("the port is free again");
+}
+
+#[tokio::test]
+async fn a_room_spans_the_media_threads_of_an_engine() {
+    let engine = Engine::new(EngineConfig::new().with_threads(3)).unwrap();
+    let sockets = RTCSocket::bind_each(&engine, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    assert_eq!((engine.threads(), sockets.len()), (3, 3));
+    let mut calls = Vec::new();
+    for n in 0..4 {
+        let at_server = RTCConnectionOptions::new().with_socket(sockets[n % 3].clone());
+        let server = RTCConnection::new(at_server).unwrap();
+        let peer = RTCConnection::new(RTCConnectionOptions::new().with_loopback(true)).unwrap();
+        connect(&server, &peer).await;
+        calls.push((server, peer));
+    }
+    let (track, source) = MediaStreamTrack::local(MediaFormat::Opus);
+    let stream = MediaStream::new();
+    stream.add_track(&track);
+    let (at_server, publisher) = &calls[0];
+    publisher.add_stream(&stream, true).unwrap();
+    at_server.receive_track(&publisher.tracks(None)[0].description()).unwrap();
+    let received = at_server.receiving_streams().remove(0);
+    let mut heard = Vec::new();
+    for (server, peer) in &calls[1..] {
+        server.add_stream(&received, true).unwrap();
+        let track = peer.receive_track(&server.tracks(None)[0].description()).unwrap();
+        heard.push(track.take_frames().unwrap());
+    }
+    // All ends are set up by other threads: the first frames may be sent too early.
+    let speaking = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        for n in 0.. {
+            tick.tick().await;
+            source.send(frame(n)).unwrap();
+        }
+    });
+    for frames in &mut heard {
+        let mut before = None;
+        for _ in 0..20 {
+            let got = tokio::time::timeout(LIMIT, frames.recv()).await.unwrap().unwrap();
+            if let Some(before) = before {
+                assert_eq!(got.sequence, before + 1);
+            }
+            before = Some(got.sequence);
+        }
+    }
+    speaking.abort();
+
+    let none = Engine::new(EngineConfig::new().with_threads(0)).unwrap_err();
+    assert_eq!(none.to_string(), "1 to 64 media threads are possible, not 0");
+    let high = "127.0.0.1:65535".parse().unwrap();
+    let error = RTCSocket::bind_each(&engine, high).await.unwrap_err();
+    assert!(matches!(error, BindError::NoPortLeft(_)), "{error}");
 }

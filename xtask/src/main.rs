@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "printing is what a command-line tool is for")]
 
+mod bench;
 mod ci;
 mod conformance;
 mod deny;
@@ -13,6 +14,7 @@ mod examples;
 mod license;
 mod metadata;
 mod process;
+mod schema;
 mod test;
 mod tidy;
 mod tree;
@@ -43,6 +45,16 @@ const COMMANDS: &[Command] = &[
         run: test::run,
     },
     Command {
+        name: "bench",
+        arguments: "[NAME]... [--json FILE] [--only WHO]... [--quick]",
+        help: "Builds, in release, and runs the benchmarks NAME, or all: ortc beside str0m and \
+               webrtc-rs in the same run, as a table with ratios and goals. --json writes the \
+               figures to FILE, too; --only measures WHO alone (ortc, str0m, webrtc-rs); --quick \
+               does a tenth of the work. benches/README.md says what is measured, and how to \
+               add to it",
+        run: bench::run,
+    },
+    Command {
         name: "examples",
         arguments: "",
         help: "Builds every example of the workspace and runs each to its end",
@@ -59,6 +71,13 @@ const COMMANDS: &[Command] = &[
         arguments: "[--open | --meet ID [TEST]...]",
         help: "Checks docs/conformance.md; lists its open rows, or marks a row as met by tests",
         run: conformance::run,
+    },
+    Command {
+        name: "schema",
+        arguments: "",
+        help: "Writes docs/ortc.schema.json and docs/ortc.d.ts from the types of what is \
+               signalled; CI fails when they are stale",
+        run: schema::run,
     },
     Command {
         name: "deny",

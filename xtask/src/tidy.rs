@@ -30,6 +30,9 @@ const SLEEPS: &[&str] = &["thread::sleep(", "time::sleep(", "sleep_until("];
 const VIRTUAL_TIME: &[&str] =
     &["sim::run", "ortc_io::sim", "start_paused = true", "start_paused(true)", "time::pause()"];
 
+/// What no public item is named for: there is no SDP in any API, and nobody is the offerer.
+const NOT_OURS: &[&str] = &["sdp", "offer", "answer"];
+
 /// Roots of absolute paths that exist on somebody's machine only.
 const MACHINE_ROOTS: &[&str] = &["/home/", "/root/", "/Users/", "/tmp/"];
 
@@ -56,6 +59,7 @@ fn findings() -> Outcome<Vec<String>> {
                 unexplained_allows(file),
                 machine_paths(file),
                 missing_documents(file, exists),
+                session_descriptions(file),
             ]
             .concat()
         })
@@ -167,6 +171,37 @@ fn missing_documents(file: &SourceFile, exists: impl Fn(&str) -> bool) -> Vec<St
         }
     }
     findings
+}
+
+/// Public items of the crates whose names speak of session descriptions.
+fn session_descriptions(file: &SourceFile) -> Vec<String> {
+    if !file.path.starts_with("crates/") || !file.path.contains("/src/") {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (number, line) in (1..).zip(file.text.lines()) {
+        let Some(item) = line.trim_start().strip_prefix("pub ") else { continue };
+        // The item, or the field, up to what its type or its arguments are.
+        let name = item.split(['(', '{', ':', '<', '=', ';']).next().unwrap_or_default();
+        for word in NOT_OURS.iter().filter(|word| words(name).any(|other| other == **word)) {
+            findings.push(format!("{}:{number}: `{word}` in a public API", file.path));
+        }
+    }
+    findings
+}
+
+/// The words of a name in any of Rust's cases, in lower case.
+fn words(name: &str) -> impl Iterator<Item = String> {
+    let mut spaced = String::new();
+    let mut last = ' ';
+    for character in name.chars() {
+        if character.is_uppercase() && last.is_lowercase() {
+            spaced.push(' ');
+        }
+        spaced.push(if character == '_' { ' ' } else { character.to_ascii_lowercase() });
+        last = character;
+    }
+    spaced.split_whitespace().map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
 fn is_library_crate(package: &Package) -> bool {
@@ -286,6 +321,22 @@ mod tests {
         let text = "See [b](b.md), `c.md` and https://example.org/d.md.\n";
         let findings = missing_documents(&file("docs/a.md", text), |path| path == "docs/b.md");
         assert_eq!(findings, ["docs/a.md:1: there is no c.md"]);
+    }
+
+    #[test]
+    fn a_session_description_in_a_public_api_is_found() {
+        let text = "pub fn create_offer(&self) {}\npub struct RemoteSdp;\npub(crate) fn offered() {}\n\
+                    fn answer() {}\npub fn offered(answer: u8) {}\npub sdp: String,\n";
+        let found = session_descriptions(&file("crates/a/src/b.rs", text));
+        assert_eq!(
+            found,
+            [
+                "crates/a/src/b.rs:1: `offer` in a public API",
+                "crates/a/src/b.rs:2: `sdp` in a public API",
+                "crates/a/src/b.rs:6: `sdp` in a public API",
+            ]
+        );
+        assert_eq!(session_descriptions(&file("crates/a/tests/b.rs", text)), [""; 0]);
     }
 
     #[test]

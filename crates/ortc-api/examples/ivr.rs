@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ortc_api::{FrameReceiver, FrameSender, RTCConnection, RTCDTMFEvent, RTCDTMFEvents, RTCEvent};
-use ortc_media::{OggOpusConfig, OggOpusReader, OggOpusWriter};
+use ortc_media::{OggOpusConfig, OggOpusWriter};
 use tokio::time::timeout;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;

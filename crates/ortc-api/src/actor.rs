@@ -78,7 +78,7 @@ impl Children {
 }
 
 struct ChildrenStart {
-    commands: tokio::sync::mpsc::UnboundedReceiver<Command>,
+    commands: tokio::sync::mpsc::UnboundedReceiver<Box<Command>>,
     certificate: Certificate,
     dtls: ortc_dtls::DtlsConfig,
     ice: IceConfig,
@@ -92,6 +92,7 @@ impl ConnectionActor {
         let number =
             |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
         let ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
+            .with_servers(start.ice_servers)
             .with_interfaces(start.interfaces)
             .with_seed(number(&random[8..]));
         let (ice, socket) = match start.socket {
@@ -130,7 +131,7 @@ impl ConnectionActor {
     fn make_children(&self, start: ChildrenStart, own: &Addr<Self>) -> Children {
         let connection = self.slot.id;
         let weak = own.downgrade();
-        let media_plane = self.engine.media_plane.clone();
+        let media_plane = self.engine.media_plane(connection).clone();
         let transports = start.transports;
         let media_plane = transports.start_socket(SocketStart { connection, media_plane });
         let MediaPlane { sockets, routes } = media_plane.clone();
@@ -162,7 +163,7 @@ impl ConnectionActor {
     fn media_plane(&self) -> &MediaPlane {
         match &self.children {
             Some(children) if children.media_plane.is_alive() => &children.media_plane,
-            _ => &self.engine.media_plane,
+            _ => self.engine.media_plane(self.slot.id),
         }
     }
 
@@ -225,7 +226,9 @@ impl ConnectionActor {
 
     fn emit(&mut self, event: RTCEvent) {
         if let RTCEvent::Candidate(candidate) = &event {
-            lock(&self.shared.state).found.push(candidate.clone());
+            let found = &mut lock(&self.shared.state).found;
+            found.reserve_exact(1);
+            found.push(candidate.clone());
         }
         if event == RTCEvent::Connected {
             self.tones.connected();
@@ -295,10 +298,10 @@ impl Handler<Detached> for NobodyWaits {
     fn handle(&mut self, _: Detached, _: &mut Context<Self>) {}
 }
 
-impl StreamHandler<Command> for ConnectionActor {
-    fn handle(&mut self, command: Command, context: &mut Context<Self>) {
+impl StreamHandler<Box<Command>> for ConnectionActor {
+    fn handle(&mut self, command: Box<Command>, context: &mut Context<Self>) {
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        match command {
+        match *command {
             Command::Connect(peer) => self.core.handle(Input::Connect(peer)),
             Command::SubscribeTrack(track, subscription) => {
                 self.received.subscribe_track(&track, subscription);
@@ -317,9 +320,15 @@ impl StreamHandler<Command> for ConnectionActor {
             Command::Ice(command) => self.put_out(Output::Ice(command), context),
             Command::Rtp(command) => self.put_out(Output::Rtp(command), context),
             Command::Tones(attachment) => self.tones.start(|connected| attachment.run(connected)),
+            Command::StopReceiving { track, ended } => {
+                self.received.remove(&track, &ended);
+                if let Some(ssrc) = track.received_ssrc() {
+                    self.put_out(Output::Rtp(RtpCommand::RemoveReceiver(ssrc)), context);
+                }
+            }
             Command::Receive { track, new, command, tones } => {
                 self.received.add(track, &new);
-                let (route, tones) = tones.unzip();
+                let (route, tones) = tones.map(|tones| *tones).unzip();
                 if let Some(route) = route {
                     self.put_out(Output::Rtp(route), context);
                 }

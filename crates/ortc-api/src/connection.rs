@@ -1,9 +1,10 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use ortc_dtls::{Certificate, DtlsVersion, RTCDtlsConnectionInfo};
-use ortc_ice::{IceCommand, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo};
+use ortc_dtls::RTCDtlsConnectionInfo;
+use ortc_ice::{IceCommand, RTCIceCandidateDescription, RTCIceConnectionInfo};
 use ortc_io::ConnectionId;
 use ortc_io::ring::ring;
 use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc, TrackKind, TrackSource};
@@ -21,10 +22,10 @@ use crate::events::{MediaEvent, RTCDisconnectReason, RTCEvent, RTCEventKind, RTC
 use crate::hub::{Handler, ListenerId, Subscription};
 use crate::identity::{self, Roles};
 use crate::media::{MediaStream, MediaStreamTrack, lock};
+use crate::options::RTCConnectionOptions;
 use crate::reader::{FrameReceiver, receive_ring};
 use crate::socket::RTCSocket;
 use crate::track::{RTCTrack, RTCTrackFilter};
-use crate::transports::Transports;
 
 /// Commands that may wait for the control thread before further ones are refused. A burst of
 /// signalling is a few dozen.
@@ -34,91 +35,10 @@ const MAX_WAITING: usize = 1024;
 /// what a signalling channel can make us hold.
 const MAX_TRACKS: usize = 256;
 
-/// What an [`RTCConnection`] is made with (ORTC drafts, "RTCConnectionOptions").
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct RTCConnectionOptions {
-    /// The threads to run on; the process-wide engine when `None`.
-    pub engine: Option<Engine>,
-    /// Which addresses of this host become candidates; by default all but loopback.
-    pub interfaces: InterfaceFilter,
-    /// The socket to share; when `None`, the connection has sockets of its own.
-    pub socket: Option<RTCSocket>,
-    /// Lets `connect()` begin although the peer's credentials name no fingerprint: whoever can
-    /// change packets on the path can then be the peer.
-    pub allow_unverified_remote: bool,
-    /// The certificate; a fresh one when `None`.
-    pub certificate: Option<Certificate>,
-    /// The versions of DTLS that are spoken; 1.2 alone by default, as browsers are tested with.
-    pub dtls_version: DtlsVersion,
-    /// Who makes the transport actors; the default ones, unless they are swapped.
-    pub transports: Transports,
-}
-
-impl RTCConnectionOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Runs on this engine.
-    #[must_use]
-    pub fn with_engine(mut self, engine: Engine) -> Self {
-        self.engine = Some(engine);
-        self
-    }
-
-    /// Shares this socket, in place of sockets of the connection's own (ORTC drafts, "socket").
-    /// The connection runs on the socket's engine.
-    #[must_use]
-    pub fn with_socket(mut self, socket: RTCSocket) -> Self {
-        self.socket = Some(socket);
-        self
-    }
-
-    /// Makes loopback addresses candidates as well, or not.
-    #[must_use]
-    pub fn with_loopback(mut self, include: bool) -> Self {
-        self.interfaces.loopback = include;
-        self
-    }
-
-    /// Chooses the addresses that become candidates.
-    #[must_use]
-    pub fn with_interfaces(mut self, filter: InterfaceFilter) -> Self {
-        self.interfaces = filter;
-        self
-    }
-
-    /// Lets `connect()` begin without a fingerprint; see
-    /// [`allow_unverified_remote`](Self::allow_unverified_remote).
-    #[must_use]
-    pub fn with_unverified_remote(mut self, allow: bool) -> Self {
-        self.allow_unverified_remote = allow;
-        self
-    }
-
-    /// Uses this certificate.
-    #[must_use]
-    pub fn with_certificate(mut self, certificate: Certificate) -> Self {
-        self.certificate = Some(certificate);
-        self
-    }
-
-    /// Chooses the versions of DTLS: [`DtlsVersion::Auto`] speaks 1.3 where the peer does.
-    #[must_use]
-    pub fn with_dtls_version(mut self, version: DtlsVersion) -> Self {
-        self.dtls_version = version;
-        self
-    }
-
-    /// Swaps transport actors: ICE, DTLS, RTP, the sockets.
-    #[must_use]
-    pub fn with_transports(mut self, transports: Transports) -> Self {
-        self.transports = transports;
-        self
-    }
-}
+/// SSRCs that one connection sends with in all its life, before those of removed tracks are
+/// taken again: SRTP keeps the indices of 256 on either side and can forget none of them, for
+/// no index may be used twice (RFC 3711 §9.1); a few are left for RTCP.
+const MAX_SSRCS: usize = 250;
 
 /// What is known of one side of a connection (ORTC drafts, "RTCConnectionSide").
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +85,7 @@ pub(crate) struct Inner {
     /// Whether it has a socket actor of its own, which cannot forward.
     has_own_sockets: bool,
     shared: Arc<Shared>,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<Box<Command>>,
     /// Hangs up when everything is let go of.
     open: watch::Receiver<()>,
     next_listener: AtomicU64,
@@ -190,12 +110,15 @@ pub(crate) struct SharedState {
     first_peer: Option<Peer>,
     pub(crate) found: Vec<RTCIceCandidateDescription>,
     sending: Vec<RTCTrack>,
+    /// SSRCs of removed tracks, oldest first.
+    retired: VecDeque<Ssrc>,
     sending_streams: Vec<MediaStream>,
     receiving: Vec<(RTCTrackDescription, MediaStreamTrack)>,
     receiving_streams: Vec<MediaStream>,
 }
 
-/// What a handle asks of the actor.
+/// What a handle asks of the actor. Boxed on its way: the channel has room for 32 of them from
+/// the start, in every connection.
 pub(crate) enum Command {
     Connect(Peer),
     Ice(IceCommand),
@@ -206,10 +129,15 @@ pub(crate) enum Command {
         new: Vec<MediaStream>,
         command: RtpCommand,
         /// The telephone keys beside it, where they go first.
-        tones: Option<(RtpCommand, ToneReception)>,
+        tones: Option<Box<(RtpCommand, ToneReception)>>,
     },
     /// Telephone keys that are to be sent.
     Tones(Attachment),
+    /// A track not to receive any more, and the streams that end with it.
+    StopReceiving {
+        track: MediaStreamTrack,
+        ended: Vec<MediaStream>,
+    },
     Subscribe(Subscription<RTCConnection, RTCEvent>),
     SubscribeTrack(MediaStreamTrack, Subscription<MediaStreamTrack, MediaEvent>),
     SubscribeStream(MediaStream, Subscription<MediaStream, MediaEvent>),
@@ -217,9 +145,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it is carried out however many are waiting: an application sends few of these.
+    /// Whether it is carried out however many are waiting: an application sends few of these,
+    /// and what frees something is never put off.
     fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. } | Self::Tones(_))
+        matches!(self, Self::Rtp(RtpCommand::RemoveSender(_)))
+            || !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. } | Self::Tones(_))
     }
 }
 
@@ -245,22 +175,37 @@ macro_rules! from_command_error {
 
 from_command_error!(CandidateError, AddStreamError, ReceiveTrackError, TrackError);
 
+/// A command that was not taken.
+struct Refused {
+    error: CommandError,
+    /// Boxed for its size. A handler in it may own anything, and do anything when it goes.
+    _command: Box<Command>,
+}
+
 impl Inner {
     pub(crate) fn send(&self, command: Command) -> Result<(), CommandError> {
-        if lock(&self.shared.state).closed {
-            return Err(CommandError::Closed);
-        }
+        // What is refused is dropped when the state is unlocked again.
+        let sent = self.send_within(&lock(&self.shared.state), command);
+        sent.map_err(|refused| refused.error)
+    }
+
+    /// Sends a command in the same breath as the state is looked at or changed: so commands
+    /// arrive in the order of the changes, whichever threads make them.
+    fn send_within(&self, state: &SharedState, command: Command) -> Result<(), Refused> {
         let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        let refused = if waiting >= MAX_WAITING && !command.is_urgent() {
-            Some(CommandError::Overloaded)
+        let refused = if state.closed {
+            Some((CommandError::Closed, command))
+        } else if waiting >= MAX_WAITING && !command.is_urgent() {
+            Some((CommandError::Overloaded, command))
         } else {
-            self.commands.send(command).err().map(|_| CommandError::Closed)
+            let sent = self.commands.send(Box::new(command)).err();
+            sent.map(|refused| (CommandError::Closed, *refused.0))
         };
         match refused {
             None => Ok(()),
-            Some(error) => {
+            Some((error, command)) => {
                 self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-                Err(error)
+                Err(Refused { error, _command: Box::new(command) })
             }
         }
     }
@@ -278,8 +223,16 @@ impl Inner {
         ListenerId(self.next_listener.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn forget_sending(&self, track: &RTCTrack) {
-        lock(&self.shared.state).sending.retain(|other| other != track);
+    pub(crate) fn remove_sender(&self, track: &RTCTrack, ssrc: Ssrc) -> Result<(), CommandError> {
+        let mut state = lock(&self.shared.state);
+        self.send_within(&state, Command::Rtp(RtpCommand::RemoveSender(ssrc)))
+            .map_err(|refused| refused.error)?;
+        let sent = state.sending.len();
+        state.sending.retain(|other| other != track);
+        if state.sending.len() < sent {
+            state.retired.push_back(ssrc);
+        }
+        Ok(())
     }
 }
 
@@ -287,9 +240,12 @@ impl RTCConnection {
     /// Makes a connection; gathering begins at once.
     ///
     /// # Errors
-    /// When the engine cannot be started or is not the socket's, or the system has no
-    /// randomness.
+    /// When an ICE server is malformed, the engine cannot be started or is not the socket's, or
+    /// the system has no randomness.
     pub fn new(options: RTCConnectionOptions) -> Result<Self, NewConnectionError> {
+        for server in &options.ice_servers {
+            server.uris()?;
+        }
         let engine = match (options.engine, &options.socket) {
             (Some(engine), Some(socket)) if !engine.is(socket.engine()) => {
                 return Err(NewConnectionError::OtherEngine);
@@ -307,7 +263,7 @@ impl RTCConnection {
             dtls: Some(certificate.connection_info()),
         };
         let random = engine.random()?;
-        let slot = engine.take_slot();
+        let slot = engine.take_slot(options.socket.as_ref().map(RTCSocket::place));
         let (id, has_own_sockets) = (slot.id, options.transports.has_socket_actor());
         let shared = Arc::new(Shared {
             local,
@@ -326,6 +282,7 @@ impl RTCConnection {
                 certificate,
                 dtls: engine.dtls_config(options.dtls_version),
                 random,
+                ice_servers: options.ice_servers,
                 interfaces: options.interfaces,
                 socket: options.socket.as_ref().map(RTCSocket::for_connection),
                 transports: options.transports,
@@ -413,9 +370,9 @@ impl RTCConnection {
         };
         let peer = Peer { ice, roles, sha256 };
         state.first_peer.get_or_insert_with(|| peer.clone());
-        drop(state);
         // Urgent, so it can only be refused because the connection is closed.
-        self.inner.send(Command::Connect(peer)).map_err(|_| ConnectError::Closed)
+        let sent = self.inner.send_within(&state, Command::Connect(peer));
+        sent.map_err(|_| ConnectError::Closed)
     }
 
     /// Lets a local candidate take part (ORTC drafts, "setLocalCandidate").
@@ -436,8 +393,8 @@ impl RTCConnection {
         if !state.found.contains(candidate) {
             return Err(CandidateError::NotOurs);
         }
-        drop(state);
-        Ok(self.inner.send(Command::Ice(IceCommand::SetLocalCandidate(candidate.clone())))?)
+        let command = Command::Ice(IceCommand::SetLocalCandidate(candidate.clone()));
+        self.inner.send_within(&state, command).map_err(|refused| refused.error.into())
     }
 
     /// Adds a candidate of the peer (ORTC drafts, "setRemoteCandidate"), before or after
@@ -471,8 +428,9 @@ impl RTCConnection {
     }
 
     /// Sends the tracks of a stream (ORTC drafts, "addStream"), once connected or, without
-    /// `autostart`, when [`RTCTrack::start`] is called. Tracks that are sent already stay as
-    /// they are.
+    /// `autostart`, when [`RTCTrack::start`] is called. `None` is the drafts' default, true.
+    ///
+    /// Tracks that are sent already stay as they are. All of the others are added, or none.
     ///
     /// A stream that another connection *receives* is forwarded: packet by packet, as it comes,
     /// never decoded, with an SSRC of its own and numbers that stay continuous whatever
@@ -482,73 +440,85 @@ impl RTCConnection {
     /// The keys of a [`DTMFMediaStreamTrack`] in it go out with its first audio track.
     ///
     /// # Errors
-    /// When the stream is empty, has keys and no audio, or a track in it was received and cannot be forwarded: its
-    /// connection is gone, of another [`Engine`], or has sockets of its own.
+    /// When the stream is empty, has keys and no audio, or a track in it was received and cannot
+    /// be forwarded: its connection is gone, of another [`Engine`], or has sockets of its own.
     #[doc(alias = "addStream")]
-    pub fn add_stream(&self, stream: &MediaStream, autostart: bool) -> Result<(), AddStreamError> {
-        let tracks = stream.tracks();
-        if tracks.is_empty() {
+    pub fn add_stream(
+        &self,
+        stream: &MediaStream,
+        autostart: impl Into<Option<bool>>,
+    ) -> Result<(), AddStreamError> {
+        let enabled = autostart.into().unwrap_or(true);
+        let sources = stream.tracks();
+        if sources.is_empty() {
             return Err(AddStreamError::Empty);
         }
-        if let Some(foreign) = tracks.iter().find(|track| !self.inner.can_send(track)) {
+        if let Some(foreign) = sources.iter().find(|track| !self.inner.can_send(track)) {
             return Err(AddStreamError::CannotForward(foreign.id().to_owned()));
         }
-        let has_tones = tracks.iter().any(|track| track.tones_of().is_some());
-        if has_tones && !tracks.iter().any(|track| track.kind() == TrackKind::Audio) {
+        let has_tones = sources.iter().any(|track| track.tones_of().is_some());
+        if has_tones && !sources.iter().any(|track| track.kind() == TrackKind::Audio) {
             return Err(AddDtmfError::NoAudioTrack.into());
         }
-        for source in tracks.iter().filter(|track| track.tones_of().is_none()) {
-            self.send_track(source, stream, autostart)?;
-        }
-        self.fold_tones(stream)?;
         let mut state = lock(&self.inner.shared.state);
+        if state.closed {
+            return Err(AddStreamError::Closed);
+        }
+        let mut added: Vec<RTCTrack> = Vec::new();
+        for source in sources.into_iter().filter(|track| track.tones_of().is_none()) {
+            let codecs = match source.reception() {
+                Some(received) => received.description.codecs.clone(),
+                None => source.format().map(codec::offered).unwrap_or_default(),
+            };
+            if state.sending.iter().any(|track| *track.source() == source) {
+                continue;
+            }
+            if state.sending.len() + added.len() >= MAX_TRACKS {
+                return Err(AddStreamError::TooManyTracks(MAX_TRACKS));
+            }
+            let ssrc = self.free_ssrc(&mut state, &added)?;
+            let connection = Arc::downgrade(&self.inner);
+            added.push(RTCTrack::new(connection, source, ssrc, codecs, stream, enabled));
+        }
+        for (n, track) in added.iter().enumerate() {
+            let Some((command, outlet)) = track.start_sending() else { continue };
+            if let Err(refused) = self.inner.send_within(&state, Command::Rtp(command)) {
+                for track in &added[..n] {
+                    let command = Command::Rtp(RtpCommand::RemoveSender(track.ssrc_number()));
+                    // Refused only where everything is gone.
+                    let _ = self.inner.send_within(&state, command);
+                }
+                return Err(refused.error.into());
+            }
+            track.install(outlet);
+        }
+        state.sending.extend(added);
         if !state.sending_streams.contains(stream) {
             state.sending_streams.push(stream.clone());
         }
-        Ok(())
+        drop(state);
+        self.fold_tones(stream)
     }
 
-    fn send_track(
+    /// A random SSRC that this connection does not use yet, or has not for the longest time.
+    fn free_ssrc(
         &self,
-        source: &MediaStreamTrack,
-        stream: &MediaStream,
-        autostart: bool,
-    ) -> Result<(), AddStreamError> {
-        if self.track(source).is_some() {
-            return Ok(());
-        }
-        let codecs = match (source.format(), source.reception()) {
-            (Some(format), _) => codec::offered(format),
-            (None, Some(received)) => received.description.codecs.clone(),
-            (None, None) => return Err(AddStreamError::Empty),
-        };
-        let track = RTCTrack::new(
-            Arc::downgrade(&self.inner),
-            source.clone(),
-            self.free_ssrc()?,
-            codecs.clone(),
-            stream,
-            autostart,
-        );
-        track.send_as(codecs, autostart)?;
-        lock(&self.inner.shared.state).sending.push(track);
-        Ok(())
-    }
-
-    /// A random SSRC that this connection does not use yet.
-    fn free_ssrc(&self) -> Result<Ssrc, AddStreamError> {
-        let state = lock(&self.inner.shared.state);
-        if state.sending.len() >= MAX_TRACKS {
-            return Err(AddStreamError::TooManyTracks(MAX_TRACKS));
+        state: &mut SharedState,
+        added: &[RTCTrack],
+    ) -> Result<Ssrc, AddStreamError> {
+        if state.sending.len() + added.len() + state.retired.len() >= MAX_SSRCS
+            && let Some(oldest) = state.retired.pop_front()
+        {
+            return Ok(oldest);
         }
         loop {
             let random = self.inner.engine.random().map_err(|_| AddStreamError::Entropy)?;
-            let ssrc = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
-            let text = ssrc.to_string();
-            let taken = state.sending.iter().any(|track| track.ssrc() == text)
-                || state.receiving.iter().any(|(description, _)| description.ssrc == text);
-            if ssrc != 0 && !taken {
-                return Ok(Ssrc(ssrc));
+            let ssrc = Ssrc(u32::from_be_bytes([random[0], random[1], random[2], random[3]]));
+            let taken = state.sending.iter().chain(added).any(|track| track.ssrc_number() == ssrc)
+                || state.retired.contains(&ssrc)
+                || state.receiving.iter().any(|(_, track)| track.received_ssrc() == Some(ssrc));
+            if ssrc.0 != 0 && !taken {
+                return Ok(ssrc);
             }
         }
     }
@@ -568,15 +538,17 @@ impl RTCConnection {
     /// The sending track of a source, for telephone keys that of their audio; `None` when it is
     /// not sent.
     pub fn track(&self, source: &MediaStreamTrack) -> Option<RTCTrack> {
-        let state = lock(&self.inner.shared.state);
-        state.sending.iter().find(|track| track.sends(source)).cloned()
+        // Not within the lock, as below.
+        let tracks = lock(&self.inner.shared.state).sending.clone();
+        tracks.into_iter().find(|track| track.sends(source))
     }
 
     /// The sending tracks, or those that `filter` admits, in the order in which they were added.
     pub fn tracks(&self, filter: Option<&RTCTrackFilter>) -> Vec<RTCTrack> {
-        let state = lock(&self.inner.shared.state);
-        let admits = |track: &&RTCTrack| filter.is_none_or(|filter| filter.admits(track));
-        state.sending.iter().filter(admits).cloned().collect()
+        // Not within the lock: a filter asks the tracks, and their locks come first.
+        let mut tracks = lock(&self.inner.shared.state).sending.clone();
+        tracks.retain(|track| filter.is_none_or(|filter| filter.admits(track)));
+        tracks
     }
 
     /// Gets ready to receive a track of the peer (ORTC drafts, "receiveTrack").
@@ -615,7 +587,7 @@ impl RTCConnection {
             return Err(ReceiveTrackError::TooManyTracks(MAX_TRACKS));
         }
         let mut received = description.clone();
-        received.codecs.retain(|codec| supported(&codec) || codec::is_dtmf(codec));
+        received.codecs.retain(|codec| supported(codec) || codec::is_dtmf(codec));
         let (sender, packets) = ring(receive_ring(description.kind));
         let frames = FrameReceiver::new(packets, &received);
         let connection = Arc::downgrade(&self.inner);
@@ -624,46 +596,56 @@ impl RTCConnection {
         let tones = ToneReception::of(&received, track.id());
         let keys = tones.as_ref().map(|(_, tones)| DTMFMediaStreamTrack::of(tones.tones()));
         let mut new = Vec::new();
+        let mut joined = Vec::new();
         for msid in &description.msid {
-            let known = state.receiving_streams.iter().find(|stream| stream.id() == msid);
-            let stream = known.cloned().unwrap_or_else(|| {
+            let same = |stream: &&MediaStream| stream.id() == msid;
+            let known = state.receiving_streams.iter().chain(&new).find(same).cloned();
+            let stream = known.unwrap_or_else(|| {
                 let stream = MediaStream::remote(msid.clone(), connection.clone());
-                state.receiving_streams.push(stream.clone());
                 new.push(stream.clone());
                 stream
             });
-            stream.join(&track);
-            if let Some(keys) = &keys {
-                stream.join(keys);
+            if !joined.contains(&stream) {
+                stream.join(&track);
+                if let Some(keys) = &keys {
+                    stream.join(keys);
+                }
+                joined.push(stream);
             }
         }
-        state.receiving.push((description.clone(), track.clone()));
-        drop(state);
         let command = RtpCommand::Receive { description: received, packets: sender };
-        let tones = tones.map(|(route, tones)| (RtpCommand::ReceiveTones(ssrc, route), tones));
-        let receive = Command::Receive { track: track.clone(), new: new.clone(), command, tones };
-        let sent = self.inner.send(receive);
-        if let Err(error) = sent {
-            self.unreceive(&track, keys.as_deref(), &new);
-            return Err(error.into());
+        let tones =
+            tones.map(|(route, tones)| Box::new((RtpCommand::ReceiveTones(ssrc, route), tones)));
+        let command = Command::Receive { track: track.clone(), new: new.clone(), command, tones };
+        if let Err(refused) = self.inner.send_within(&state, command) {
+            for stream in &joined {
+                stream.leave(&track);
+            }
+            return Err(refused.error.into());
         }
+        state.receiving_streams.reserve_exact(new.len());
+        state.receiving_streams.extend(new);
+        state.receiving.reserve_exact(1);
+        state.receiving.push((description.clone(), track.clone()));
         Ok(track)
     }
 
-    /// Takes back what `receive_track` has noted.
-    fn unreceive(
-        &self,
-        track: &MediaStreamTrack,
-        keys: Option<&MediaStreamTrack>,
-        new: &[MediaStream],
-    ) {
+    /// Receives a track no more: its frames end, and its SSRC may be described anew. A stream
+    /// that no track is left of is received no more either. An addition to the drafts, which
+    /// never let go of a described track; one that is not received is ignored.
+    pub fn stop_receiving(&self, track: &MediaStreamTrack) {
         let mut state = lock(&self.inner.shared.state);
-        state.receiving.retain(|(_, other)| other != track);
-        state.receiving_streams.retain(|stream| !new.contains(stream));
+        let is_it = |(_, other): &(RTCTrackDescription, MediaStreamTrack)| other == track;
+        let Some(at) = state.receiving.iter().position(is_it) else { return };
+        state.receiving.remove(at);
         for stream in &state.receiving_streams {
             stream.leave(track);
-            keys.iter().for_each(|keys| stream.leave(keys));
         }
+        let is_ended = |stream: &mut MediaStream| stream.tracks().is_empty();
+        let ended = state.receiving_streams.extract_if(.., is_ended).collect();
+        // On a connection that is closed it has ended anyway.
+        let stop = Command::StopReceiving { track: track.clone(), ended };
+        let _ = self.inner.send_within(&state, stop);
     }
 
     /// The streams that are sent.
@@ -681,8 +663,10 @@ impl RTCConnection {
     /// Closes the connection (ORTC drafts, "close"): RTCP BYE, close_notify, then everything is
     /// freed. Event streams end; handlers are dropped. Closing twice is no error.
     pub fn close(&self) {
-        let _ = self.inner.send(Command::Close);
-        lock(&self.inner.shared.state).closed = true;
+        let mut state = lock(&self.inner.shared.state);
+        // Refused where it is closed already.
+        let _ = self.inner.send_within(&state, Command::Close);
+        state.closed = true;
     }
 
     /// Waits until everything that the connection had is let go of.
@@ -699,11 +683,10 @@ impl RTCConnection {
     /// All events from now on as a stream; the first stream of a connection has those as well
     /// that came before it.
     pub fn events(&self) -> RTCEvents {
-        let (events, queue) = RTCEvents::new();
-        match self.inner.send(Command::Subscribe(Subscription::Stream(queue))) {
-            Ok(()) => events,
-            Err(_) => RTCEvents::ended(),
-        }
+        let (events, inlet) = RTCEvents::new();
+        // Refused on a closed connection, and the stream has ended.
+        let _ = self.inner.send(Command::Subscribe(Subscription::Stream(inlet)));
+        events
     }
 
     /// Calls `listener` for every event of a kind, beside all others, until it is removed.

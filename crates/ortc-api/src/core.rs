@@ -165,7 +165,12 @@ impl ConnectionCore {
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // An idle connection holds no room for what it said last.
+            self.outputs.shrink_to_fit();
+        }
+        output
     }
 
     pub(crate) fn handle(&mut self, input: Input) {

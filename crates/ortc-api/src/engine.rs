@@ -1,17 +1,17 @@
 //! The threads that connections run on.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use actix::{Addr, Recipient};
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
-#[cfg(feature = "sim")]
-use ortc_forward::ForwarderActor;
-use ortc_forward::ForwarderConfig;
-use ortc_ice::InterfaceFilter;
+use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot};
+use ortc_ice::{InterfaceFilter, RTCIceServer};
 use ortc_io::ConnectionId;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
@@ -52,9 +52,22 @@ enum Randomness {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct EngineConfig {
-    /// The media thread: core, buffers, offloads.
+    /// The media threads: cores, buffers, offloads.
     pub forwarder: ForwarderConfig,
+    /// How many media threads there are, 1 by default and at most 64. Connections are shared
+    /// out among them; what one receives can be sent by all.
+    pub threads: Threads,
     media_plane: Option<MediaPlaneFactory>,
+}
+
+/// A number of media threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threads(pub usize);
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self(1)
+    }
 }
 
 type MediaPlaneFactory = Arc<dyn Fn() -> io::Result<MediaPlane> + Send + Sync>;
@@ -72,8 +85,15 @@ impl EngineConfig {
         self
     }
 
+    /// Has `count` media threads, 1 to 64, as a rule one for each core but one.
+    #[must_use]
+    pub fn with_threads(mut self, count: usize) -> Self {
+        self.threads = Threads(count);
+        self
+    }
+
     /// Has `factory` make the socket port and the route port of all connections, in place of
-    /// the packet forwarder. It is called once, on the control thread.
+    /// the packet forwarders. It is called once, on the control thread.
     #[must_use]
     pub fn with_media_plane(
         mut self,
@@ -83,10 +103,20 @@ impl EngineConfig {
         self
     }
 
-    fn start_media_plane(self) -> io::Result<MediaPlane> {
+    /// How many media planes there are, each with connections of its own.
+    fn places(&self) -> usize {
+        if self.media_plane.is_some() { 1 } else { self.threads.0 }
+    }
+
+    fn start_media_planes(self) -> io::Result<EngineContext> {
         match self.media_plane {
-            Some(factory) => factory(),
-            None => MediaPlane::forwarder(self.forwarder),
+            Some(factory) => {
+                Ok(EngineContext { media_planes: vec![factory()?], snapshots: Vec::new() })
+            }
+            None => {
+                let all = ForwarderActor::start_connected(self.forwarder, self.threads.0)?;
+                Ok(EngineContext::of_forwarders(&all))
+            }
         }
     }
 }
@@ -95,30 +125,36 @@ impl std::fmt::Debug for EngineConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EngineConfig")
             .field("forwarder", &self.forwarder)
+            .field("threads", &self.threads)
             .field("media_plane", &if self.media_plane.is_some() { "swapped" } else { "default" })
             .finish()
     }
 }
 
+/// Whom to ask for the counters of a packet forwarder.
+type Snapshots = Recipient<TakeSnapshot>;
+
 /// What the control thread is asked for.
 ///
 /// The channel is unbounded: it holds no more than there are handles of new connections, and
-/// callers that wait for a socket.
+/// futures that wait for an answer.
 enum Request {
     Connection(Box<Start>),
     Socket(BindRequest),
+    Stats(oneshot::Sender<Option<ForwarderStats>>),
 }
 
 /// A connection on its way to the control thread.
 pub(crate) struct Start {
     pub(crate) slot: Slot,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Box<Command>>,
     pub(crate) handle: WeakRTCConnection,
     /// Dropped when everything is let go of.
     pub(crate) closed: watch::Sender<()>,
     pub(crate) certificate: Certificate,
     pub(crate) dtls: DtlsConfig,
+    pub(crate) ice_servers: Vec<RTCIceServer>,
     pub(crate) interfaces: InterfaceFilter,
     pub(crate) socket: Option<SocketUse>,
     pub(crate) transports: Transports,
@@ -133,7 +169,7 @@ impl Engine {
     /// When the system refuses a thread or a poller.
     pub fn new(config: EngineConfig) -> io::Result<Self> {
         let (requests, waiting) = mpsc::unbounded_channel();
-        let (slots, forwards) = (Arc::<Slots>::default(), config.media_plane.is_none());
+        let (slots, forwards) = (Slots::new(config.places()), config.media_plane.is_none());
         let of_thread = Arc::clone(&slots);
         // Not tokio's channel: this may be called within a runtime, and the wait is a moment.
         let (report, ready) = std::sync::mpsc::sync_channel(1);
@@ -155,9 +191,9 @@ impl Engine {
     #[cfg(feature = "sim")]
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
         let (requests, waiting) = mpsc::unbounded_channel();
-        let media_plane = MediaPlane::of(&ForwarderActor::start_simulated(io, seed));
-        let slots = Arc::<Slots>::default();
-        actix_rt::spawn(serve(media_plane, Arc::clone(&slots), waiting));
+        let context = EngineContext::of_forwarders(&[ForwarderActor::start_simulated(io, seed)]);
+        let slots = Slots::new(1);
+        actix_rt::spawn(serve(context, Arc::clone(&slots), waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
         Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards: true }) }
     }
@@ -178,6 +214,16 @@ impl Engine {
         self.request(Request::Connection(Box::new(start)))
     }
 
+    /// What the media threads have done and dropped since they started, over all connections.
+    ///
+    /// `None` when one has died, or where they are not packet forwarders but another media
+    /// plane.
+    pub async fn stats(&self) -> Option<ForwarderStats> {
+        let (reply, stats) = oneshot::channel();
+        self.request(Request::Stats(reply)).ok()?;
+        stats.await.ok()?
+    }
+
     pub(crate) fn bind(&self, request: BindRequest) -> Result<(), NewConnectionError> {
         self.request(Request::Socket(request))
     }
@@ -191,9 +237,15 @@ impl Engine {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Takes a slot for a new connection.
-    pub(crate) fn take_slot(&self) -> Slot {
-        self.inner.slots.take()
+    /// How many media threads it has.
+    pub fn threads(&self) -> usize {
+        self.inner.slots.places
+    }
+
+    /// Takes a slot for a new connection, of the media thread at `place` or of the one that has
+    /// the fewest.
+    pub(crate) fn take_slot(&self, place: Option<usize>) -> Slot {
+        self.inner.slots.take(place)
     }
 
     /// Whether connections of both engines share a media plane that forwards.
@@ -247,11 +299,11 @@ fn control_thread(
 ) {
     let system = actix::System::new();
     system.block_on(async move {
-        match config.start_media_plane() {
-            Ok(media_plane) => {
+        match config.start_media_planes() {
+            Ok(media_planes) => {
                 // Whoever asked for the engine waits for this; a failed send is a gone caller.
                 let _ = report.send(Ok(()));
-                serve(media_plane, slots, requests).await;
+                serve(media_planes, slots, requests).await;
             }
             Err(error) => {
                 let _ = report.send(Err(error));
@@ -262,15 +314,25 @@ fn control_thread(
 
 /// Starts connections until nobody can ask for any, then waits for the last to close.
 async fn serve(
-    media_plane: MediaPlane,
+    context: EngineContext,
     slots: Arc<Slots>,
     mut requests: mpsc::UnboundedReceiver<Request>,
 ) {
-    let context = Rc::new(EngineContext { media_plane });
+    let context = Rc::new(context);
     while let Some(request) = requests.recv().await {
         match request {
             Request::Connection(start) => ConnectionActor::launch(*start, &context),
-            Request::Socket(request) => request.start(context.media_plane.sockets.clone()),
+            Request::Socket(request) => {
+                let media_plane = &context.media_planes[request.place % context.media_planes.len()];
+                request.start(media_plane.sockets.clone());
+            }
+            Request::Stats(reply) => {
+                let snapshots = context.snapshots.clone();
+                actix_rt::spawn(async move {
+                    // Nobody waits any more if it cannot be sent.
+                    let _ = reply.send(sum(&snapshots).await);
+                });
+            }
         }
     }
     if tokio::time::timeout(DRAIN_TIMEOUT, slots.drained()).await.is_err() {
@@ -280,20 +342,56 @@ async fn serve(
 
 /// What the connections of an engine share on its control thread.
 pub(crate) struct EngineContext {
-    pub(crate) media_plane: MediaPlane,
+    /// At least one; a connection belongs to that at its slot's remainder.
+    media_planes: Vec<MediaPlane>,
+    /// One for each, where they are packet forwarders.
+    snapshots: Vec<Snapshots>,
 }
 
-/// The slots of connections, dense and reused; see [`ConnectionId`].
-#[derive(Default)]
+/// What several forwarders have counted; `None` when there are none, or one has died.
+async fn sum(snapshots: &[Snapshots]) -> Option<ForwarderStats> {
+    let mut sum: Option<ForwarderStats> = None;
+    for snapshot in snapshots {
+        let one = snapshot.send(TakeSnapshot).await.ok().flatten()?;
+        sum.get_or_insert_default().add(&one);
+    }
+    sum
+}
+
+impl EngineContext {
+    fn of_forwarders(all: &[Addr<ForwarderActor>]) -> Self {
+        Self {
+            media_planes: all.iter().map(MediaPlane::of).collect(),
+            snapshots: all.iter().map(|forwarder| forwarder.clone().recipient()).collect(),
+        }
+    }
+
+    pub(crate) fn media_plane(&self, connection: ConnectionId) -> &MediaPlane {
+        &self.media_planes[connection.slot as usize % self.media_planes.len()]
+    }
+}
+
+/// The slots of connections, reused, and dense for each media plane; see [`ConnectionId`].
 struct Slots {
+    /// How many media planes there are; slots belong to them by their remainders.
+    places: usize,
     table: Mutex<SlotTable>,
     idle: Notify,
 }
 
 #[derive(Default)]
 struct SlotTable {
-    generations: Vec<u32>,
+    /// The next generation of each slot that has been used.
+    generations: BTreeMap<u32, u32>,
+    of_places: Vec<Place>,
+    used: usize,
+}
+
+#[derive(Default, Clone)]
+struct Place {
     free: Vec<u32>,
+    /// How many slots have ever been in use at once.
+    made: u32,
     used: usize,
 }
 
@@ -304,14 +402,28 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
-    fn take(self: &Arc<Self>) -> Slot {
+    fn new(places: usize) -> Arc<Self> {
+        // An engine of no thread does not start.
+        let places = places.max(1);
+        let table = SlotTable { of_places: vec![Place::default(); places], ..SlotTable::default() };
+        Arc::new(Self { places, table: Mutex::new(table), idle: Notify::new() })
+    }
+
+    fn take(self: &Arc<Self>, place: Option<usize>) -> Slot {
         let mut table = lock(&self.table);
         table.used += 1;
-        let slot = table.free.pop().unwrap_or_else(|| {
-            table.generations.push(0);
-            u32::try_from(table.generations.len() - 1).expect("memory ends before 2^32 connections")
+        let least = || {
+            let used = table.of_places.iter().map(|place| place.used);
+            used.enumerate().min_by_key(|(_, used)| *used).map_or(0, |(place, _)| place)
+        };
+        let number = place.unwrap_or_else(least);
+        let place = &mut table.of_places[number];
+        place.used += 1;
+        let slot = place.free.pop().unwrap_or_else(|| {
+            place.made += 1;
+            (place.made - 1) * self.places as u32 + number as u32
         });
-        let generation = table.generations[slot as usize];
+        let generation = *table.generations.entry(slot).or_default();
         Slot { id: ConnectionId { slot, generation }, slots: Arc::clone(self) }
     }
 
@@ -324,11 +436,13 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        let ConnectionId { slot, generation } = self.id;
         let mut table = lock(&self.slots.table);
         table.used -= 1;
-        let generation = &mut table.generations[self.id.slot as usize];
-        *generation = generation.wrapping_add(1);
-        table.free.push(self.id.slot);
+        table.generations.insert(slot, generation.wrapping_add(1));
+        let place = &mut table.of_places[slot as usize % self.slots.places];
+        place.used -= 1;
+        place.free.push(slot);
         if table.used == 0 {
             self.slots.idle.notify_one();
         }

@@ -2,7 +2,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ortc_ice::CredentialsError;
+use ortc_ice::{CredentialsError, ServerError};
 use ortc_rtp::DescriptionError;
 
 use crate::dtmf::AddDtmfError;
@@ -11,6 +11,9 @@ use crate::dtmf::AddDtmfError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewConnectionError {
+    /// A STUN or TURN server of the options is malformed.
+    #[error("iceServers: {0}")]
+    IceServer(#[from] ServerError),
     /// The control thread or the media thread could not be started.
     #[error("the media engine could not be started: {0}")]
     Engine(#[source] io::Error),
@@ -41,6 +44,9 @@ pub enum BindError {
     /// The system does not let this process have the address.
     #[error("this process may not bind {0}; ports below 1024 want a privilege")]
     PermissionDenied(SocketAddr),
+    /// There is a port to be bound for each media thread, and the ports end before those do.
+    #[error("no port is left for every media thread behind {0}: choose a lower one")]
+    NoPortLeft(SocketAddr),
     /// Anything else that the system says.
     #[error("{address} could not be bound: {error}")]
     Failed {
@@ -235,15 +241,6 @@ pub enum InsertError {
     /// The track is removed, its connection closed or overloaded.
     #[error(transparent)]
     Track(#[from] TrackError),
-}
-
-impl From<TrackError> for AddStreamError {
-    fn from(error: TrackError) -> Self {
-        match error {
-            TrackError::Overloaded => Self::Overloaded,
-            TrackError::Removed | TrackError::Closed => Self::Closed,
-        }
-    }
 }
 
 /// Why an attribute of a sending track was not set.

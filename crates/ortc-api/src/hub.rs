@@ -54,6 +54,8 @@ impl<E: Event> Backlog<E> {
         if self.0.len() >= E::LIMIT {
             self.0.pop_front();
         }
+        // Few and long-lived: every connection keeps the events that it has no handler for.
+        self.0.reserve_exact(1);
         self.0.push_back(event);
     }
 
@@ -81,7 +83,7 @@ pub(crate) struct EventHub<T, E: Event> {
     /// Kinds that have had a handler or a listener: their events are not kept any more.
     handled: Vec<E::Kind>,
     listeners: Vec<(ListenerId, E::Kind, Handler<T, E>)>,
-    streams: Vec<Weak<Queue<E>>>,
+    streams: Vec<Inlet<E>>,
 }
 
 /// How an application subscribes.
@@ -93,7 +95,7 @@ pub(crate) enum Subscription<T, E: Event> {
     /// `remove_event_listener`.
     RemoveListener(ListenerId),
     /// `events()`.
-    Stream(Weak<Queue<E>>),
+    Stream(Inlet<E>),
 }
 
 impl<T, E: Event> EventHub<T, E> {
@@ -124,14 +126,16 @@ impl<T, E: Event> EventHub<T, E> {
                 self.release(kind, target);
             }
             Subscription::RemoveListener(id) => self.listeners.retain(|(other, ..)| *other != id),
-            Subscription::Stream(weak) => {
+            Subscription::Stream(inlet) => {
                 // Without this, whoever subscribes often while nothing happens would pile up.
-                self.streams.retain(|stream| stream.strong_count() > 0);
-                let Some(queue) = weak.upgrade() else { return };
-                for event in self.unstreamed.take().unwrap_or_default().0 {
-                    queue.push(event);
+                self.streams.retain(Inlet::is_read);
+                if !inlet.is_read() {
+                    return;
                 }
-                self.streams.push(weak);
+                for event in self.unstreamed.take().unwrap_or_default().0 {
+                    inlet.push(event);
+                }
+                self.streams.push(inlet);
             }
         }
     }
@@ -150,13 +154,7 @@ impl<T, E: Event> EventHub<T, E> {
     pub(crate) fn emit(&mut self, event: E, target: Option<&T>) {
         match &mut self.unstreamed {
             Some(backlog) => backlog.push(event.clone()),
-            None => self.streams.retain(|stream| match stream.upgrade() {
-                Some(queue) => {
-                    queue.push(event.clone());
-                    true
-                }
-                None => false,
-            }),
+            None => self.streams.retain(|stream| stream.push(event.clone())),
         }
         if self.handled.contains(&event.kind()) {
             self.call(event, target);
@@ -174,7 +172,7 @@ impl<T, E: Event> EventHub<T, E> {
         if let Some(backlog) = &mut self.unstreamed {
             backlog.0.retain(|kept| kept != event);
         }
-        for queue in self.streams.iter().filter_map(Weak::upgrade) {
+        for queue in self.streams.iter().filter_map(|stream| stream.0.upgrade()) {
             lock(&queue.state).waiting.0.retain(|waiting| waiting != event);
         }
     }
@@ -197,15 +195,30 @@ impl<T, E: Event> EventHub<T, E> {
     pub(crate) fn close(&mut self) {
         self.handlers.clear();
         self.listeners.clear();
-        for queue in self.streams.drain(..).filter_map(|stream| stream.upgrade()) {
-            queue.close();
-        }
+        self.streams.clear();
     }
 }
 
-impl<T, E: Event> Drop for EventHub<T, E> {
+/// The writing end of an [`Events`], which ends with it: also where it never got into a hub,
+/// because the connection was gone by then.
+pub(crate) struct Inlet<E: Event>(Weak<Queue<E>>);
+
+impl<E: Event> Inlet<E> {
+    fn is_read(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Hands an event over; whether there is a reader.
+    fn push(&self, event: E) -> bool {
+        self.0.upgrade().map(|queue| queue.push(event)).is_some()
+    }
+}
+
+impl<E: Event> Drop for Inlet<E> {
     fn drop(&mut self) {
-        self.close();
+        if let Some(queue) = self.0.upgrade() {
+            queue.close();
+        }
     }
 }
 
@@ -243,18 +256,11 @@ pub struct Events<E> {
 }
 
 impl<E: Event> Events<E> {
-    pub(crate) fn new() -> (Self, Weak<Queue<E>>) {
+    pub(crate) fn new() -> (Self, Inlet<E>) {
         let state = QueueState { waiting: Backlog::default(), closed: false };
         let queue = Arc::new(Queue { state: Mutex::new(state), waker: AtomicWaker::new() });
-        let weak = Arc::downgrade(&queue);
-        (Self { queue }, weak)
-    }
-
-    /// A stream that has already ended.
-    pub(crate) fn ended() -> Self {
-        let (events, _) = Self::new();
-        events.queue.close();
-        events
+        let inlet = Inlet(Arc::downgrade(&queue));
+        (Self { queue }, inlet)
     }
 
     /// Waits for the next event; `None` when the connection is closed.
@@ -268,7 +274,10 @@ impl<E: Event> Events<E> {
         match state.waiting.0.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None if state.closed => Poll::Ready(None),
-            None => Poll::Pending,
+            None => {
+                state.waiting.0.shrink_to_fit();
+                Poll::Pending
+            }
         }
     }
 }
@@ -297,8 +306,8 @@ mod tests {
     }
 
     fn stream(hub: &mut Hub) -> Events<RTCEvent> {
-        let (events, queue) = Events::new();
-        hub.subscribe(Subscription::Stream(queue), None);
+        let (events, inlet) = Events::new();
+        hub.subscribe(Subscription::Stream(inlet), None);
         events
     }
 
@@ -318,8 +327,8 @@ mod tests {
     #[test]
     fn what_a_stream_has_heard_is_still_kept_for_the_first_handler() {
         let mut hub = EventHub::<(), MediaEvent>::new();
-        let (mut events, queue) = Events::new();
-        hub.subscribe(Subscription::Stream(queue), Some(&()));
+        let (mut events, inlet) = Events::new();
+        hub.subscribe(Subscription::Stream(inlet), Some(&()));
         hub.emit(MediaEvent::Connected, Some(&()));
         let heard = Arc::new(Mutex::new(Vec::new()));
         let by_handler = |name| {
@@ -381,5 +390,12 @@ mod tests {
         drop(hub);
         assert_eq!(events.recv().await, Some(LOST));
         assert_eq!(events.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_subscription_that_nobody_took_ends_its_stream() {
+        let (mut events, inlet) = Events::<RTCEvent>::new();
+        drop(Subscription::<RTCConnection, _>::Stream(inlet));
+        assert_eq!(events.recv().now_or_never(), Some(None));
     }
 }

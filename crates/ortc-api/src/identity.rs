@@ -150,4 +150,26 @@ mod tests {
         assert_ne!(one.controlling, other.controlling);
         assert_eq!(one.controlling, one.dtls == DtlsRole::Server);
     }
+
+    #[test]
+    fn the_smaller_credentials_are_the_dtls_client() {
+        let info = |username_frag: &str, password: &str| RTCIceConnectionInfo {
+            username_frag: username_frag.into(),
+            password: password.into(),
+            fingerprint: None,
+        };
+        for (smaller, larger) in [
+            (info("abcd", "x"), info("abce", "a")),
+            (info("abcd", "a"), info("abcd", "b")),
+            // Byte by byte, the colon included: '+' < '/' < '0' to '9' < ':' < 'A' < 'a'.
+            (info("abcd+", "a"), info("abcd", "a")),
+            (info("abcd", "a"), info("abcdA", "a")),
+            (info("abcZ", "a"), info("abca", "a")),
+        ] {
+            let client = Roles { dtls: DtlsRole::Client, controlling: false };
+            let server = Roles { dtls: DtlsRole::Server, controlling: true };
+            assert_eq!(Roles::decide(&smaller, &larger), client, "{smaller:?}");
+            assert_eq!(Roles::decide(&larger, &smaller), server, "{smaller:?}");
+        }
+    }
 }

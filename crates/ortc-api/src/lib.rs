@@ -66,6 +66,47 @@
 //! It works from any thread and any runtime, or none: the actors run on a control thread and
 //! the packets on a media thread that the [`Engine`] owns.
 //!
+//! # What may be called when
+//!
+//! Every method answers at once, from any thread, and those that act are carried out in the
+//! order in which they were called.
+//!
+//! | | before `connect` | twice | after `close` |
+//! |---|---|---|---|
+//! | `local`, `remote`, `track`, `tracks`, `sending_streams`, `receiving_streams`, `description` | answered | answered | answered as it was last |
+//! | `set_remote_ice` | taken; the last counts | afterwards too, if it names the same certificate | `Closed` |
+//! | `connect` | – | nothing, or an ICE restart if the credentials are others | `Closed` |
+//! | `set_local_candidate` | takes part once connecting | nothing | `Closed` |
+//! | `set_remote_candidate`, `set_remote_end_of_candidates` | kept, also before `set_remote_ice` | nothing | `Closed` |
+//! | `update` | gathers | gathers | `Closed` |
+//! | `add_stream` | sent once connected | what is new in it is added | `Closed` |
+//! | `remove_stream` | removed | nothing | nothing |
+//! | `receive_track` | received once connected, and packets that came up to a second before | the track of the first time; `DuplicateSsrc` where the description is another | `Closed` |
+//! | `RTCTrack::start`, `stop` | remembered | nothing | `Closed`; `Removed` after `remove` |
+//! | `RTCTrack::remove` | removed | `Removed` | `Closed` |
+//! | `set_codecs`, `set_msid`, `set_media_attributes`, `set_rtp_ext_headers` | described from now on | the last counts | `set_codecs`: `Closed`; the others only describe |
+//! | `events`, `on_x`, `add_event_listener` | the first gets what came before it | all get what comes | the stream has ended, no handler is called |
+//! | `close` | closes | nothing | nothing |
+//!
+//! When more than 1,024 commands wait for the control thread, what acts is `Overloaded` and
+//! has not happened; closing, connecting, removing and subscribing still go through. A
+//! connection that its peer has closed, or that has failed, closes itself: it says so in
+//! [`RTCEvent::Disconnected`], and from then on is as after `close`.
+//!
+//! # How large pictures may be
+//!
+//! `mediaAttributes` of a sending track bound what is sent: a picture that keeps within none
+//! of the entries is withheld from that connection, counted, and others get it. The size is
+//! what the key frame says, whoever encoded it. To know before encoding, tell
+//! [`FrameSender::set_dimensions`]; to change the bound, [`RTCTrack::set_media_attributes`]:
+//! both are [`TooLarge`] where the source is.
+//!
+//! # STUN and TURN servers
+//!
+//! [`RTCConnectionOptions::with_ice_servers`] takes them as the drafts write them; a malformed
+//! one is an error of [`RTCConnection::new`]. They are handed to the ICE actor, of which the
+//! default one does not gather from them yet and says so in a warning.
+//!
 //! # Who the peer is
 //!
 //! Our `password` carries the fingerprint of our certificate, and `connect()` refuses a peer
@@ -162,6 +203,7 @@ mod format;
 mod hub;
 mod identity;
 mod media;
+mod options;
 mod reader;
 mod received;
 mod socket;
@@ -171,13 +213,13 @@ mod track;
 mod transports;
 
 pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
-pub use connection::{RTCConnection, RTCConnectionOptions, RTCConnectionSide, WeakRTCConnection};
+pub use connection::{RTCConnection, RTCConnectionSide, WeakRTCConnection};
 pub use dtmf::{
     AddDtmfError, DTMFMediaStreamTrack, DTMFTrackEvent, DTMFTrackEventKind, DTMFTrackEvents,
     DtmfContainer, IntoTones, RTCDTMFEvent, RTCDTMFEventKind, RTCDTMFEvents, RTCDTMFHandler,
     SendsOnly, ToneError,
 };
-pub use engine::{Engine, EngineConfig};
+pub use engine::{Engine, EngineConfig, Threads};
 pub use error::{
     AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, InsertError,
     NewConnectionError, ReceiveTrackError, SetRemoteIceError, TooLarge, TrackAttributeError,
@@ -189,13 +231,16 @@ pub use events::{
 pub use format::{MediaFormat, MediaFrame, ReceivedFrame};
 pub use hub::{Event, Events, ListenerId};
 pub use media::{MediaStream, MediaStreamTrack};
+pub use options::RTCConnectionOptions;
 pub use ortc_dtls::{
     Certificate, CertificateError, CertificateFingerprint, DtlsFailure, DtlsVersion, HashAlgorithm,
     PemError, RTCDtlsConnectionInfo,
 };
 pub use ortc_dtmf::{DTMFTone, InsertDtmfError, PlayError};
+pub use ortc_forward::{ForwarderStats, RunHistogram};
 pub use ortc_ice::{
     CredentialsError, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo,
+    RTCIceServer, ServerError,
 };
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{

@@ -4,10 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ortc_io::ring::RingReceiver;
-use ortc_rtp::{
-    DisconnectReason, OutgoingPacket, RTCTrackDescription, RtpCommand, Ssrc, TrackKind, TrackSource,
-};
+use ortc_rtp::{DisconnectReason, RTCTrackDescription, RtpCommand, Ssrc, TrackKind, TrackSource};
 
 use crate::connection::{Command, Inner};
 use crate::dtmf::Tones;
@@ -15,7 +12,7 @@ use crate::events::{MediaEvent, MediaEventKind, MediaEvents};
 use crate::format::MediaFormat;
 use crate::hub::{Events, Handler, ListenerId, Subscription};
 use crate::reader::FrameReceiver;
-use crate::source::{Bounds, FrameSender, Source};
+use crate::source::{FrameSender, Source};
 
 /// Locks a mutex whose data is valid at every moment, also after a panic elsewhere.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -66,11 +63,16 @@ impl MediaStream {
 
     /// Adds a received track as it is: it belongs to this stream by its description.
     pub(crate) fn join(&self, track: &MediaStreamTrack) {
-        lock(&self.inner.tracks).push(track.clone());
+        let mut tracks = lock(&self.inner.tracks);
+        tracks.reserve_exact(1);
+        tracks.push(track.clone());
     }
 
     pub(crate) fn leave(&self, track: &MediaStreamTrack) {
-        lock(&self.inner.tracks).retain(|other| other != track);
+        // With the telephone keys that came beside it.
+        let keys = Tones::track_id_beside(track.id());
+        let is_keys = |other: &MediaStreamTrack| other.tones_of().is_some() && other.id() == keys;
+        lock(&self.inner.tracks).retain(|other| other != track && !is_keys(other));
     }
 
     /// The tracks, in the order in which they were added.
@@ -240,11 +242,11 @@ impl MediaStreamTrack {
         self.reception().map(|reception| reception.source.ssrc)
     }
 
-    /// Opens an outlet towards one connection; `None` for a received track.
-    pub(crate) fn outlet(&self, bounds: &Arc<Bounds>) -> Option<RingReceiver<OutgoingPacket>> {
+    /// Where the frames of a local track are handed out; `None` for a received one.
+    pub(crate) fn local_source(&self) -> Option<&Source> {
         match &self.inner.origin {
             Origin::Remote(_) | Origin::Tones(_) => None,
-            Origin::Local(source) => source.outlet(bounds),
+            Origin::Local(source) => Some(source),
         }
     }
 
@@ -332,11 +334,12 @@ macro_rules! media_events {
             }
 
             /// All events from now on as a stream, and those that nobody has heard before. Of
-            /// what is local it has already ended.
+            /// what is local, or a clone made by [`MediaStream::add_track`], it has already
+            /// ended.
             pub fn events(&self) -> MediaEvents {
-                let (events, queue) = Events::new();
-                let sent = self.subscribe(Subscription::Stream(queue));
-                if sent { events } else { Events::ended() }
+                let (events, inlet) = Events::new();
+                self.subscribe(Subscription::Stream(inlet));
+                events
             }
 
             fn connection(&self) -> Option<Arc<Inner>> {
@@ -344,10 +347,11 @@ macro_rules! media_events {
                 $connection
             }
 
-            fn subscribe(&self, subscription: Subscription<Self, MediaEvent>) -> bool {
-                self.connection().is_some_and(|inner| {
-                    inner.send(Command::$command(self.clone(), subscription)).is_ok()
-                })
+            fn subscribe(&self, subscription: Subscription<Self, MediaEvent>) {
+                if let Some(inner) = self.connection() {
+                    // On a closed connection there is nothing to hear.
+                    let _ = inner.send(Command::$command(self.clone(), subscription));
+                }
             }
         }
     };
@@ -386,7 +390,7 @@ mod tests {
         assert_ne!(clone, track);
         assert_ne!(clone.id(), track.id());
         assert_eq!(stream.tracks(), std::slice::from_ref(&clone));
-        let mut outlet = clone.outlet(&Arc::default()).unwrap();
+        let mut outlet = clone.local_source().unwrap().open(&Arc::default());
         frames.send(MediaFrame { data: Bytes::from_static(b"x"), timestamp: 960 }).unwrap();
         let Popped::Item(packet) = outlet.pop() else { panic!("no packet") };
         assert_eq!((packet.timestamp, &packet.payload[..]), (960, &b"x"[..]));
@@ -397,6 +401,6 @@ mod tests {
         let track = received_opus(1);
         assert!(track.take_frames().is_some());
         assert!(track.take_frames().is_none());
-        assert!(track.outlet(&Arc::default()).is_none());
+        assert!(track.local_source().is_none());
     }
 }

@@ -30,10 +30,18 @@ struct Stream {
 impl Received {
     /// Adds a track, and the streams that are new with it.
     pub(crate) fn add(&mut self, track: MediaStreamTrack, new: &[MediaStream]) {
+        self.tracks.reserve_exact(1);
         self.tracks.push(Track { track, connected: false, hub: EventHub::new() });
+        self.streams.reserve_exact(new.len());
         self.streams.extend(
             new.iter().map(|stream| Stream { stream: stream.clone(), hub: EventHub::new() }),
         );
+    }
+
+    /// Forgets a track, and the streams that end with it; whoever listens hears nothing more.
+    pub(crate) fn remove(&mut self, track: &MediaStreamTrack, ended: &[MediaStream]) {
+        self.tracks.retain(|entry| entry.track != *track);
+        self.streams.retain(|entry| !ended.contains(&entry.stream));
     }
 
     /// RTP of a track has come.

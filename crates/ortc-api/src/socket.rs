@@ -42,6 +42,8 @@ pub struct RTCSocket {
     engine: Engine,
     hold: Arc<SocketHold>,
     announced: Option<IpAddr>,
+    /// The media thread that it is on, and its connections with it.
+    place: usize,
 }
 
 impl RTCSocket {
@@ -66,11 +68,42 @@ impl RTCSocket {
     /// # Errors
     /// Those of [`bind`](Self::bind).
     pub async fn bind_on(engine: &Engine, address: SocketAddr) -> Result<Self, BindError> {
+        Self::bind_at(engine, address, 0).await
+    }
+
+    /// Binds a UDP port for each media thread of this engine, on which its connections run as
+    /// well: the given one, and those that follow it. Port 0 lets the system choose each.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind), for any of them; and when the ports end before the threads
+    /// do.
+    pub async fn bind_each(engine: &Engine, address: SocketAddr) -> Result<Vec<Self>, BindError> {
+        let mut sockets = Vec::new();
+        for place in 0..engine.threads() {
+            let mut address = address;
+            if address.port() != 0 {
+                let port = address.port().checked_add(place as u16);
+                address.set_port(port.ok_or(BindError::NoPortLeft(address))?);
+            }
+            sockets.push(Self::bind_at(engine, address, place).await?);
+        }
+        Ok(sockets)
+    }
+
+    async fn bind_at(
+        engine: &Engine,
+        address: SocketAddr,
+        place: usize,
+    ) -> Result<Self, BindError> {
         let (answer, bound) = oneshot::channel();
-        engine.bind(BindRequest { address, answer })?;
+        engine.bind(BindRequest { address, place, answer })?;
         let hold = bound.await.map_err(|_| NewConnectionError::EngineGone)?;
         let hold = hold.map_err(|error| BindError::of(address, error))?;
-        Ok(Self { engine: engine.clone(), hold: Arc::new(hold), announced: None })
+        Ok(Self { engine: engine.clone(), hold: Arc::new(hold), announced: None, place })
+    }
+
+    pub(crate) fn place(&self) -> usize {
+        self.place
     }
 
     /// Has candidates carry this address in place of the socket's own: the outer address of a
@@ -165,6 +198,8 @@ impl Drop for SocketHold {
 /// A socket that is wanted, on its way to the control thread.
 pub(crate) struct BindRequest {
     address: SocketAddr,
+    /// The media thread that it is for.
+    pub(crate) place: usize,
     answer: oneshot::Sender<Result<SocketHold, Arc<io::Error>>>,
 }
 
@@ -187,8 +222,8 @@ impl Actor for Binder {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Some(request) = &self.request {
-            let (address, answer) = (request.address, context.address().recipient());
-            self.sockets.do_send(SocketCommand::BindShared(BindShared { address, answer }));
+            let (address, reply) = (request.address, context.address().recipient());
+            self.sockets.do_send(SocketCommand::BindShared(BindShared { address, reply }));
         }
     }
 }
@@ -197,7 +232,7 @@ impl Handler<SharedBound> for Binder {
     type Result = ();
 
     fn handle(&mut self, SharedBound(result): SharedBound, context: &mut Context<Self>) {
-        if let Some(BindRequest { address, answer }) = self.request.take() {
+        if let Some(BindRequest { address, answer, .. }) = self.request.take() {
             let result = result.map(|bound| SocketHold {
                 sockets: self.sockets.clone(),
                 bound,

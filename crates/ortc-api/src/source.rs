@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ortc_io::ring::{RingReceiver, RingSender, ring};
-use ortc_rtp::codec::{DEFAULT_MAX_PAYLOAD, PacketizeError, Packetizer};
+use ortc_rtp::codec::{DEFAULT_MAX_PAYLOAD, PacketizeError, Packetizer, picture_size};
 use ortc_rtp::{OutgoingPacket, RTCMediaAttributes, TrackKind};
 
 use crate::error::TooLarge;
@@ -26,7 +26,7 @@ pub(crate) struct Source {
 }
 
 /// One connection that sends a track.
-struct Outlet {
+pub(crate) struct Outlet {
     packets: RingSender<OutgoingPacket>,
     capacity: usize,
     packetizer: Packetizer,
@@ -125,17 +125,36 @@ impl Source {
         *lock(&self.dimensions)
     }
 
-    /// Opens an outlet towards one connection.
-    pub(crate) fn outlet(&self, bounds: &Arc<Bounds>) -> Option<RingReceiver<OutgoingPacket>> {
+    /// Makes an outlet towards one connection; no frame goes there before
+    /// [`install`](Self::install).
+    pub(crate) fn outlet(
+        &self,
+        bounds: &Arc<Bounds>,
+    ) -> Option<(Outlet, RingReceiver<OutgoingPacket>)> {
         let capacity = match self.format.kind() {
             TrackKind::Video => VIDEO_SEND_RING,
             TrackKind::Audio | TrackKind::Dtmf => AUDIO_SEND_RING,
         };
         let (packets, receiver) = ring(capacity);
         let packetizer = Packetizer::new(self.format.codec())?;
-        let bounds = Arc::clone(bounds);
-        lock(&self.outlets).push(Outlet { packets, capacity, packetizer, bounds });
-        Some(receiver)
+        Some((Outlet { packets, capacity, packetizer, bounds: Arc::clone(bounds) }, receiver))
+    }
+
+    /// Lets frames go to an outlet, and no longer to the one that it takes the place of: the
+    /// sending track is the same where the bounds are.
+    pub(crate) fn install(&self, outlet: Outlet) {
+        let mut outlets = lock(&self.outlets);
+        outlets.retain(|other| {
+            !Arc::ptr_eq(&other.bounds, &outlet.bounds) && !other.packets.is_closed()
+        });
+        outlets.push(outlet);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn open(&self, bounds: &Arc<Bounds>) -> RingReceiver<OutgoingPacket> {
+        let (outlet, receiver) = self.outlet(bounds).unwrap();
+        self.install(outlet);
+        receiver
     }
 }
 
@@ -162,12 +181,19 @@ impl FrameSender {
     }
 
     /// Sends a frame. A connection that has no room for all of it (256 packets of audio, 2,048
-    /// of video) loses the frame, counted.
+    /// of video) loses the frame, and one whose media attributes do not admit pictures of this
+    /// size is not sent it; both are counted.
     ///
     /// # Errors
     /// When it is no frame of the track's format, or too long; nothing is sent then.
     pub fn send(&self, frame: MediaFrame) -> Result<(), PacketizeError> {
-        let dimensions = *lock(&self.source.dimensions);
+        let dimensions = {
+            let mut dimensions = lock(&self.source.dimensions);
+            if let Some(told) = picture_size(self.source.format.codec(), &frame.data) {
+                *dimensions = Some(told);
+            }
+            *dimensions
+        };
         let mut scratch = lock(&self.scratch);
         let mut result = Ok(());
         lock(&self.source.outlets).retain_mut(|outlet| {
@@ -191,7 +217,8 @@ impl FrameSender {
         result
     }
 
-    /// Says how large the pictures are from now on, in pixels.
+    /// Says how large the pictures are from now on, in pixels. Key frames say it themselves;
+    /// this is to know before the first one, or before the encoder is set up.
     ///
     /// # Errors
     /// When a connection that sends this track has media attributes that do not admit them:
@@ -234,7 +261,7 @@ mod tests {
     #[test]
     fn a_slow_outlet_loses_frames_and_a_gone_one_is_forgotten() {
         let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
-        let outlet = track.outlet(&Arc::default());
+        let outlet = track.local_source().unwrap().open(&Arc::default());
         let frame = MediaFrame { data: Bytes::from_static(b"x"), timestamp: 0 };
         for _ in 0..AUDIO_SEND_RING + 3 {
             frames.send(frame.clone()).unwrap();
@@ -246,13 +273,33 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_no_entry_admits_are_withheld() {
+    fn an_outlet_that_takes_the_place_of_another_gets_each_frame_alone() {
         let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
+        let source = track.local_source().unwrap();
+        let bounds = Arc::default();
+        let [mut first, mut second] = [(); 2].map(|()| source.open(&bounds));
+        drop(source.open(&Arc::default()));
+        frames.send(MediaFrame { data: Bytes::from_static(b"x"), timestamp: 0 }).unwrap();
+        assert!(matches!(first.pop(), Popped::Closed));
+        assert!(matches!(second.pop(), Popped::Item(_)));
+        assert!(matches!(second.pop(), Popped::Empty));
+        // What nobody takes from is not kept, also where no frame comes.
+        let mut third = source.open(&Arc::default());
+        drop(second);
+        assert_eq!(frames.outlets(), 2);
+        let _fourth = source.open(&Arc::default());
+        assert_eq!(frames.outlets(), 2);
+        assert!(matches!(third.pop(), Popped::Empty));
+    }
+
+    #[test]
+    fn pictures_that_no_entry_admits_are_withheld() {
+        let (track, frames) = MediaStreamTrack::local(MediaFormat::Vp8);
         let bounds = Arc::new(Bounds::default());
         let entry =
             |width, height| RTCMediaAttributes { video_max_width: width, video_max_height: height };
         bounds.set(vec![entry(Some(640), None), entry(None, Some(100))], None).unwrap();
-        let mut outlet = track.outlet(&bounds).unwrap();
+        let mut outlet = track.local_source().unwrap().open(&bounds);
         let frame = MediaFrame { data: Bytes::from_static(b"x"), timestamp: 0 };
         for (width, height, admitted) in
             [(640, 480, true), (1280, 720, false), (1280, 100, true), (641, 101, false)]

@@ -12,7 +12,7 @@ use crate::connection::{Command, Inner};
 use crate::dtmf::{AddDtmfError, Sent, Tones};
 use crate::error::{TrackAttributeError, TrackError};
 use crate::media::{MediaStream, MediaStreamTrack, lock};
-use crate::source::Bounds;
+use crate::source::{Bounds, Outlet};
 
 /// Bytes that the pairs of one track may take in its packets: one RFC 8285 two-byte element.
 const MAX_EXT_HEADERS: usize = 255;
@@ -81,6 +81,10 @@ impl RTCTrack {
         self.inner.ssrc.0.to_string()
     }
 
+    pub(crate) fn ssrc_number(&self) -> Ssrc {
+        self.inner.ssrc
+    }
+
     /// Ids of the streams that this track belongs to.
     pub fn msid(&self) -> Vec<String> {
         lock(&self.inner.state).msid.clone()
@@ -118,11 +122,13 @@ impl RTCTrack {
             let names: Vec<_> = changed.codecs.iter().map(|codec| &*codec.name).collect();
             return Err(TrackAttributeError::NoSupportedCodec(names.join(", ")));
         }
-        self.send_as(chosen, self.is_enabled())?;
-        lock(&self.inner.state).codecs = changed.codecs;
-        let tones = lock(&self.inner.state).tones.clone();
-        if let Some((tones, sink)) = tones {
-            tones.set_sent(sink, self.tones_as());
+        let mut state = lock(&self.inner.state);
+        let (command, outlet) = self.send_as(&state, chosen).ok_or(TrackError::Removed)?;
+        self.command(&state, command)?;
+        self.install(outlet);
+        state.codecs = changed.codecs;
+        if let Some((tones, sink)) = &state.tones {
+            tones.set_sent(*sink, self.tones_as(&state));
         }
         Ok(())
     }
@@ -143,28 +149,30 @@ impl RTCTrack {
             Some(_) => return Err(AddDtmfError::Taken),
             None => {}
         }
-        if !state.codecs.iter().any(codec::is_dtmf) {
-            let added = codec::free_dtmf(&state.codecs).ok_or(AddDtmfError::NoPayloadType)?;
-            state.codecs.push(added);
+        let mut codecs = state.codecs.clone();
+        if !codecs.iter().any(codec::is_dtmf) {
+            codecs.push(codec::free_dtmf(&codecs).ok_or(AddDtmfError::NoPayloadType)?);
         }
-        drop(state);
-        let sent = self.tones_as().ok_or(AddDtmfError::NoPayloadType)?;
+        let codecs = std::mem::replace(&mut state.codecs, codecs);
+        let sent = self.tones_as(&state).ok_or(AddDtmfError::NoPayloadType)?;
         tones.set_label(self.inner.source.id());
         // Keys of a peer are forwarded with their audio, and not sent.
         let (packets, attachment) = tones.attach(sent, is_only).ok_or(AddDtmfError::Taken)?;
-        lock(&self.inner.state).tones = Some((Arc::clone(tones), attachment.sink()));
-        let commanded = connection
-            .send(Command::Rtp(RtpCommand::SendTones(self.inner.ssrc, packets)))
-            .and_then(|()| connection.send(Command::Tones(attachment)));
-        if commanded.is_err() {
-            lock(&self.inner.state).tones = None;
+        let sink = attachment.sink();
+        let commanded = self
+            .command(&state, RtpCommand::SendTones(self.inner.ssrc, packets))
+            .map_err(AddDtmfError::from)
+            .and_then(|()| Ok(connection.send(Command::Tones(attachment))?));
+        match commanded {
+            Ok(()) => state.tones = Some((Arc::clone(tones), sink)),
+            Err(_) => state.codecs = codecs,
         }
-        Ok(commanded?)
+        commanded
     }
 
     /// What telephone keys are sent as: preferably on the clock of the audio (RFC 4733 §2.1).
-    fn tones_as(&self) -> Option<Sent> {
-        let description = self.description();
+    fn tones_as(&self, state: &TrackState) -> Option<Sent> {
+        let description = self.describe(state);
         let rate = |codec: &RTCCodec| description.clock_rate_of(codec);
         let audio = description.codecs.iter().find(|codec| !codec::is_dtmf(codec));
         let audio = audio.and_then(rate);
@@ -254,8 +262,11 @@ impl RTCTrack {
     /// What the peer has to know to receive this track.
     #[doc(alias = "getDescription")]
     pub fn description(&self) -> RTCTrackDescription {
+        self.describe(&lock(&self.inner.state))
+    }
+
+    fn describe(&self, state: &TrackState) -> RTCTrackDescription {
         let attributes = self.media_attributes();
-        let state = lock(&self.inner.state);
         RTCTrackDescription {
             kind: self.kind(),
             ssrc: self.ssrc(),
@@ -271,15 +282,34 @@ impl RTCTrack {
         lock(&self.inner.state).enabled
     }
 
-    /// Has the media plane send this track, or send it differently from now on.
-    pub(crate) fn send_as(&self, codecs: Vec<RTCCodec>, enabled: bool) -> Result<(), TrackError> {
-        let description = RTCTrackDescription { codecs, ..self.description() };
+    /// What has the media plane send this track as it is set up, and for a local one the outlet
+    /// to install with it.
+    pub(crate) fn start_sending(&self) -> Option<(RtpCommand, Option<Outlet>)> {
+        let state = lock(&self.inner.state);
+        let codecs = state.codecs.clone();
+        self.send_as(&state, codecs)
+    }
+
+    /// The same, or what has it sent differently from now on, with the first of `codecs`.
+    fn send_as(
+        &self,
+        state: &TrackState,
+        codecs: Vec<RTCCodec>,
+    ) -> Option<(RtpCommand, Option<Outlet>)> {
+        let enabled = state.enabled;
+        let description = RTCTrackDescription { codecs, ..self.describe(state) };
         if let Some(reception) = self.inner.source.reception() {
             let (source, received) = (reception.source, reception.description.clone());
-            return self.command(RtpCommand::Forward { description, source, received, enabled });
+            return Some((RtpCommand::Forward { description, source, received, enabled }, None));
         }
-        let packets = self.inner.source.outlet(&self.inner.bounds).ok_or(TrackError::Removed)?;
-        self.command(RtpCommand::Send { description, packets, enabled })
+        let (outlet, packets) = self.inner.source.local_source()?.outlet(&self.inner.bounds)?;
+        Some((RtpCommand::Send { description, packets, enabled }, Some(outlet)))
+    }
+
+    pub(crate) fn install(&self, outlet: Option<Outlet>) {
+        if let (Some(source), Some(outlet)) = (self.inner.source.local_source(), outlet) {
+            source.install(outlet);
+        }
     }
 
     /// Starts sending, at once or when the connection is connected.
@@ -299,8 +329,9 @@ impl RTCTrack {
     }
 
     fn enable(&self, enabled: bool) -> Result<(), TrackError> {
-        self.command(RtpCommand::EnableSender(self.inner.ssrc, enabled))?;
-        lock(&self.inner.state).enabled = enabled;
+        let mut state = lock(&self.inner.state);
+        self.command(&state, RtpCommand::EnableSender(self.inner.ssrc, enabled))?;
+        state.enabled = enabled;
         Ok(())
     }
 
@@ -309,25 +340,29 @@ impl RTCTrack {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn remove(&self) -> Result<(), TrackError> {
-        self.command(RtpCommand::RemoveSender(self.inner.ssrc))?;
-        lock(&self.inner.state).removed = true;
-        let tones = lock(&self.inner.state).tones.take();
-        if let Some((tones, sink)) = tones {
-            tones.detach(sink);
+        let mut state = lock(&self.inner.state);
+        if state.removed {
+            return Err(TrackError::Removed);
         }
-        if let Some(connection) = self.inner.connection.upgrade() {
-            connection.forget_sending(self);
+        let connection = self.inner.connection.upgrade().ok_or(TrackError::Closed)?;
+        connection.remove_sender(self, self.inner.ssrc)?;
+        state.removed = true;
+        if let Some((tones, sink)) = state.tones.take() {
+            tones.detach(sink);
         }
         Ok(())
     }
 
     /// Has the media plane put packets among those that are forwarded.
     pub(crate) fn insert(&self, packets: RingReceiver<InsertedPacket>) -> Result<(), TrackError> {
-        self.command(RtpCommand::Insert(self.inner.ssrc, packets))
+        let state = lock(&self.inner.state);
+        self.command(&state, RtpCommand::Insert(self.inner.ssrc, packets))
     }
 
-    fn command(&self, command: RtpCommand) -> Result<(), TrackError> {
-        if lock(&self.inner.state).removed {
+    /// Passes a command on. The caller holds the state, and so the state and what is sent
+    /// change in the same order; the lock of the connection comes after it, never before.
+    fn command(&self, state: &TrackState, command: RtpCommand) -> Result<(), TrackError> {
+        if state.removed {
             return Err(TrackError::Removed);
         }
         let connection = self.inner.connection.upgrade().ok_or(TrackError::Closed)?;

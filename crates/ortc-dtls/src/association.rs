@@ -13,6 +13,9 @@ use crate::{Certificate, DtlsConfig, DtlsRole, DtlsVersion};
 /// is broken.
 const MAX_POLLS: usize = 1_000;
 
+/// Room for most outputs: a datagram, or a certificate.
+const OUTPUT: usize = 2048;
+
 /// The largest output that the engine may ask room for: a whole record.
 const MAX_OUTPUT: usize = 1 << 16;
 
@@ -22,7 +25,6 @@ const MAX_OUTPUT: usize = 1 << 16;
 /// not touched again, and an error that it calls fatal although nothing is lost is none.
 pub(crate) struct Association {
     engine: Option<Dtls>,
-    buffer: Vec<u8>,
     client: bool,
 }
 
@@ -79,7 +81,7 @@ impl Association {
             engine.handle_timeout(now)?;
             Ok(engine)
         })?;
-        Ok(Self { engine: Some(engine), buffer: vec![0; 2048], client })
+        Ok(Self { engine: Some(engine), client })
     }
 
     /// The negotiated version, for logs.
@@ -124,8 +126,9 @@ impl Association {
     /// Takes everything that the engine has to say, and when it wants to be called next.
     pub(crate) fn poll(&mut self) -> Result<(Vec<Event>, Instant), Failure> {
         let mut events = Vec::new();
+        // Not kept: a connection that has its keys polls every few hours, if at all.
+        let mut buffer = vec![0; OUTPUT];
         for _ in 0..MAX_POLLS {
-            let mut buffer = std::mem::take(&mut self.buffer);
             let polled = self.call(|engine| {
                 let polled = match engine.poll_output(&mut buffer) {
                     Output::Packet(packet) => Polled::Event(Event::Packet(copy(packet))),
@@ -147,10 +150,9 @@ impl Association {
                 };
                 Ok(polled)
             });
-            self.buffer = buffer;
             match polled? {
                 Polled::Event(event) => events.push(event),
-                Polled::Grow(needed) if needed <= MAX_OUTPUT => self.buffer.resize(needed, 0),
+                Polled::Grow(needed) if needed <= MAX_OUTPUT => buffer.resize(needed, 0),
                 Polled::Grow(_) => break,
                 Polled::Settled(at) => return Ok((events, at)),
                 Polled::Nothing => {}

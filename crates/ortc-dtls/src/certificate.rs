@@ -53,7 +53,8 @@ impl Certificate {
             .map_err(|_| CertificateError::Generation("no randomness".to_owned()))?;
         let now = OffsetDateTime::now_utc();
         let der = self_signed(&key, unique, now - BACKDATED)?;
-        Self::from_der(&der, &key.serialize_der())
+        // No probe: the certificate was just signed by this very key.
+        Ok(Self::of_parts(&der, &key.serialize_der()))
     }
 
     /// Takes a certificate and its private key, both DER.
@@ -79,11 +80,15 @@ impl Certificate {
             .verify_signature(certificate, probe, &signature, hash, algorithm)
             .map_err(|_| CertificateError::KeyMismatch)?;
 
+        Ok(Self::of_parts(certificate, private_key))
+    }
+
+    fn of_parts(certificate: &[u8], private_key: &[u8]) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest.as_ref());
         let inner = Inner { der: certificate.to_vec(), private_key: private_key.to_vec(), sha256 };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// The certificate, DER.

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Which versions of DTLS an endpoint speaks.
@@ -59,6 +59,21 @@ const MAX_RETRIES: usize = 20;
 /// The deadline of a handshake is the endpoint's; the engine's clock may run ahead of it.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(3 * 365 * 24 * 3600);
 
+/// What the engine's configuration is built from; nothing secret, and nothing of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Settings {
+    mtu: usize,
+    cookie_exchange: bool,
+    first_rto: Duration,
+    retries: usize,
+}
+
+/// Configurations that have been built, and found good, in this process.
+static BUILT: Mutex<Vec<(Settings, Arc<dimpl::Config>)>> = Mutex::new(Vec::new());
+
+/// Most of them: a process has one or two kinds of endpoints.
+const MAX_BUILT: usize = 8;
+
 impl Default for DtlsConfig {
     fn default() -> Self {
         Self {
@@ -94,7 +109,34 @@ impl DtlsConfig {
     }
 
     /// Builds the engine's configuration; `attempt` tells restarts apart.
+    ///
+    /// One is shared by all associations with the same settings. To build one, the engine puts
+    /// its cryptography through two key exchanges on each curve, P-384 included, and more: that
+    /// is dearer than the handshake that it is for.
     pub(crate) fn to_engine(&self, attempt: u32) -> Result<Arc<dimpl::Config>, dimpl::Error> {
+        #[cfg(feature = "sim")]
+        if self.seed.is_some() {
+            return self.build(attempt);
+        }
+        let settings = Settings {
+            mtu: self.mtu,
+            cookie_exchange: self.cookie_exchange,
+            first_rto: self.first_rto,
+            retries: self.retries,
+        };
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = built.iter().find(|(known, _)| *known == settings) {
+            return Ok(Arc::clone(config));
+        }
+        let config = self.build(attempt)?;
+        if built.len() >= MAX_BUILT {
+            built.remove(0);
+        }
+        built.push((settings, Arc::clone(&config)));
+        Ok(config)
+    }
+
+    fn build(&self, attempt: u32) -> Result<Arc<dimpl::Config>, dimpl::Error> {
         let builder = dimpl::Config::builder()
             .mtu(self.mtu.max(SMALLEST_MTU))
             .use_server_cookie(self.cookie_exchange)
@@ -125,5 +167,27 @@ impl DtlsConfig {
     /// explicit nonce and tag, rounded up.
     pub(crate) fn largest_message(&self) -> usize {
         self.mtu.max(SMALLEST_MTU) - 64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_settings_share_what_was_built_and_others_do_not() {
+        let config = DtlsConfig::default();
+        let (one, again) = (config.to_engine(0).unwrap(), config.to_engine(1).unwrap());
+        assert!(Arc::ptr_eq(&one, &again));
+        let smaller = DtlsConfig { mtu: 600, ..config }.to_engine(0).unwrap();
+        assert_eq!((one.mtu(), smaller.mtu()), (DEFAULT_MTU, 600));
+    }
+
+    #[test]
+    fn what_was_built_is_bounded() {
+        for mtu in 300..400 {
+            DtlsConfig { mtu, ..DtlsConfig::default() }.to_engine(0).unwrap();
+        }
+        assert!(BUILT.lock().unwrap().len() <= MAX_BUILT);
     }
 }

@@ -90,7 +90,8 @@ pub struct DtlsStats {
 #[derive(Debug)]
 pub struct DtlsEndpoint {
     config: DtlsConfig,
-    certificate: Certificate,
+    /// Until connected: afterwards no handshake begins afresh.
+    certificate: Option<Certificate>,
     state: State,
     /// Of the last call; never goes back.
     now: Instant,
@@ -150,7 +151,7 @@ impl DtlsEndpoint {
     pub fn new(config: DtlsConfig, certificate: Certificate, now: Instant) -> Self {
         Self {
             config,
-            certificate,
+            certificate: Some(certificate),
             state: State::ExpectStart,
             now,
             parked: Vec::new(),
@@ -291,7 +292,12 @@ impl DtlsEndpoint {
 
     /// What is to be done next; `None` until the next call.
     pub fn poll_output(&mut self) -> Option<DtlsOutput> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // An idle endpoint holds no room for what it said last.
+            self.outputs.shrink_to_fit();
+        }
+        output
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, and why.
@@ -411,7 +417,8 @@ impl DtlsEndpoint {
         let attempt = handshake.attempt;
         handshake.attempt += 1;
         let now = self.now + self.skew;
-        match Association::new(&self.config, &self.certificate, handshake.role, attempt, now) {
+        let Some(certificate) = self.certificate.as_ref() else { return };
+        match Association::new(&self.config, certificate, handshake.role, attempt, now) {
             Ok(association) => {
                 self.association = Some(association);
                 self.settle();
@@ -506,6 +513,7 @@ impl DtlsEndpoint {
         let version = self.association.as_ref().and_then(Association::version);
         debug!(?version, profile = ?keys.profile, "DTLS connected");
         self.transition(Transition::Finish, "the handshake is complete");
+        self.certificate = None;
         self.emit(DtlsOutput::Connected { keys, certificate });
         true
     }

@@ -68,28 +68,31 @@ impl HashAlgorithm {
 /// ORTC draft A and B, "The CertificateFingerprint Object".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CertificateFingerprint {
-    digests: BTreeMap<String, Vec<u8>>,
+    /// In the order of the names. A map would take twice the room of these few.
+    digests: Vec<(String, Vec<u8>)>,
 }
 
 impl CertificateFingerprint {
     /// Hashes a certificate (DER) with SHA-1, SHA-256, SHA-384 and SHA-512.
     pub fn of_certificate(certificate: &[u8]) -> Self {
-        let digests = HashAlgorithm::ALL
-            .into_iter()
-            .map(|hash| (hash.name().to_owned(), hash.digest(certificate)))
-            .collect();
+        let mut digests = Vec::with_capacity(HashAlgorithm::ALL.len());
+        digests.extend(
+            HashAlgorithm::ALL.map(|hash| (hash.name().to_owned(), hash.digest(certificate))),
+        );
+        digests.sort_unstable();
         Self { digests }
     }
 
     /// One fingerprint: the SHA-256 given.
     pub fn from_sha256(digest: [u8; 32]) -> Self {
-        let digests = BTreeMap::from([(HashAlgorithm::Sha256.name().to_owned(), digest.to_vec())]);
+        let digests = vec![(HashAlgorithm::Sha256.name().to_owned(), digest.to_vec())];
         Self { digests }
     }
 
     /// Returns the digest made by a hash function, named as in `sha-256`, in any case.
     pub fn get(&self, hash_function: &str) -> Option<&[u8]> {
-        self.digests.get(&hash_function.to_ascii_lowercase()).map(Vec::as_slice)
+        let at = self.find(&hash_function.to_ascii_lowercase()).ok()?;
+        Some(&self.digests[at].1)
     }
 
     /// Returns the SHA-256 digest, if it is there.
@@ -115,8 +118,17 @@ impl CertificateFingerprint {
                 actual: digest.len(),
             });
         }
-        self.digests.insert(name.to_ascii_lowercase(), digest);
+        let name = name.to_ascii_lowercase();
+        match self.find(&name) {
+            Ok(at) => self.digests[at].1 = digest,
+            Err(at) => self.digests.insert(at, (name, digest)),
+        }
         Ok(())
+    }
+
+    /// Where a name is, or belongs.
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.digests.binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 }
 
@@ -163,10 +175,30 @@ impl<'de> Deserialize<'de> for CertificateFingerprint {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for CertificateFingerprint {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CertificateFingerprint".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "The fingerprints of one certificate, by the name of the hash function.",
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z0-9-]+$" },
+            "additionalProperties": {
+                "type": "string",
+                "pattern": "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*$",
+            },
+        })
+    }
+}
+
 /// What is known of one side of a DTLS association.
 ///
 /// ORTC draft A and B, "The RTCDtlsConnectionInfo Object".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RTCDtlsConnectionInfo {
     /// The fingerprints of that side's certificate.
     pub fingerprint: CertificateFingerprint,

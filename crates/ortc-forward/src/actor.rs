@@ -222,8 +222,8 @@ impl Handler<SocketCommand> for ForwarderActor {
                 self.registry.binding(bind.connection, bind.token, bind.address);
                 ForwarderCommand::Bind(bind)
             }
-            SocketCommand::BindShared(BindShared { address, answer }) => {
-                let token = self.registry.sharing(answer);
+            SocketCommand::BindShared(BindShared { address, reply }) => {
+                let token = self.registry.sharing(reply);
                 ForwarderCommand::BindShared { token, address }
             }
             SocketCommand::ReleaseShared(socket) => ForwarderCommand::ReleaseShared(socket),

@@ -89,6 +89,45 @@ impl RunHistogram {
 }
 
 impl ForwarderStats {
+    /// Adds what another forwarder has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.sockets += other.sockets;
+        self.cpu += other.cpu;
+        self.received += other.received;
+        self.sent += other.sent;
+        self.send_dropped += other.send_dropped;
+        self.send_calls += other.send_calls;
+        let Self { runs, shared, .. } = other;
+        for (sum, one) in self.runs.lengths.iter_mut().zip(runs.lengths) {
+            *sum += one;
+        }
+        for (sum, one) in self.runs.batches.iter_mut().zip(runs.batches) {
+            *sum += one;
+        }
+        self.crossed += other.crossed;
+        self.crossed_dropped += other.crossed_dropped;
+        self.too_long += other.too_long;
+        self.orphaned += other.orphaned;
+        self.media_not_open += other.media_not_open;
+        self.stale_commands += other.stale_commands;
+        self.stale_keys += other.stale_keys;
+        self.refused_connections += other.refused_connections;
+        self.datagram_events_dropped += other.datagram_events_dropped;
+        self.state_events_dropped += other.state_events_dropped;
+        self.backlog_datagrams_dropped += other.backlog_datagrams_dropped;
+        self.backlog_commands_dropped += other.backlog_commands_dropped;
+        self.mailbox_full += other.mailbox_full;
+        self.add_paths(&other.paths);
+        self.shared.malformed += shared.malformed;
+        self.shared.unknown_username += shared.unknown_username;
+        self.shared.unknown_transaction += shared.unknown_transaction;
+        self.shared.strangers += shared.strangers;
+        self.shared.unknown += shared.unknown;
+        self.media.add(&other.media);
+        self.panicked_connections += other.panicked_connections;
+    }
+
     pub(crate) fn add_paths(&mut self, one: &PathStats) {
         let all = &mut self.paths;
         all.parked += one.parked;

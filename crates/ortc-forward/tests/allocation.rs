@@ -20,7 +20,10 @@ use ortc_io::{
     Bind, ConnectionId, DatagramIo, InterfaceAddress, Join, Path, PathUpdate, ReceiveBatch,
     SendBatch, SendReport, SharedSocket, SocketEvent, SocketId, SrtpKeys, SrtpProfile,
 };
-use ortc_rtp::{OutgoingPacket, PayloadType, ReceiverConfig, SenderConfig, Ssrc};
+use ortc_rtp::{
+    ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType, ReceiverConfig, SenderConfig,
+    Ssrc, TrackSource, is_rtcp,
+};
 
 const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
 const SSRC: Ssrc = Ssrc(7);
@@ -243,4 +246,127 @@ fn count_allocations(shares: bool) {
         }
     }
     assert_eq!(dropped, 0, "allocations for 640 packets that nobody takes");
+}
+
+/// What a hostile peer, or somebody else, sends beside the genuine packets of a round.
+fn hostile(round: u32, genuine: &[Vec<u8>], earlier: &[Vec<u8>]) -> Vec<(bool, Vec<u8>)> {
+    let mut all = Vec::new();
+    for (n, packet) in genuine.iter().enumerate() {
+        let mut forged = packet.clone();
+        *forged.last_mut().expect("a packet is not empty") ^= 1;
+        let mut unknown = packet.clone();
+        unknown[8..12].copy_from_slice(&(round * 16 + n as u32).to_be_bytes());
+        let cut = packet[..n].to_vec();
+        let headless = [&packet[..1], &[0xff; 40]].concat();
+        let oversized = [&packet[..], &vec![0; 700]].concat();
+        // From the peer's own address.
+        all.extend([forged, unknown, cut, headless, oversized].map(|datagram| (false, datagram)));
+        all.extend(earlier.get(n).map(|replay| (false, replay.clone())));
+        // From an address that nobody has validated.
+        all.push((true, packet.clone()));
+    }
+    all
+}
+
+#[test]
+fn hostile_input_costs_no_memory_and_no_genuine_packet_that_is_forwarded() {
+    const ROUNDS: u32 = 400;
+    let start = Instant::now();
+    let (there, back) = (Queue::default(), Queue::default());
+    let remote = SocketAddr::from(([192, 0, 2, 1], 9));
+    let mut sending = End { out: there.clone(), inward: Queue::default(), remote };
+    let mut receiving = End { out: back.clone(), inward: there.clone(), remote };
+    let (mut a, to_a, _a_events) = forwarder(true, false, start, &mut sending);
+    let (mut b, to_b, _b_events) = forwarder(false, false, start, &mut receiving);
+    let (applications, packets) = ring(64);
+    let config = SenderConfig {
+        ssrc: SSRC,
+        payload_type: OPUS,
+        clock_rate: 48_000,
+        cname: "somebody".to_owned(),
+        packets,
+        enabled: true,
+    };
+    to_a.send(ForwarderCommand::AddSender(ID, config)).unwrap();
+    let (packets, _) = ring(1);
+    let config = ReceiverConfig { ssrc: SSRC, payload_types: vec![(OPUS, 48_000)], packets };
+    to_b.send(ForwarderCommand::AddReceiver(ID, config)).unwrap();
+    // Sent back to where it comes from, three times.
+    for copy in 0..3 {
+        let forward = ForwardConfig {
+            ssrc: Ssrc(100 + copy),
+            source: TrackSource { connection: ID, ssrc: SSRC },
+            payload_types: vec![ForwardedPayloadType {
+                received: OPUS,
+                sent: OPUS,
+                clock_rate: 48_000,
+            }],
+            extensions: Vec::new(),
+            cname: "somebody".to_owned(),
+            needs_key_frames: false,
+            enabled: true,
+        };
+        to_b.send(ForwarderCommand::AddForward(ID, forward)).unwrap();
+    }
+
+    let payload = Bytes::from(vec![0x55; 1_100]);
+    let (mut allocated, mut earlier) = (0, Vec::new());
+    let (mut wrong, mut strange) = (0u64, 0u64);
+    // All of it before the first reports are due.
+    for round in 0..ROUNDS {
+        let now = start + Duration::from_micros(100 * u64::from(round));
+        for n in 0..16 {
+            let timestamp = u64::from(round * 16 + n) * 960;
+            let packet = OutgoingPacket { payload: payload.clone(), timestamp, marker: false };
+            applications.push(packet).unwrap();
+        }
+        a.turn(now, &mut sending);
+        let genuine: Vec<_> =
+            there.borrow_mut().drain(..).filter(|datagram| !is_rtcp(datagram)).collect();
+        assert_eq!(genuine.len(), 16);
+        let mut genuine_left = genuine.iter().cloned();
+        let (strangers, own): (Vec<_>, Vec<_>) =
+            hostile(round, &genuine, &earlier).into_iter().partition(|(stranger, _)| *stranger);
+        receiving.remote = SocketAddr::from(([198, 51, 100, 7], 7));
+        strange += strangers.len() as u64;
+        there.borrow_mut().extend(strangers.into_iter().map(|(_, datagram)| datagram));
+        allocated += counted_turn(&mut b, now, &mut receiving, round);
+        receiving.remote = remote;
+        wrong += own.len() as u64;
+        for (n, (_, datagram)) in own.into_iter().enumerate() {
+            if n % 3 == 0 {
+                there.borrow_mut().extend(genuine_left.next());
+            }
+            there.borrow_mut().push_back(datagram);
+        }
+        there.borrow_mut().extend(genuine_left);
+        allocated += counted_turn(&mut b, now, &mut receiving, round);
+        earlier = genuine;
+    }
+    let sent_back = back.borrow().iter().filter(|datagram| !is_rtcp(datagram)).count();
+    assert_eq!(sent_back, 3 * 16 * ROUNDS as usize, "every genuine packet, to everybody");
+    assert_eq!(allocated, 0, "allocations for what was forwarded and what was dropped");
+
+    let (reply, mut stats) = tokio::sync::oneshot::channel();
+    to_b.send(ForwarderCommand::Snapshot(reply)).unwrap();
+    b.turn(start + Duration::from_millis(u64::from(ROUNDS)), &mut receiving);
+    let stats = stats.try_recv().unwrap();
+    let drops = stats.media.receive_drops;
+    let counted = drops.not_authentic
+        + drops.replayed
+        + drops.malformed
+        + drops.too_many_ssrcs
+        + stats.paths.unknown
+        + stats.too_long;
+    assert_eq!(counted, wrong, "{drops:?} {:?} {}", stats.paths, stats.too_long);
+    assert_eq!(stats.paths.unvalidated, strange);
+    assert_eq!(stats.media.rtp_forwarded, 3 * 16 * u64::from(ROUNDS));
+}
+
+/// Takes a turn; how many allocations that were once what is reused has grown.
+fn counted_turn(forwarder: &mut PacketForwarder, now: Instant, io: &mut End, round: u32) -> u64 {
+    let allocated = allocations(|| {
+        forwarder.turn(now, io);
+    });
+    if round < 20 { 0 } else { allocated }
 }

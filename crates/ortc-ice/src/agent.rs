@@ -226,7 +226,12 @@ impl IceAgent {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // An idle agent holds no room for what it said last.
+            self.outputs.shrink_to_fit();
+        }
+        output
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called, and why.

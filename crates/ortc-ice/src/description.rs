@@ -8,11 +8,20 @@ use crate::{CandidateError, IgnoredReason};
 
 /// ICE credentials of one side, as they are signalled (ORTC draft A and B, "RTCIceConnectionInfo").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RTCIceConnectionInfo {
     /// The username fragment: 4 to 256 ice-chars (RFC 8445 §5.3).
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 4, max = 256), regex(pattern = "^[A-Za-z0-9+/]+$"))
+    )]
     pub username_frag: String,
     /// The password: 22 to 256 ice-chars.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 22, max = 256), regex(pattern = "^[A-Za-z0-9+/]+$"))
+    )]
     pub password: String,
     /// SHA-256 fingerprint of the certificate, `sha-256 AB:CD:…`: an addition of ours, optional.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,22 +43,33 @@ pub struct RTCIceConnectionInfo {
 /// # Ok::<(), ortc_ice::CandidateError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RTCIceCandidateDescription {
     /// Groups candidates of one base, type and server: 1 to 32 ice-chars.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1, max = 32), regex(pattern = "^[A-Za-z0-9+/]+$"))
+    )]
     pub foundation: String,
     /// Always 1: RTP and RTCP share a component (RFC 5761).
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 256)))]
     pub component: u32,
     /// `udp` (or `tcp`), in lower case.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_.+-]{1,32}$")))]
     pub transport: String,
     /// RFC 8445 §5.1.2: 1 to 2³¹ − 1. (The drafts say `int`; the text, unsigned.)
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 2147483647)))]
     pub priority: u32,
     /// An IP address, or a name.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 255)))]
     pub connection_address: String,
     /// A port, 1 to 65535 (9 for active TCP).
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub connection_port: u16,
     /// `host`, `srflx`, `prflx` or `relay`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["host", "srflx", "prflx", "relay"])))]
     pub kind: String,
     /// The base of a reflexive or relayed candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -137,6 +137,7 @@ impl IceAgent {
         }
         let success = message.is_successful_binding_response();
         if success {
+            self.transactions.answered(&id);
             // Before the engine, which may select the path at once.
             let update = self.paths.note_response(now, path);
             self.output_path(update);

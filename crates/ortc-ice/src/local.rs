@@ -201,6 +201,7 @@ impl Gathering {
             rel_address: None,
             rel_port: None,
         };
+        self.found.reserve_exact(1);
         self.found.push(Local { socket, address, preference, description, set: false });
         self.found.last()
     }

@@ -37,6 +37,7 @@ impl RemoteCandidates {
             return Err(IgnoredReason::TooMany);
         }
         self.known.retain(|known| !(known.learned && known.usable.address == usable.address));
+        self.known.reserve_exact(1);
         self.known.push(Known { usable, description, learned: false });
         Ok(Some(usable))
     }

@@ -23,6 +23,7 @@ use crate::error::Quoted;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RTCIceServer {
     /// STUN or TURN URIs (RFC 7064, RFC 7065) of one server, with one credential.
     #[serde(
@@ -30,6 +31,7 @@ pub struct RTCIceServer {
         deserialize_with = "deserialize_one_or_many",
         serialize_with = "serialize_one_or_many"
     )]
+    #[cfg_attr(feature = "schema", schemars(with = "OneOrMany"))]
     pub url: Vec<String>,
     /// The password, for TURN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,6 +192,7 @@ impl FromStr for IceServerUri {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(untagged, expecting = "url must be a string or an array of strings")]
 enum OneOrMany {
     One(String),

@@ -122,7 +122,7 @@ pub struct BindShared {
     /// same port: so an answer always leaves from the address that was asked.
     pub address: SocketAddr,
     /// Told once.
-    pub answer: Recipient<SharedBound>,
+    pub reply: Recipient<SharedBound>,
 }
 
 /// The answer to [`BindShared`]: all sockets, or none and why.

@@ -1,29 +1,38 @@
 //! A bounded queue of media between an application and a media thread.
 //!
-//! One side pushes, the other pops; neither ever blocks or allocates. The consumer is told
-//! through a [`std::task::Waker`], once per time it has run dry: an async task awaits
+//! One side pushes, the other pops; neither ever blocks. The consumer is told through a
+//! [`std::task::Waker`], once per time it has run dry: an async task awaits
 //! [`RingReceiver::recv`], a media thread registers a waker of its own.
+//!
+//! A ring that was never used has no room yet, and one whose consumer keeps up has little: it
+//! is made larger, up to its capacity, when it is full, and only then is memory allocated. A
+//! track that is silent, or read in time, would otherwise hold memory for seconds of media.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use atomic_waker::AtomicWaker;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+/// Items that there is room for at first: 160 ms of audio packets.
+const FIRST_SEGMENT: usize = 8;
 
 /// Makes a ring that holds at most `capacity` items.
 pub fn ring<T>(capacity: usize) -> (RingSender<T>, RingReceiver<T>) {
-    let (sender, receiver) = crossbeam_channel::bounded(capacity);
-    let consumer = Arc::new(AtomicWaker::new());
-    let producer = Arc::new(AtomicWaker::new());
-    (
-        RingSender {
-            sender: Some(sender),
-            consumer: Arc::clone(&consumer),
-            producer: Arc::clone(&producer),
-        },
-        RingReceiver { receiver: Some(receiver), consumer, producer },
-    )
+    let shared = Arc::new(Shared {
+        capacity,
+        len: AtomicUsize::new(0),
+        first: OnceLock::new(),
+        producer_gone: AtomicBool::new(false),
+        consumer_gone: AtomicBool::new(false),
+        consumer: AtomicWaker::new(),
+        producer: AtomicWaker::new(),
+    });
+    let sender = RingSender { shared: Arc::clone(&shared), tail: RefCell::new(None) };
+    (sender, RingReceiver { shared, head: None })
 }
 
 /// Why an item was not pushed; it is handed back.
@@ -37,13 +46,41 @@ pub enum PushError<T> {
     Closed(T),
 }
 
+/// What both ends know.
+#[derive(Debug)]
+struct Shared<T> {
+    capacity: usize,
+    /// Never less than what is in the segments: counted before a push and after a pop.
+    len: AtomicUsize,
+    first: OnceLock<Arc<Segment<T>>>,
+    producer_gone: AtomicBool,
+    consumer_gone: AtomicBool,
+    consumer: AtomicWaker,
+    producer: AtomicWaker,
+}
+
+/// A queue of fixed size, and the larger one that the producer went on to when it was full.
+#[derive(Debug)]
+struct Segment<T> {
+    sender: Sender<T>,
+    receiver: Receiver<T>,
+    size: usize,
+    next: OnceLock<Arc<Segment<T>>>,
+}
+
+impl<T> Segment<T> {
+    fn new(size: usize) -> Arc<Self> {
+        let (sender, receiver) = bounded(size);
+        Arc::new(Self { sender, receiver, size, next: OnceLock::new() })
+    }
+}
+
 /// The producing end of a ring.
 #[derive(Debug)]
 pub struct RingSender<T> {
-    /// `None` only while being dropped, so that the consumer is woken after the hang-up.
-    sender: Option<Sender<T>>,
-    consumer: Arc<AtomicWaker>,
-    producer: Arc<AtomicWaker>,
+    shared: Arc<Shared<T>>,
+    /// Where is pushed; `None` before the first push.
+    tail: RefCell<Option<Arc<Segment<T>>>>,
 }
 
 impl<T> RingSender<T> {
@@ -52,17 +89,33 @@ impl<T> RingSender<T> {
     /// # Errors
     /// [`PushError::Full`] and [`PushError::Closed`] hand the item back.
     pub fn push(&self, item: T) -> Result<(), PushError<T>> {
-        let Some(sender) = &self.sender else {
+        if self.is_closed() {
             return Err(PushError::Closed(item));
-        };
-        match sender.try_send(item) {
-            Ok(()) => {
-                self.consumer.wake();
-                Ok(())
-            }
-            Err(TrySendError::Full(item)) => Err(PushError::Full(item)),
-            Err(TrySendError::Disconnected(item)) => Err(PushError::Closed(item)),
         }
+        let shared = &self.shared;
+        // Only this end counts up, so there is room from here on.
+        if shared.len.load(Ordering::Acquire) >= shared.capacity {
+            return Err(PushError::Full(item));
+        }
+        shared.len.fetch_add(1, Ordering::Relaxed);
+        let mut tail = self.tail.borrow_mut();
+        let pushed = match &*tail {
+            Some(tail) => tail.sender.try_send(item),
+            None => Err(TrySendError::Full(item)),
+        };
+        // Segments keep both of their ends, so that a refusal means that there is no room.
+        if let Err(TrySendError::Full(item) | TrySendError::Disconnected(item)) = pushed {
+            let full = tail.take();
+            let size = full.as_ref().map_or(FIRST_SEGMENT, |full| full.size.saturating_mul(2));
+            let segment = Segment::new(size.min(shared.capacity));
+            // Empty, so it takes one; before the consumer can come here.
+            let _ = segment.sender.try_send(item);
+            let link = full.as_ref().map_or(&shared.first, |full| &full.next);
+            let _ = link.set(Arc::clone(&segment));
+            *tail = Some(segment);
+        }
+        shared.consumer.wake();
+        Ok(())
     }
 
     /// Pushes an item, waiting for room.
@@ -71,35 +124,39 @@ impl<T> RingSender<T> {
     /// The item, when the consumer is gone.
     pub async fn send(&mut self, item: T) -> Result<(), T> {
         let mut item = Some(item);
-        poll_fn(|context| {
-            // Registered first: a pop between the push and the registration would be missed.
-            self.producer.register(context.waker());
-            match self.push(item.take().expect("polled again only while pending")) {
-                Ok(()) => Poll::Ready(Ok(())),
-                Err(PushError::Closed(back)) => Poll::Ready(Err(back)),
-                Err(PushError::Full(back)) => {
-                    item = Some(back);
-                    Poll::Pending
-                }
+        poll_fn(|context| self.poll_send(context, &mut item)).await
+    }
+
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        item: &mut Option<T>,
+    ) -> Poll<Result<(), T>> {
+        // Registered first: a pop between the push and the registration would be missed.
+        self.shared.producer.register(context.waker());
+        match self.push(item.take().expect("polled again only while pending")) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(PushError::Closed(back)) => Poll::Ready(Err(back)),
+            Err(PushError::Full(back)) => {
+                *item = Some(back);
+                Poll::Pending
             }
-        })
-        .await
+        }
     }
 
     /// Whether the consumer is gone, so that nothing pushed will ever be taken.
     pub fn is_closed(&self) -> bool {
-        // Each end holds one reference, and nobody else.
-        Arc::strong_count(&self.consumer) == 1
+        self.shared.consumer_gone.load(Ordering::Acquire)
     }
 
     /// Items waiting for the consumer.
     pub fn len(&self) -> usize {
-        self.sender.as_ref().map_or(0, Sender::len)
+        self.shared.len.load(Ordering::Acquire)
     }
 
     /// Whether there is no room for another item.
     pub fn is_full(&self) -> bool {
-        self.sender.as_ref().is_none_or(Sender::is_full)
+        self.len() >= self.shared.capacity
     }
 
     /// Whether the consumer has taken everything.
@@ -110,18 +167,17 @@ impl<T> RingSender<T> {
 
 impl<T> Drop for RingSender<T> {
     fn drop(&mut self) {
-        self.sender = None;
-        self.consumer.wake();
+        self.shared.producer_gone.store(true, Ordering::Release);
+        self.shared.consumer.wake();
     }
 }
 
 /// The consuming end of a ring.
 #[derive(Debug)]
 pub struct RingReceiver<T> {
-    /// `None` only while being dropped, so that the producer is woken after the hang-up.
-    receiver: Option<Receiver<T>>,
-    consumer: Arc<AtomicWaker>,
-    producer: Arc<AtomicWaker>,
+    shared: Arc<Shared<T>>,
+    /// Where is popped; `None` before the first pop that found something.
+    head: Option<Arc<Segment<T>>>,
 }
 
 /// What [`RingReceiver::pop`] found.
@@ -149,16 +205,34 @@ impl<T> Popped<T> {
 impl<T> RingReceiver<T> {
     /// Takes the oldest item.
     pub fn pop(&mut self) -> Popped<T> {
-        let Some(receiver) = &self.receiver else {
-            return Popped::Closed;
-        };
-        match receiver.try_recv() {
-            Ok(item) => {
-                self.producer.wake();
+        // Before looking: what was pushed before the producer went is then seen.
+        let gone = self.shared.producer_gone.load(Ordering::Acquire);
+        match self.take() {
+            Some(item) => {
+                self.shared.len.fetch_sub(1, Ordering::Release);
+                self.shared.producer.wake();
                 Popped::Item(item)
             }
-            Err(TryRecvError::Empty) => Popped::Empty,
-            Err(TryRecvError::Disconnected) => Popped::Closed,
+            None if gone => Popped::Closed,
+            None => Popped::Empty,
+        }
+    }
+
+    fn take(&mut self) -> Option<T> {
+        if self.head.is_none() {
+            self.head = self.shared.first.get().cloned();
+        }
+        loop {
+            let head = self.head.as_ref()?;
+            if let Ok(item) = head.receiver.try_recv() {
+                return Some(item);
+            }
+            let next = head.next.get()?;
+            // Its last push came before there was a next one, and perhaps after our look.
+            if let Ok(item) = head.receiver.try_recv() {
+                return Some(item);
+            }
+            self.head = Some(Arc::clone(next));
         }
     }
 
@@ -166,7 +240,7 @@ impl<T> RingReceiver<T> {
     ///
     /// Pop until [`Popped::Empty`] *after* registering, or a push in between is missed.
     pub fn register(&self, waker: &Waker) {
-        self.consumer.register(waker);
+        self.shared.consumer.register(waker);
     }
 
     /// Polls for the oldest item; `None` when the producer is gone.
@@ -187,8 +261,9 @@ impl<T> RingReceiver<T> {
 
 impl<T> Drop for RingReceiver<T> {
     fn drop(&mut self) {
-        self.receiver = None;
-        self.producer.wake();
+        self.shared.consumer_gone.store(true, Ordering::Release);
+        while self.take().is_some() {}
+        self.shared.producer.wake();
     }
 }
 
@@ -254,5 +329,71 @@ mod tests {
         }
         producer.await.unwrap();
         assert_eq!(got, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_ring_grows_up_to_its_capacity_and_keeps_the_order() {
+        let (sender, mut receiver) = ring(100);
+        for n in 0..100 {
+            assert_eq!(sender.push(n), Ok(()));
+        }
+        assert_eq!(sender.push(100), Err(PushError::Full(100)));
+        for n in 0..50 {
+            assert_eq!(receiver.pop(), Popped::Item(n));
+        }
+        // What is left is in a smaller segment than the next ones go to.
+        for n in 100..150 {
+            assert_eq!(sender.push(n), Ok(()));
+        }
+        assert_eq!(sender.push(150), Err(PushError::Full(150)));
+        assert_eq!(sender.len(), 100);
+        for n in 50..150 {
+            assert_eq!(receiver.pop(), Popped::Item(n));
+        }
+        assert_eq!((receiver.pop(), sender.is_empty()), (Popped::Empty, true));
+    }
+
+    #[test]
+    fn a_ring_has_no_room_before_it_is_used() {
+        let (sender, receiver) = ring(4096);
+        assert!(sender.shared.first.get().is_none());
+        sender.push([0_u8; 64]).unwrap();
+        assert_eq!(receiver.shared.first.get().unwrap().size, FIRST_SEGMENT);
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads_while_it_grows() {
+        let (sender, mut receiver) = ring(1000);
+        let producer = std::thread::spawn(move || {
+            for n in 0..200_000_u32 {
+                let mut item = n;
+                while let Err(PushError::Full(back)) = sender.push(item) {
+                    item = back;
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut expected = 0;
+        loop {
+            match receiver.pop() {
+                Popped::Item(n) => {
+                    assert_eq!(n, expected);
+                    expected += 1;
+                }
+                Popped::Empty => std::thread::yield_now(),
+                Popped::Closed => break,
+            }
+        }
+        producer.join().unwrap();
+        assert_eq!(expected, 200_000);
+    }
+
+    #[test]
+    fn what_nobody_takes_is_dropped_with_the_consumer() {
+        let (sender, receiver) = ring(4);
+        let item = Arc::new(());
+        sender.push(Arc::clone(&item)).unwrap();
+        drop(receiver);
+        assert_eq!(Arc::strong_count(&item), 1);
     }
 }

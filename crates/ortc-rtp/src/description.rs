@@ -16,6 +16,7 @@ const RTCP_CLASH: std::ops::RangeInclusive<u8> = 64..=95;
 
 /// The kind of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TrackKind {
     /// Sound.
@@ -159,18 +160,22 @@ impl CodecName {
 
 /// A codec with its payload type (ORTC drafts, "RTCCodec").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RTCCodec {
     /// RTP payload type: 0 to 63 or 96 to 127.
     #[serde(rename = "payload-id")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 127)))]
     pub payload_id: u8,
     /// `opus`, `alaw`, `ulaw`, `dtmf`, `vp8`, `h264`, … compared without regard to case.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub name: String,
     /// `audio`, `video` or `dtmf` (ORTC draft A's example).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<TrackKind>,
     /// RTP clock rate in Hz; where there is none, [`CodecName::default_clock_rate`] holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub clock_rate: Option<u32>,
     /// Channels of sound; for Opus always 2, whatever is inside (RFC 7587 §7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,6 +187,7 @@ pub struct RTCCodec {
 
 /// A format parameter of a codec (ORTC drafts, "RTCCodecParam").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RTCCodecParam {
     /// For example `useinbandfec`.
     pub name: String,
@@ -192,6 +198,7 @@ pub struct RTCCodecParam {
 
 /// A bound on what is sent (ORTC drafts, "RTCMediaAttributes").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RTCMediaAttributes {
     /// Widest picture in pixels.
@@ -208,15 +215,19 @@ pub struct RTCMediaAttributes {
 /// is an error that names it. Whatever came from outside goes through
 /// [`validate`](Self::validate).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RTCTrackDescription {
     /// Audio or video; for telephone keys alone, dtmf.
     pub kind: TrackKind,
     /// The SSRC, in decimal: 0 to 4294967295.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9]+$")))]
     pub ssrc: String,
     /// Ids of the streams that the track belongs to: at most 16, of 1 to 256 bytes each.
+    #[cfg_attr(feature = "schema", schemars(length(max = 16), inner(length(min = 1, max = 256))))]
     pub msid: Vec<String>,
     /// The codecs that may be sent, the preferred one first; 1 to 96.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 96)))]
     pub codecs: Vec<RTCCodec>,
     /// Bounds on what is sent; any entry may match.
     #[serde(default, skip_serializing_if = "Option::is_none")]

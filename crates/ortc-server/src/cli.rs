@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::call::{PlaySource, SignalUrl};
 
-/// Object RTC without SDP: a signalling server and a headless peer.
+/// Object RTC without SDP: a server for pairs and rooms, and a headless peer.
 ///
 /// Without a command, it serves.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -25,9 +25,10 @@ pub struct Cli {
 /// What the program does.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Command {
-    /// Serve signalling for pairs of peers, and a page that says so.
+    /// Serve rooms, in which everybody's streams are forwarded to everybody else, signalling for
+    /// pairs of peers who connect directly, and a page that says so.
     Serve(ServeArgs),
-    /// Call the other peer of a pair: play files to it, record what it sends.
+    /// Call a room, or the other peer of a pair: play files, record what comes.
     Call(CallArgs),
 }
 
@@ -39,6 +40,16 @@ pub struct ServeArgs {
     /// Whoever reaches this port may use the server, so it is only this host by default.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
+    /// Take the media of all rooms on this UDP address, and with several threads on the ports
+    /// behind it, too. Without it each member has sockets on ports that the system chooses.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub udp: Option<SocketAddr>,
+    /// Media threads. A room spans all of them.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Pin the media threads to this core and those behind it.
+    #[arg(long, value_name = "CORE")]
+    pub pin: Option<usize>,
 }
 
 /// The law of G.711.
@@ -60,7 +71,7 @@ What --play takes:
   bars, bars:WxH@RATE     moving colour bars as VP8, 640x360@30 or as given; nor do they
   ./tone:1                a file whose name looks like one of these
 
-What --record writes, for each track, as STREAM-audio or STREAM-video:
+What --record writes, for each track that comes, as STREAM-audio or STREAM-video:
   .ogg (opus), .wav (alaw, ulaw), .ivf (vp8, vp9, av1), .h264; video from its first key frame on
 
 Exit status:
@@ -68,10 +79,11 @@ Exit status:
   1  the call failed or ended early; the last line says why
   2  it was not begun: a wrong option, or a file that cannot be played")]
 pub struct CallArgs {
-    /// The pair to join: the other peer gives the same.
-    #[arg(long, value_name = "ws://HOST:PORT/pairs/NAME")]
+    /// Whom to call: ws://HOST:PORT/rooms/NAME is a room, where the server forwards what everybody
+    /// sends; ws://HOST:PORT/pairs/NAME is the other peer who gives the same name.
+    #[arg(long, value_name = "URL")]
     pub signal: SignalUrl,
-    /// Play this to the other peer, in real time. Each one is a track, all are one stream and
+    /// Play this, in real time. Each one is a track, all are one stream and
     /// begin together. See below.
     #[arg(long, value_name = "FILE")]
     pub play: Vec<PlaySource>,
@@ -90,7 +102,8 @@ pub struct CallArgs {
     #[arg(long, value_name = "TONES", value_parser = tones)]
     pub dtmf: Option<String>,
     /// Hang up this long after connecting. Without it, the call lasts until all files have
-    /// been played to their end and all keys been pressed or, if there is neither, until the other peer leaves.
+    /// been played to their end and all keys been pressed or, if there is neither, until the
+    /// other peer leaves (in a room, until this program is interrupted).
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
     /// Print the summary as one JSON object.
@@ -186,8 +199,9 @@ mod tests {
             assert!(error.contains(text), "{error}");
         };
         says("--listen 8080", "such as 127.0.0.1:8080");
-        says("serve --udp 0.0.0.0:1", "unexpected argument '--udp'");
-        says("call", "--signal <ws://HOST:PORT/pairs/NAME>");
+        says("serve --udp 5000", "such as 127.0.0.1:8080");
+        says("serve --threads 0", "0 is not in 1..=64");
+        says("call", "--signal <URL>");
         says("call --signal ws://h/pairs/x --duration 0", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --duration nan", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --play bars:1x1", "of 64 to 4096 pixels");

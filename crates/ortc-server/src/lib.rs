@@ -1,11 +1,14 @@
-//! The `ortc` program as a library: a signalling server that tests can start in their own
-//! process, and a headless peer.
+//! The `ortc` program as a library: a server that tests can start in their own process, and a
+//! headless peer.
 //!
 //! * [`Server`] serves HTTP and, as WebSockets, signalling for *pairs*: two peers that give
 //!   the same name are passed each other's messages. [`pairs`] is the core of it, without a
 //!   socket or a clock.
-//! * [`signalling`] are the messages that the two exchange.
-//! * [`call`] is the headless peer: it plays Ogg/Opus files and records what it hears.
+//! * It serves *rooms* as well: each member is in a call with the server, which forwards
+//!   everybody's streams to everybody else. [`rooms`] is the core of that, without a socket, a
+//!   clock or a connection; a task for each member owns the server's connection to it.
+//! * [`signalling`] are the messages that all of them exchange.
+//! * [`call`] is the headless peer: it plays media files and records what it hears and sees.
 //! * [`cli`] is the command line.
 //!
 //! ```
@@ -22,11 +25,17 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 pub mod call;
 pub mod cli;
+mod member;
+mod metrics;
 pub mod pairs;
 mod relay;
+mod room_server;
+pub mod rooms;
 mod serve;
 pub mod signalling;
+mod socket;
 
 pub use serve::{ServeError, Server, ServerConfig};

@@ -34,12 +34,14 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let config = ServerConfig { listen: args.listen, ..ServerConfig::default() };
+    let ServeArgs { listen, udp, threads, pin } = args;
+    let threads = threads.into();
+    let config = ServerConfig { listen, udp, threads, pin, ..ServerConfig::default() };
     let result = async {
         let shutdown = interrupted()?;
         let server = Server::bind(config).await?;
-        // Whoever started this waits for the line; if nobody reads it, serving goes on.
-        let _ = writeln!(io::stdout(), "{}", server.url());
+        // Whoever started this waits for the first line; if nobody reads it, serving goes on.
+        let _ = writeln!(io::stdout(), "{}\n{}", server.url(), server.services());
         server.run(shutdown).await
     };
     match result.await {

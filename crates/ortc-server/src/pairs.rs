@@ -1,10 +1,11 @@
 //! Two peers under one name: who may join, and what is passed on. Pure: no socket, no clock.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::de::IgnoredAny;
 
+use crate::admission::{Bucket, is_name};
 use crate::signalling::SignalError;
 
 /// Bounds of [`Pairs`]. The defaults are far above what a call needs: about 20 messages of
@@ -242,7 +243,7 @@ impl Pairs {
                 let pair = self.pairs.entry(name.to_owned()).or_default();
                 pair.seats[seat].peer = Some(id);
                 pair.complete |= seat == 1;
-                let bucket = Bucket { tokens: f64::from(self.limits.burst), filled: now };
+                let bucket = Bucket::full(now, self.limits.burst);
                 self.peers.insert(id, Peer { pair: name.to_owned(), seat, bucket });
                 self.counts.joined += 1;
                 Ok(id)
@@ -256,7 +257,7 @@ impl Pairs {
 
     /// The seat that a peer would get in the pair `name`.
     fn seat(&self, name: &str) -> Result<usize, Refusal> {
-        if !is_pair_name(name) {
+        if !is_name(name) {
             return Err(Refusal::BadName);
         }
         match self.pairs.get(name) {
@@ -275,7 +276,7 @@ impl Pairs {
         let Some(peer) = self.peers.get_mut(&from) else {
             return Received::Nothing;
         };
-        if !peer.bucket.take(now, &self.limits) {
+        if !peer.bucket.take(now, self.limits.frames_per_second) {
             self.counts.refused += 1;
             return Received::Refused(Refusal::TooFast);
         }
@@ -381,12 +382,6 @@ impl Pairs {
     }
 }
 
-/// The characters that a URL carries as they are (RFC 3986 §2.3).
-fn is_pair_name(name: &str) -> bool {
-    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
-    (1..=64).contains(&name.len()) && name.bytes().all(is_unreserved)
-}
-
 fn check(text: &str, limit: usize) -> Result<(), Complaint> {
     if text.len() > limit {
         return Err(Complaint::TooLong(text.len(), limit));
@@ -397,29 +392,10 @@ fn check(text: &str, limit: usize) -> Result<(), Complaint> {
     if text.trim_start().starts_with('{') { Ok(()) } else { Err(Complaint::NotAnObject) }
 }
 
-/// A token bucket.
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Instant, limits: &PairLimits) -> bool {
-        let passed: Duration = now.saturating_duration_since(self.filled);
-        let tokens = self.tokens + passed.as_secs_f64() * f64::from(limits.frames_per_second);
-        self.tokens = tokens.min(f64::from(limits.burst));
-        self.filled = now;
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     struct Bench {

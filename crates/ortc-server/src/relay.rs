@@ -1,35 +1,23 @@
 //! WebSockets of pairs: the shell round [`Pairs`].
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::extract::ws::{Message, WebSocket};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use crate::pairs::{Frame, Outbound, PairLimits, Pairs, PeerId, Received, Refusal};
+use crate::pairs::{Outbound, PairCounts, PairLimits, Pairs, PeerId, Received, Refusal};
 use crate::signalling::Signal;
-
-/// How often a peer is pinged, so that proxies keep the connection and silence means death.
-const PING: Duration = Duration::from_secs(20);
-
-/// How long a peer may say nothing, not even a pong, before it is taken to be gone.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// How long one message may take to be written to a peer that does not read.
-const WRITE: Duration = Duration::from_secs(10);
+use crate::socket::{Attention, GOING_AWAY, close, closed, frame_of, ping, say, send};
 
 /// How long a peer that is put out may take to read what is under way, so that it can still
 /// be told why.
 const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// RFC 6455 §7.4.1: the server goes away.
-const GOING_AWAY: u16 = 1001;
 
 /// All pairs of a server, and who is to be woken for them.
 #[derive(Debug, Clone)]
@@ -81,9 +69,7 @@ impl Relay {
 
     async fn attend(&self, peer: PeerId, woken: &Notify, socket: &mut WebSocket) -> &'static str {
         let mut closing = self.closing.clone();
-        let mut ping = interval_at(Instant::now() + PING, PING);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
+        let mut attention = Attention::new();
         loop {
             // What came before this peer waits for it already.
             while let Some(outbound) = self.take(peer) {
@@ -99,19 +85,20 @@ impl Relay {
                         Some(Err(_)) => return "broken connection",
                         None => return "closed",
                     };
-                    heard = Instant::now();
+                    attention.heard();
                     let received = self.receive(peer, frame);
                     if let ControlFlow::Break(reason) = answer(socket, received).await {
                         return reason;
                     }
                 }
                 () = woken.notified() => {}
-                _ = ping.tick() => {
-                    if heard.elapsed() > SILENCE {
-                        return "silent";
-                    }
-                    if !send(socket, Message::Ping(Default::default())).await {
-                        return "does not read";
+                due = attention.due() => {
+                    let pinged = match due {
+                        ControlFlow::Continue(()) => ping(socket).await,
+                        silent => silent,
+                    };
+                    if let ControlFlow::Break(reason) = pinged {
+                        return reason;
                     }
                 }
                 () = closed(&mut closing) => {
@@ -144,13 +131,7 @@ impl Relay {
     }
 
     fn receive(&self, peer: PeerId, frame: Message) -> Received {
-        let frame = match frame {
-            Message::Text(text) => Frame::Text(text.as_str().to_owned()),
-            Message::Binary(_) => Frame::Binary,
-            Message::Ping(_) | Message::Pong(_) => Frame::Control,
-            // The next read ends the connection.
-            Message::Close(_) => return Received::Nothing,
-        };
+        let Some(frame) = frame_of(frame) else { return Received::Nothing };
         let mut table = self.lock();
         let received = table.pairs.receive(Instant::now().into_std(), peer, frame);
         if let Received::Passed(Some(other)) = received {
@@ -161,6 +142,12 @@ impl Relay {
 
     fn take(&self, peer: PeerId) -> Option<Outbound> {
         self.lock().pairs.take(peer)
+    }
+
+    /// Pairs now, and what has happened so far.
+    pub(crate) fn counts(&self) -> (usize, PairCounts) {
+        let table = self.lock();
+        (table.pairs.len(), table.pairs.counts())
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -199,11 +186,6 @@ impl Drop for Seat<'_> {
     }
 }
 
-async fn closed(closing: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone, which comes to the same.
-    let _ = closing.wait_for(|closing| *closing).await;
-}
-
 async fn deliver(socket: &mut WebSocket, outbound: Outbound) -> ControlFlow<&'static str> {
     let text = match outbound {
         Outbound::Message(text) => text,
@@ -213,24 +195,13 @@ async fn deliver(socket: &mut WebSocket, outbound: Outbound) -> ControlFlow<&'st
             return ControlFlow::Break("put out");
         }
     };
-    if send(socket, Message::text(text)).await {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break("does not read")
-    }
+    send(socket, Message::text(text)).await
 }
 
 async fn answer(socket: &mut WebSocket, received: Received) -> ControlFlow<&'static str> {
     match received {
         Received::Passed(_) | Received::Nothing => ControlFlow::Continue(()),
-        Received::Complained(complaint) => {
-            let text = Signal::Error(complaint.to_signal()).to_text();
-            if send(socket, Message::text(text)).await {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break("does not read")
-            }
-        }
+        Received::Complained(complaint) => say(socket, &Signal::Error(complaint.to_signal())).await,
         Received::Refused(refusal) => {
             refuse(socket, &refusal).await;
             ControlFlow::Break("put out")
@@ -238,24 +209,6 @@ async fn answer(socket: &mut WebSocket, received: Received) -> ControlFlow<&'sta
     }
 }
 
-/// Says why, as a message and as the reason of the close frame.
 async fn refuse(socket: &mut WebSocket, refusal: &Refusal) {
-    let text = Signal::Error(refusal.to_signal()).to_text();
-    if send(socket, Message::text(text)).await {
-        close(socket, refusal.close_code(), refusal.to_string()).await;
-    }
-}
-
-/// Closes, and waits a little for the peer to agree, so that it surely reads the reason.
-async fn close(socket: &mut WebSocket, code: u16, reason: impl Into<Cow<'static, str>>) {
-    let frame = CloseFrame { code, reason: reason.into().into_owned().into() };
-    if send(socket, Message::Close(Some(frame))).await {
-        let agreed = async { while let Some(Ok(_)) = socket.recv().await {} };
-        // A peer that does not answer has had its time.
-        let _ = timeout(Duration::from_secs(1), agreed).await;
-    }
-}
-
-async fn send(socket: &mut WebSocket, message: Message) -> bool {
-    matches!(timeout(WRITE, socket.send(message)).await, Ok(Ok(())))
+    crate::socket::refuse(socket, refusal.close_code(), refusal.to_signal()).await;
 }

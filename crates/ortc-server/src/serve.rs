@@ -1,30 +1,37 @@
-//! The server: HTTP, and signalling for pairs.
+//! The server: HTTP, signalling for pairs, and rooms.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use ortc_api::{BindError, Engine, EngineConfig, RTCSocket};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::metrics;
 use crate::pairs::PairLimits;
 use crate::relay::Relay;
+use crate::room_server::{RoomOptions, RoomServer};
+use crate::rooms::RoomLimits;
 use crate::signalling::{Signal, SignalError};
 
 /// A frame longer than this ends its connection; one that is merely too long to be passed on
 /// (see [`PairLimits::message_bytes`]) is answered with a reason.
 const MAX_FRAME: usize = 256 * 1024;
 
-/// How long a shutdown waits for peers to be told.
+/// How long a shutdown waits for peers to be told, and for their connections to be closed.
 const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// How long the media thread may take to tell what it has counted.
+const STATS: Duration = Duration::from_secs(1);
 
 const INDEX: &str = include_str!("../assets/index.html");
 const STYLE: &str = include_str!("../assets/style.css");
@@ -39,13 +46,32 @@ pub struct ServerConfig {
     /// The address for HTTP; port 0 lets the system choose. Default 127.0.0.1:8080: whoever
     /// reaches this port may use the server.
     pub listen: SocketAddr,
+    /// The one UDP address for the media of all rooms; with several media threads the ports
+    /// behind it, too, one for each. Default `None`: a socket for each interface and member, on
+    /// ports that the system chooses.
+    pub udp: Option<SocketAddr>,
+    /// Media threads, 1 by default and at most 64. A room spans all of them.
+    pub threads: usize,
+    /// The core that the first media thread is pinned to; the others take those behind it.
+    /// Default `None`: where the scheduler has them.
+    pub pin: Option<usize>,
     /// Limits of the signalling for pairs.
     pub pairs: PairLimits,
+    /// Limits of rooms.
+    pub rooms: RoomLimits,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), pairs: PairLimits::default() }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
+        Self {
+            listen,
+            udp: None,
+            threads: 1,
+            pin: None,
+            pairs: PairLimits::default(),
+            rooms: RoomLimits::default(),
+        }
     }
 }
 
@@ -66,6 +92,12 @@ pub enum ServeError {
     /// Something else.
     #[error("cannot listen on {0}: {1}")]
     Bind(SocketAddr, io::Error),
+    /// The UDP address for media cannot be had.
+    #[error("cannot take UDP for media: {0}; choose another address with --udp ADDR:PORT")]
+    Udp(#[from] BindError),
+    /// The threads that move media cannot be started.
+    #[error("the media engine cannot be started: {0}")]
+    Engine(io::Error),
     /// The listening socket failed while serving.
     #[error("the server stopped: {0}")]
     Serve(#[from] io::Error),
@@ -77,10 +109,13 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     pairs: PairLimits,
+    rooms: RoomLimits,
+    engine: Engine,
+    sockets: Vec<RTCSocket>,
 }
 
 impl Server {
-    /// Binds the listening socket.
+    /// Binds the listening socket, and starts the threads that move media.
     ///
     /// # Errors
     /// Says what to do about it.
@@ -93,7 +128,15 @@ impl Server {
             _ => ServeError::Bind(address, error),
         })?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, pairs: config.pairs })
+        let ServerConfig { udp, threads, pin, pairs, rooms, .. } = config;
+        let mut engine = EngineConfig::new().with_threads(threads);
+        engine.forwarder.core = pin;
+        let engine = Engine::new(engine).map_err(ServeError::Engine)?;
+        let sockets = match udp {
+            Some(udp) => RTCSocket::bind_each(&engine, udp).await?,
+            None => Vec::new(),
+        };
+        Ok(Self { listener, address, pairs, rooms, engine, sockets })
     }
 
     /// The address as bound.
@@ -104,6 +147,30 @@ impl Server {
     /// The address as a browser on this host takes it: `http://127.0.0.1:8080`.
     pub fn url(&self) -> String {
         format!("http://{}", reachable(self.address))
+    }
+
+    /// What it serves, for people: a few lines.
+    pub fn services(&self) -> String {
+        let host = reachable(self.address);
+        format!(
+            "  ws://{host}/rooms/NAME  a room: forwards everybody's streams to everybody else\n  \
+             ws://{host}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
+             http://{host}/metrics   what is counted, for Prometheus"
+        ) + &self
+            .sockets
+            .iter()
+            .map(|it| format!("\n  udp {}", it.local_addr()))
+            .collect::<String>()
+    }
+
+    /// The UDP addresses of rooms, one for each media thread; none without `udp`.
+    pub fn udp_addrs(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(RTCSocket::local_addr).collect()
+    }
+
+    /// The engine that runs the connections of all rooms.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Serves until `shutdown` completes; then tells the peers and waits for them, at most
@@ -117,8 +184,13 @@ impl Server {
     ) -> Result<(), ServeError> {
         let (closing, is_closing) = watch::channel(false);
         let (alive, mut ended) = mpsc::channel(1);
-        let relay = Relay::new(self.pairs, is_closing.clone(), alive);
-        let router = router(App { relay, host: reachable(self.address).to_string() });
+        let relay = Relay::new(self.pairs, is_closing.clone(), alive.clone());
+        let (limits, engine, sockets) = (self.rooms, self.engine.clone(), self.sockets);
+        let options = RoomOptions { limits, engine, sockets };
+        let rooms = RoomServer::new(options, is_closing.clone(), alive);
+        let host = reachable(self.address).to_string();
+        let router = router(App { relay, rooms, engine: self.engine, host })
+            .into_make_service_with_connect_info::<SocketAddr>();
         let serve = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move {
                 shutdown.await;
@@ -147,6 +219,8 @@ async fn patience(mut is_closing: watch::Receiver<bool>) {
 #[derive(Debug, Clone)]
 struct App {
     relay: Relay,
+    rooms: RoomServer,
+    engine: Engine,
     host: String,
 }
 
@@ -156,7 +230,9 @@ fn router(app: App) -> Router {
         .route("/style.css", get(|| async { typed("text/css; charset=utf-8", STYLE) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/pairs/{*name}", any(pair))
+        .route("/rooms/{*name}", any(room))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
@@ -176,23 +252,53 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn pair(
+/// What Prometheus reads.
+async fn metrics(State(app): State<App>) -> Response {
+    let stats = timeout(STATS, app.engine.stats()).await.ok().flatten();
+    let text = metrics::render(app.rooms.counts(), app.relay.counts(), stats.as_ref());
+    typed(metrics::CONTENT_TYPE, text)
+}
+
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+async fn pair(State(app): State<App>, uri: Uri, upgrade: Upgrade) -> Response {
+    let name = name_in(&uri, "/pairs/");
+    match upgrade {
+        Ok(upgrade) => limited(upgrade).on_upgrade(move |socket| app.relay.serve(name, socket)),
+        Err(_) => not_a_websocket(),
+    }
+}
+
+async fn room(
     State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     uri: Uri,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Response {
-    let Ok(upgrade) = upgrade else {
-        let message = "this is a WebSocket: connect with ws://";
-        let mut response = error(StatusCode::UPGRADE_REQUIRED, "not-a-websocket", message);
-        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        return response;
-    };
-    // Undecoded on purpose: a name needs no escapes, so one that has them is refused.
-    let name = uri.path().trim_start_matches("/pairs/").to_owned();
-    upgrade
-        .max_message_size(MAX_FRAME)
-        .max_frame_size(MAX_FRAME)
-        .on_upgrade(move |socket| app.relay.serve(name, socket))
+    let name = name_in(&uri, "/rooms/");
+    let is_local = peer.ip().to_canonical().is_loopback();
+    match upgrade {
+        Ok(upgrade) => {
+            limited(upgrade).on_upgrade(move |socket| app.rooms.serve(name, is_local, socket))
+        }
+        Err(_) => not_a_websocket(),
+    }
+}
+
+/// Undecoded on purpose: a name needs no escapes, so one that has them is refused.
+fn name_in(uri: &Uri, path: &str) -> String {
+    uri.path().strip_prefix(path).unwrap_or_default().to_owned()
+}
+
+fn limited(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME)
+}
+
+fn not_a_websocket() -> Response {
+    let message = "this is a WebSocket: connect with ws://";
+    let mut response = error(StatusCode::UPGRADE_REQUIRED, "not-a-websocket", message);
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    response
 }
 
 async fn nothing_here(uri: Uri) -> Response {
@@ -258,6 +364,17 @@ mod tests {
         assert_eq!(reach("0.0.0.0:80"), "127.0.0.1:80");
         assert_eq!(reach("[::]:8080"), "[::1]:8080");
         assert_eq!(reach("192.0.2.7:8080"), "192.0.2.7:8080");
+    }
+
+    #[tokio::test]
+    async fn what_is_served_is_told() {
+        let server = Server::bind(config("127.0.0.1:0")).await.unwrap();
+        let host = server.local_addr();
+        let services = server.services();
+        let lines: Vec<_> = services.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].starts_with(&format!("  ws://{host}/rooms/NAME  a room: ")), "{services}");
+        assert!(lines[1].starts_with(&format!("  ws://{host}/pairs/NAME  a pair: ")), "{services}");
     }
 
     #[tokio::test]

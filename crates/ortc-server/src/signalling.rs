@@ -1,12 +1,11 @@
-//! The messages that two peers exchange, one JSON object a WebSocket frame.
+//! The messages that two peers, or a peer and a room, exchange, one JSON object a WebSocket frame.
 //!
-//! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `endOfCandidates`,
-//! `bye` and `error` are added and optional. See `docs/signalling.md`.
+//! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `trackEnded`,
+//! `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
 
 use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// One thing that a peer, or the server, says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +17,8 @@ pub enum Signal {
     Candidate(RTCIceCandidateDescription),
     /// A track that the peer sends.
     Track(RTCTrackDescription),
+    /// A track has ended: one that whoever says this has described.
+    TrackEnded(TrackEnded),
     /// The peer has no more candidates.
     EndOfCandidates {},
     /// The peer hangs up; the server says it too, when the peer's socket has gone.
@@ -26,8 +27,63 @@ pub enum Signal {
     Error(SignalError),
 }
 
+/// One message: all that it says. Names that are not known are ignored.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Message {
+    /// The sender's ICE credentials; again after a restart.
+    pub ice_info: Option<RTCIceConnectionInfo>,
+    /// A candidate of the sender.
+    pub candidate: Option<RTCIceCandidateDescription>,
+    /// A track that the sender sends.
+    pub track: Option<RTCTrackDescription>,
+    /// A track that the sender sends no more.
+    pub track_ended: Option<TrackEnded>,
+    /// The sender has no more candidates. Whatever it holds says nothing yet.
+    pub end_of_candidates: Option<Anything>,
+    /// The sender hangs up, or has gone. Whatever it holds says nothing yet.
+    pub bye: Option<Anything>,
+    /// The server says what it did not do.
+    pub error: Option<SignalError>,
+}
+
+/// A value that counts by being there.
+#[derive(Debug, Clone, Copy)]
+pub struct Anything;
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Anything {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Anything".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        true.into()
+    }
+}
+
+/// Which track has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TrackEnded {
+    /// The SSRC, in decimal, as it was described.
+    pub ssrc: String,
+}
+
 /// What the server says is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignalError {
     /// A short name for programs: `pair-full`, `not-json`, …
     pub code: String,
@@ -73,24 +129,23 @@ impl Signal {
     /// # Errors
     /// Names the field that is wrong.
     pub fn parse(text: &str) -> Result<Vec<Self>, SignalParseError> {
-        let mut object = match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => object,
+        let value = match serde_json::from_str(text) {
+            Ok(value @ Value::Object(_)) => value,
             Ok(_) => return Err(SignalParseError::NotAnObject),
             Err(error) => return Err(SignalParseError::NotJson(error)),
         };
+        let said: Message = serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            SignalParseError::Field { path, reason: error.into_inner().to_string() }
+        })?;
         let mut signals = Vec::new();
-        signals.extend(field(&mut object, "iceInfo")?.map(Self::IceInfo));
-        signals.extend(field(&mut object, "candidate")?.map(Self::Candidate));
-        signals.extend(field(&mut object, "track")?.map(Self::Track));
-        // What these two hold says nothing yet.
-        let is_said = |name| object.get(name).is_some_and(|value: &Value| !value.is_null());
-        if is_said("endOfCandidates") {
-            signals.push(Self::EndOfCandidates {});
-        }
-        if is_said("bye") {
-            signals.push(Self::Bye {});
-        }
-        signals.extend(field(&mut object, "error")?.map(Self::Error));
+        signals.extend(said.ice_info.map(Self::IceInfo));
+        signals.extend(said.candidate.map(Self::Candidate));
+        signals.extend(said.track.map(Self::Track));
+        signals.extend(said.track_ended.map(Self::TrackEnded));
+        signals.extend(said.end_of_candidates.map(|_| Self::EndOfCandidates {}));
+        signals.extend(said.bye.map(|_| Self::Bye {}));
+        signals.extend(said.error.map(Self::Error));
         Ok(signals)
     }
 
@@ -98,20 +153,6 @@ impl Signal {
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("strings, numbers and maps with string keys")
     }
-}
-
-fn field<T: DeserializeOwned>(
-    object: &mut Map<String, Value>,
-    name: &str,
-) -> Result<Option<T>, SignalParseError> {
-    let Some(value) = object.remove(name).filter(|value| !value.is_null()) else {
-        return Ok(None);
-    };
-    serde_path_to_error::deserialize(value).map(Some).map_err(|error| {
-        let inner = error.path().to_string();
-        let path = if inner == "." { name.to_owned() } else { format!("{name}.{inner}") };
-        SignalParseError::Field { path, reason: error.into_inner().to_string() }
-    })
 }
 
 #[cfg(test)]
@@ -160,6 +201,10 @@ mod tests {
     #[test]
     fn what_is_added_is_small() {
         for (signal, text) in [
+            (
+                Signal::TrackEnded(TrackEnded { ssrc: "1234".into() }),
+                r#"{"trackEnded":{"ssrc":"1234"}}"#,
+            ),
             (Signal::EndOfCandidates {}, r#"{"endOfCandidates":{}}"#),
             (Signal::Bye {}, r#"{"bye":{}}"#),
             (
@@ -206,6 +251,7 @@ mod tests {
             error(r#"{"candidate":"candidate:1 1 udp"}"#),
             "candidate: invalid type: string \"candidate:1 1 udp\", expected struct RTCIceCandidateDescription"
         );
+        assert_eq!(error(r#"{"trackEnded":{}}"#), "trackEnded: missing field `ssrc`");
         assert_eq!(error("[]"), "a message is not a JSON object");
         assert_eq!(
             error("{"),

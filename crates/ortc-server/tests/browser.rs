@@ -74,16 +74,7 @@ fn chromium_and_a_rust_peer_show_each_other_pictures() {
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{summary:#}");
 
-    // White, yellow, cyan, green, magenta, red, blue and black at 75 %.
-    assert_eq!((&shown["width"], &shown["height"]), (&320.into(), &180.into()));
-    for (at, bar) in shown["bars"].as_array().unwrap().iter().enumerate() {
-        let expected =
-            [at % 4 < 2, at < 4, at % 2 == 0].map(|is_lit| if is_lit { 191.0 } else { 0.0 });
-        for (seen, expected) in bar.as_array().unwrap().iter().zip(expected) {
-            let away = (seen.as_f64().unwrap() - expected).abs();
-            assert!(away < 25.0, "bar {at} is {bar}, not {expected:?}");
-        }
-    }
+    check_bars(&shown);
 
     let received = summary["received"].as_array().unwrap();
     let video = received.iter().find(|track| track["kind"] == "video").unwrap();
@@ -131,6 +122,54 @@ fn chromium_and_a_rust_peer_hear_each_other_s_keys() {
     for key in keys {
         let lasted = key["duration_seconds"].as_f64().unwrap();
         assert!((0.08..=0.14).contains(&lasted), "{key}");
+    }
+}
+
+#[test]
+fn chromium_is_a_member_of_a_room_like_any_other() {
+    let server = Serving::start();
+    let scratch = Scratch::new("room");
+    let recordings = scratch.0.join("recordings");
+    let record = recordings.to_str().unwrap();
+    let options = ["--play", "bars:320x180@15", "--record", record, "--duration", "15", "--json"];
+    let caller = server.join("r", &options);
+    let tone = scratch.0.join("tone.wav");
+    fs::write(&tone, wav_tone()).unwrap();
+    let signal = format!("{}/rooms/r", server.url.replace("http:", "ws:"));
+    let (page, reports) = serve_page();
+    let url = format!("{page}/?video&signal={signal}");
+    let browser = Chromium::open(&url, &tone, &scratch.0);
+    check_bars(&reports.recv_timeout(Duration::from_secs(30)).unwrap());
+    // It leaves without a word.
+    drop(browser);
+
+    let output = caller.wait_with_output().unwrap();
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    let received = summary["received"].as_array().unwrap();
+    let track = |kind: &str| received.iter().find(|track| track["kind"] == kind).unwrap();
+    let (video, audio) = (track("video"), track("audio"));
+    assert_eq!((&video["codec"], &audio["codec"]), (&"vp8".into(), &"opus".into()));
+    assert_eq!(video["msid"], audio["msid"]);
+    for track in [video, audio] {
+        assert!(track["ended_seconds"].is_number(), "{track:#}");
+        assert!(track["duration_seconds"].as_f64().unwrap() > 0.5, "{track:#}");
+    }
+    let sound = decode(Path::new(audio["file"].as_str().unwrap()));
+    let share = share_of_tone(&sound[sound.len() / 2..sound.len() / 2 + 400], TONE_HZ);
+    assert!(share > 0.8, "{TONE_HZ} Hz are {share} of the recording");
+}
+
+/// White, yellow, cyan, green, magenta, red, blue and black at 75 %.
+fn check_bars(shown: &Value) {
+    assert_eq!((&shown["width"], &shown["height"]), (&320.into(), &180.into()));
+    for (at, bar) in shown["bars"].as_array().unwrap().iter().enumerate() {
+        let expected =
+            [at % 4 < 2, at < 4, at % 2 == 0].map(|is_lit| if is_lit { 191.0 } else { 0.0 });
+        for (seen, expected) in bar.as_array().unwrap().iter().zip(expected) {
+            let away = (seen.as_f64().unwrap() - expected).abs();
+            assert!(away < 25.0, "bar {at} is {bar}, not {expected:?}");
+        }
     }
 }
 

@@ -171,7 +171,7 @@ async fn http_says_what_is_there_and_what_is_not() {
     assert!(status == 200 && style.contains("prefers-color-scheme: dark"));
 
     let not_found = |path: &str| json!({"error": {"code": "not-found", "message": format!("nothing is served at {path}")}});
-    for path in ["/rooms/x", "/pairs/", "/favicon.ico"] {
+    for path in ["/rooms/", "/pairs/", "/favicon.ico"] {
         let (status, body) = server.get(path).await;
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, body), (404, not_found(path)));
@@ -192,7 +192,8 @@ struct Running {
 impl Running {
     async fn start(pairs: PairLimits) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(ServerConfig { listen, pairs }).await.unwrap();
+        let server =
+            Server::bind(ServerConfig { listen, pairs, ..ServerConfig::default() }).await.unwrap();
         let address = server.local_addr();
         let (shutdown, is_down) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {

@@ -29,7 +29,7 @@ pub(crate) struct Tones {
     pub(super) sending: Option<Mutex<Sending>>,
     hubs: Mutex<Hubs>,
     /// Subscriptions that no task has taken yet: a handler that subscribes runs within one.
-    pending: Mutex<Vec<Change>>,
+    pending: Mutex<Pending>,
     pub(super) changed: watch::Sender<()>,
     next_listener: AtomicU64,
 }
@@ -37,6 +37,12 @@ pub(crate) struct Tones {
 struct Hubs {
     track: EventHub<DTMFMediaStreamTrack, DTMFTrackEvent>,
     handler: EventHub<RTCDTMFHandler, RTCDTMFEvent>,
+}
+
+#[derive(Default)]
+struct Pending {
+    changes: Vec<Change>,
+    /// Whether nothing will ever be told any more.
     closed: bool,
 }
 
@@ -48,7 +54,7 @@ pub(super) enum Change {
 
 impl Tones {
     fn new(sending: Option<Mutex<Sending>>, track_id: String) -> Arc<Self> {
-        let hubs = Hubs { track: EventHub::new(), handler: EventHub::new(), closed: false };
+        let hubs = Hubs { track: EventHub::new(), handler: EventHub::new() };
         Arc::new(Self {
             id: random_id(),
             label: OnceLock::new(),
@@ -68,9 +74,14 @@ impl Tones {
 
     /// Keys of a peer, received with the audio track that `label` names.
     pub(crate) fn receiving(label: &str) -> Arc<Self> {
-        let tones = Self::new(None, format!("{label}-dtmf"));
+        let tones = Self::new(None, Self::track_id_beside(label));
         tones.set_label(label);
         tones
+    }
+
+    /// What the track of the keys is called that come beside a received audio track.
+    pub(crate) fn track_id_beside(audio: &str) -> String {
+        format!("{audio}-dtmf")
     }
 
     /// Names the audio track that it belongs to, unless that is known.
@@ -79,18 +90,17 @@ impl Tones {
         let _ = self.label.set(label.to_owned());
     }
 
+    /// Subscribes; once all is over, a stream of events that is handed in has ended.
     pub(super) fn subscribe(&self, change: Change) {
-        lock(&self.pending).push(change);
-        self.changed.send_replace(());
+        let mut pending = lock(&self.pending);
+        if !pending.closed {
+            pending.changes.push(change);
+            self.changed.send_replace(());
+        }
     }
 
     pub(super) fn next_listener(&self) -> ListenerId {
         ListenerId(self.next_listener.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Whether nothing will ever be told any more.
-    pub(super) fn is_closed(&self) -> bool {
-        lock(&self.hubs).closed
     }
 
     /// Takes subscriptions to their hubs.
@@ -98,7 +108,7 @@ impl Tones {
         let mut hubs = lock(&self.hubs);
         loop {
             // Not locked while handlers run: they may subscribe.
-            let changes = std::mem::take(&mut *lock(&self.pending));
+            let changes = std::mem::take(&mut lock(&self.pending).changes);
             if changes.is_empty() {
                 return;
             }
@@ -169,8 +179,10 @@ impl Tones {
         let mut hubs = lock(&self.hubs);
         hubs.track.close();
         hubs.handler.close();
-        hubs.closed = true;
-        lock(&self.pending).clear();
+        let closed = Pending { changes: Vec::new(), closed: true };
+        // A handler may own anything, and is not dropped within the lock.
+        let pending = std::mem::replace(&mut *lock(&self.pending), closed);
+        drop((hubs, pending));
     }
 }
 

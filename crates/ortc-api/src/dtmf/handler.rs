@@ -142,11 +142,8 @@ impl RTCDTMFHandler {
     /// All events from now on as a stream, and those that nobody has heard before. It ends with
     /// the connection.
     pub fn events(&self) -> RTCDTMFEvents {
-        if self.tones.is_closed() {
-            return Events::ended();
-        }
-        let (events, queue) = Events::new();
-        self.tones.subscribe(Change::Handler(Subscription::Stream(queue)));
+        let (events, inlet) = Events::new();
+        self.tones.subscribe(Change::Handler(Subscription::Stream(inlet)));
         events
     }
 }

@@ -186,11 +186,8 @@ impl DTMFMediaStreamTrack {
     /// All events of tones from now on as a stream, and those that nobody has heard before. Of a
     /// received track it ends with the connection.
     pub fn tone_events(&self) -> DTMFTrackEvents {
-        if self.tones.is_closed() {
-            return Events::ended();
-        }
-        let (events, queue) = Events::new();
-        self.tones.subscribe(Change::Track(Subscription::Stream(queue)));
+        let (events, inlet) = Events::new();
+        self.tones.subscribe(Change::Track(Subscription::Stream(inlet)));
         events
     }
 }

@@ -52,6 +52,11 @@ impl Host {
         self.network.lock().add_address(self.index, address);
     }
 
+    /// The addresses that sockets of this host are bound to at the moment.
+    pub fn bound(&self) -> Vec<SocketAddr> {
+        self.network.lock().bound(self.index)
+    }
+
     /// Takes an address up or down. While it is down it is not enumerated, nothing can be
     /// bound to it, and what is sent from or to it goes nowhere; sockets stay bound.
     ///

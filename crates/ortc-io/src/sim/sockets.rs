@@ -88,6 +88,13 @@ impl Wire {
         Some(socket.local)
     }
 
+    /// What the sockets of a host are bound to.
+    pub(super) fn bound(&self, host: usize) -> Vec<SocketAddr> {
+        let of_host = self.ios.iter().filter(|io| io.host == host);
+        let sockets = of_host.flat_map(|io| io.sockets.iter().filter_map(|s| s.socket.as_ref()));
+        sockets.map(|socket| socket.local).collect()
+    }
+
     pub(super) fn is_up(&self, host: usize, ip: IpAddr) -> bool {
         ip.is_loopback() || self.hosts[host].addresses.iter().any(|(a, up)| *a == ip && *up)
     }

@@ -198,7 +198,7 @@ impl SocketActor {
         for SharedSocket { socket, local } in bound.iter().flatten() {
             self.paths.bound_shared(*socket, *local);
         }
-        bind.answer.do_send(SharedBound(bound.map_err(Arc::new)));
+        bind.reply.do_send(SharedBound(bound.map_err(Arc::new)));
     }
 
     fn release_shared(&mut self, socket: SocketId) {

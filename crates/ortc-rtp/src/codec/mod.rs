@@ -32,6 +32,7 @@ mod audio;
 mod av1;
 mod depacketizer;
 mod h264;
+mod picture;
 mod reorder;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use bytes::Bytes;
 
 pub use assembler::{AssemblerCounts, FrameAssembler};
 pub use depacketizer::{Damage, Depacketizer, EncodedFrame, FrameEvent};
+pub use picture::picture_size;
 pub use reorder::{ReorderBuffer, ReorderCounts};
 
 use crate::{CodecName, OutgoingPacket};

@@ -229,29 +229,22 @@ impl RtpSession {
         };
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);
-        // Copied once for all who read it, and not at all for nobody: then it is only forwarded.
-        let mut copy = None;
-        let mut received = || {
-            let copied = || ReceivedPacket {
-                payload: Bytes::copy_from_slice(view.payload()),
-                payload_type: view.payload_type(),
-                sequence: index,
-                timestamp: view.timestamp(),
-                marker: view.marker(),
-                received_at: now,
-            };
-            copy.get_or_insert_with(copied).clone()
+        let copy = || ReceivedPacket {
+            payload: Bytes::copy_from_slice(view.payload()),
+            payload_type: view.payload_type(),
+            sequence: index,
+            timestamp: view.timestamp(),
+            marker: view.marker(),
+            received_at: now,
         };
         let is_described = event.is_ok();
-        let tone = receiver
-            .tones
-            .as_mut()
-            .and_then(|tones| tones.take(now, &view, index, is_described, &mut received));
+        let tones = receiver.tones.as_mut();
+        let tone = tones.and_then(|tones| tones.take(now, &view, index, is_described, copy));
         let Ok(event) = event else {
             drops.unknown_payload_type += 1;
             return false;
         };
-        if let Some(pushed) = tone {
+        if let Some(pushed) = &tone {
             match pushed {
                 Ok(()) => self.stats.rtp_received += 1,
                 Err(PushError::Full(())) => drops.ring_full += 1,
@@ -267,23 +260,29 @@ impl RtpSession {
                 marker: view.marker(),
                 received_at: now,
             });
-        } else if receiver.packets.is_closed() {
-            drops.ring_closed += 1;
-        } else if receiver.packets.is_full() {
-            drops.ring_full += 1;
-        } else {
-            match receiver.packets.push(received()) {
-                Ok(()) => self.stats.rtp_received += 1,
-                Err(PushError::Full(_)) => drops.ring_full += 1,
-                Err(PushError::Closed(_)) => drops.ring_closed += 1,
-            }
         }
-        receiver.taps.retain(|tap| {
-            if tap.packets.is_full() || tap.packets.push(received()).is_err() {
-                tap.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            !tap.packets.is_closed()
-        });
+        // Asked first: a packet that nobody reads is not to be copied, only forwarded.
+        let is_read = tone.is_none();
+        let takes = is_read && !receiver.packets.is_closed() && !receiver.packets.is_full();
+        let copy = if receiver.taps.is_empty() {
+            takes.then(copy)
+        } else {
+            let copy = copy();
+            receiver.taps.retain(|tap| {
+                if tap.packets.is_full() || tap.packets.push(copy.clone()).is_err() {
+                    tap.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                !tap.packets.is_closed()
+            });
+            takes.then_some(copy)
+        };
+        match copy.map(|copy| receiver.packets.push(copy)) {
+            Some(Ok(())) => self.stats.rtp_received += 1,
+            Some(Err(PushError::Closed(_))) => drops.ring_closed += 1,
+            None if !is_read => {}
+            None if receiver.packets.is_closed() => drops.ring_closed += 1,
+            Some(Err(PushError::Full(_))) | None => drops.ring_full += 1,
+        }
         self.raise(ssrc, event);
         true
     }

@@ -218,6 +218,7 @@ impl RtpSession {
                     let (sequence, offset) = (self.random.u16(..), self.random.u32(..));
                     SendStream::new(ssrc, payload_type, clock_rate, sequence, offset)
                 });
+                self.senders.reserve_exact(1);
                 self.senders.insert(at, Sender::new(stream, feed, enabled));
                 at
             }
@@ -257,7 +258,10 @@ impl RtpSession {
         self.route_tones(&mut receiver);
         match self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
             Ok(at) => self.receivers[at] = receiver,
-            Err(at) => self.receivers.insert(at, receiver),
+            Err(at) => {
+                self.receivers.reserve_exact(1);
+                self.receivers.insert(at, receiver);
+            }
         }
         self.deliver_early(now, ssrc);
     }

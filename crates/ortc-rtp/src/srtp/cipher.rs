@@ -389,12 +389,18 @@ mod tests {
         let mut salt = Zeroizing::new([0; 14]);
         salt.copy_from_slice(&hex("f0f1f2f3f4f5f6f7f8f9fafbfcfd"));
         let key = EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, &key).unwrap()).unwrap();
-        let mut stream = vec![0; 48];
+        let mut stream = vec![0; 16 * 0xff02];
         counter_mode(&key, counter(&salt, 0, 0), &mut stream);
         assert_eq!(
-            stream,
+            stream[..48],
             hex("e03ead0935c95e80e166b16dd92b4eb4d23513162b02d0f72a43a2fe4a5f97ab\
                  41e95b3bb0a2e8dd477901e4fca894c0")
+        );
+        // The counter carries into its second byte.
+        assert_eq!(
+            stream[16 * 0xfeff..],
+            hex("ec8cdf7398607cb0f2d21675ea9ea1e4362b7c3c6773516318a077d7fc5073ae\
+                 6a2cc3787889374fbeb4c81b17ba6c44")
         );
     }
 
@@ -410,7 +416,12 @@ mod tests {
         };
         assert_eq!(derived(0, 16), hex("c61e7a93744f39ee10734afe3ff7a087"));
         assert_eq!(derived(2, 14), hex("30cbbc08863d8c85d49db34a9ae1"));
-        assert_eq!(derived(1, 20), hex("cebe321f6ff7716b6fd4ab49af256a156d38baa4"));
+        assert_eq!(
+            derived(1, 94),
+            hex("cebe321f6ff7716b6fd4ab49af256a156d38baa48f0a0acf3c34e2359e6cdbce\
+                 e049646c43d9327ad175578ef72270986371c10c9a369ac2f94a8c5fbcdddc25\
+                 6d6e919a48b610ef17c2041e474035766b68642c59bbfc2f34db60dbdfb2")
+        );
     }
 
     /// The key of RFC 7714 §16 and §17 is a session key: nothing is derived from a master.
@@ -455,20 +466,30 @@ mod tests {
     }
 
     #[test]
-    fn the_rtcp_packet_of_rfc_7714_section_17() {
-        let key = gcm(KEY_128);
+    fn the_rtcp_packets_of_rfc_7714_section_17() {
         let plain = hex("81c8000d4d6172734e5450314e545032525450200000042a0000e9304c756e61\
              deadbeefdeadbeefdeadbeefdeadbeefdeadbeef");
-        let mut buffer = [&plain[..], &[0; 20]].concat();
-        let len = key.seal_rtcp(0x5d4, 0x4d61_7273, &mut buffer, plain.len());
-        assert_eq!(
-            buffer[..len],
-            hex("81c8000d4d61727363e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32d\
+        for (key, sealed) in [
+            (
+                KEY_128,
+                "81c8000d4d61727363e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32d\
                  c676a5f1730d6fda4ce09b4686303ded0bb9275bc84aa45896cf4d2fc5abf872\
-                 45d9eade800005d4")
-        );
-        assert_eq!(key.rtcp_index_at(len), Some(len - 4));
-        let opened = key.open_rtcp(0x5d4, 0x4d61_7273, &mut buffer[..len]).unwrap();
-        assert_eq!(buffer[..opened], plain);
+                 45d9eade800005d4",
+            ),
+            (
+                KEY_256,
+                "81c8000d4d617273d50ae4d1f5ce5d304ba297e47d470c282c3ece5dbffe0a50\
+                 a2eaa5c1110555be8415f658c61de0476f1b6fad1d1eb30c4446839f57ff6f6c\
+                 b26ac3be800005d4",
+            ),
+        ] {
+            let key = gcm(key);
+            let mut buffer = [&plain[..], &[0; 20]].concat();
+            let len = key.seal_rtcp(0x5d4, 0x4d61_7273, &mut buffer, plain.len());
+            assert_eq!(buffer[..len], hex(sealed));
+            assert_eq!(key.rtcp_index_at(len), Some(len - 4));
+            let opened = key.open_rtcp(0x5d4, 0x4d61_7273, &mut buffer[..len]).unwrap();
+            assert_eq!(buffer[..opened], plain);
+        }
     }
 }

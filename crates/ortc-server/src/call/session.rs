@@ -1,5 +1,6 @@
 //! A call from its beginning to its end.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use super::source::PlaySource;
 use super::summary::{Ending, Summary};
 use super::tracks::{Received, Receiving, Sending, Sent};
 use super::url::SignalUrl;
-use crate::signalling::{Signal, SignalParseError};
+use crate::signalling::{Signal, SignalError, SignalParseError};
 
 /// How long it may take to connect, once the other peer is known: its candidates may come late,
 /// and a person may have to admit it.
@@ -36,10 +37,16 @@ const OUTAGE: Duration = Duration::from_secs(30);
 /// How long the connection may take to let go of everything.
 const CLOSE: Duration = Duration::from_secs(2);
 
+/// How long a room may take to say why it has hung up.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Tracks that the summary tells of: those of a room come and go as long as the call lasts.
+const MAX_TOLD: usize = 1_000;
+
 /// What a call is told to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallOptions {
-    /// Where to meet the other peer.
+    /// Whom to call: a room, or the other peer of a pair.
     pub signal: SignalUrl,
     /// What to play, each as a track; all belong to one stream and begin together.
     pub play: Vec<PlaySource>,
@@ -156,6 +163,8 @@ struct Call {
     unfinished: usize,
     played: Vec<(usize, Sent)>,
     receiving: JoinSet<Received>,
+    /// What is received now, by SSRC.
+    tracks: BTreeMap<String, MediaStreamTrack>,
     received: Vec<Received>,
     stop: watch::Sender<bool>,
     summary: Summary,
@@ -181,6 +190,7 @@ impl Call {
             unfinished: 0,
             played: Vec::new(),
             receiving: JoinSet::new(),
+            tracks: BTreeMap::new(),
             received: Vec::new(),
             stop: watch::channel(false).0,
             summary: Summary::new(),
@@ -188,7 +198,7 @@ impl Call {
         let ice = call.connection.local().ice;
         call.tell(Signal::IceInfo(ice)).await;
         call.add(players).await?;
-        call.progress("waiting for the other peer");
+        call.progress(if call.is_room() { "joining" } else { "waiting for the other peer" });
         Ok(call)
     }
 
@@ -290,6 +300,9 @@ impl Call {
     /// Something has come on the signalling channel.
     fn hear(&mut self, incoming: Incoming) -> Step {
         let is_alone = matches!(self.awaiting, Awaiting::Peer);
+        // Who is not connected yet will not be without it; and it is what makes a member of a
+        // room.
+        let is_needed = is_alone || self.is_room();
         match incoming {
             Incoming::Signals(signals) => {
                 for signal in signals {
@@ -309,7 +322,7 @@ impl Call {
                 self.summary.warn(format!("the other peer cannot be understood: {error}"));
                 Ok(None)
             }
-            Incoming::Ended(error) if is_alone => {
+            Incoming::Ended(error) if is_needed => {
                 if let ChannelError::Closed { reason, .. } = &error {
                     // The server has said it in a message, too.
                     self.summary.warnings.retain(|warning| !warning.ends_with(reason.as_str()));
@@ -339,11 +352,24 @@ impl Call {
                 let _ = self.connection.set_remote_end_of_candidates();
             }
             Signal::Bye {} => return Ok(Some(Ending::PeerLeft)),
-            Signal::Error(error) => {
-                self.summary.warn(format!("the signalling server says: {}", error.message));
+            Signal::TrackEnded(ended) => {
+                if let Some(track) = self.tracks.remove(&ended.ssrc) {
+                    // Its recording ends by itself, once it has taken what has come.
+                    self.connection.stop_receiving(&track);
+                    self.progress(&format!("track {} has ended", ended.ssrc));
+                }
             }
+            Signal::Error(error) => self.complained(&error),
         }
         Ok(None)
+    }
+
+    /// The server finds something wrong.
+    fn complained(&mut self, error: &SignalError) {
+        let text = format!("the signalling server says: {}", error.message);
+        // In a room, what it does not take of us nobody gets.
+        let is_lost = matches!(&*error.code, "bad-track" | "too-many-tracks" | "bad-ice-info");
+        if self.is_room() && is_lost { self.fail(text) } else { self.summary.warn(text) }
     }
 
     /// The other peer has said who it is; or says it again, after a restart.
@@ -373,6 +399,9 @@ impl Call {
             Ok(track) => {
                 // None if the same track has been described before.
                 if let Some(frames) = track.take_frames() {
+                    let stream = description.msid.first().map_or("", String::as_str);
+                    self.progress(&format!("track {ssrc} of stream {stream:?}"));
+                    self.tracks.insert(ssrc, track);
                     let directory = self.options.record.clone();
                     let receiving = Receiving { description, frames, directory };
                     self.receiving.spawn(receiving.run(self.stop.subscribe()));
@@ -411,7 +440,7 @@ impl Call {
                 }
             }
             Some(RTCEvent::Disconnected(RTCDisconnectReason::ClosedByPeer)) => {
-                return Ok(Some(Ending::PeerLeft));
+                return self.hung_up().await;
             }
             Some(RTCEvent::Disconnected(reason)) => return Err(reason.into()),
             Some(RTCEvent::AddDtmfHandler(handler)) => self.listening.listen(&handler),
@@ -420,6 +449,25 @@ impl Call {
             None => return Err(Failure::Closed),
         }
         Ok(None)
+    }
+
+    /// The peer has closed the connection. A room says why, on the channel.
+    async fn hung_up(&mut self) -> Step {
+        if self.is_room()
+            && let Some(receiver) = &mut self.receiver
+        {
+            let last = async {
+                loop {
+                    if let Incoming::Ended(error) = receiver.receive().await {
+                        break error;
+                    }
+                }
+            };
+            if let Ok(error) = timeout(LAST_WORD, last).await {
+                return Err(error.into());
+            }
+        }
+        Ok(Some(Ending::PeerLeft))
     }
 
     fn connected(&mut self) {
@@ -489,7 +537,9 @@ impl Call {
                 if let Some(error) = received.error.take() {
                     self.fail(error.to_string());
                 }
-                self.received.push(received);
+                if self.received.len() < MAX_TOLD {
+                    self.received.push(received);
+                }
             }
             Err(error) => self.fail(format!("receiving has failed: {error}")),
         }
@@ -554,6 +604,10 @@ impl Call {
             None => self.summary.error = Some(error),
             Some(_) => self.summary.warn(error),
         }
+    }
+
+    fn is_room(&self) -> bool {
+        self.options.signal.is_room()
     }
 
     fn progress(&self, text: &str) {

@@ -86,6 +86,9 @@ pub struct ReceivedTrack {
     pub undecodable: u64,
     /// When the first recorded frame came, after connecting: how tracks stand to each other.
     pub began_seconds: Option<f64>,
+    /// When it ended, after connecting, if it did before the call: its sender has said so, in a
+    /// room by leaving.
+    pub ended_seconds: Option<f64>,
     /// Length of the recording, filled gaps included.
     pub duration_seconds: f64,
 }
@@ -107,7 +110,7 @@ pub struct Summary {
     pub remote_candidate: Option<RTCIceCandidateDescription>,
     /// One for each `--play`.
     pub sent: Vec<SentTrack>,
-    /// One for each track that the other peer described.
+    /// One for each track that was described to us; at most 1,000.
     pub received: Vec<ReceivedTrack>,
     /// The keys of `--dtmf` that were pressed, as far as the call came.
     pub dtmf_sent: String,
@@ -304,6 +307,7 @@ mod tests {
                 before_key: 0,
                 undecodable: 0,
                 began_seconds: Some(0.03),
+                ended_seconds: None,
                 duration_seconds: 9.98,
             }],
             dtmf_sent: "12#".into(),
@@ -333,7 +337,7 @@ mod tests {
             "received": [{"ssrc": "2", "msid": ["s"], "kind": "audio", "codec": "opus",
                           "file": "out/s-audio.ogg", "more_files": [], "packets": 499,
                           "lost": 1, "late": 0, "frames": 499, "bytes": 29_900,
-                          "before_key": 0, "undecodable": 0, "began_seconds": 0.03,
+                          "before_key": 0, "undecodable": 0, "began_seconds": 0.03, "ended_seconds": null,
                           "duration_seconds": 9.98}],
             "dtmf_sent": "12#",
             "dtmf_received": [{"digit": "5", "began_seconds": 1.5, "duration_seconds": 0.1}],

@@ -95,6 +95,8 @@ pub(crate) struct Received {
     pub(crate) track: ReceivedTrack,
     /// When the first recorded frame came.
     pub(crate) began: Option<std::time::Instant>,
+    /// When the track ended by itself.
+    ended: Option<std::time::Instant>,
     pub(crate) error: Option<RecordError>,
 }
 
@@ -104,7 +106,11 @@ impl Received {
         let since = |began: std::time::Instant| {
             Some(began.saturating_duration_since(connected?.into_std()).as_secs_f64())
         };
-        ReceivedTrack { began_seconds: self.began.and_then(since), ..self.track }
+        ReceivedTrack {
+            began_seconds: self.began.and_then(since),
+            ended_seconds: self.ended.and_then(since),
+            ..self.track
+        }
     }
 }
 
@@ -121,7 +127,7 @@ impl Receiving {
         let description = &self.description;
         let mut recorder = self.directory.map(|directory| Recorder::new(&directory, description));
         let mut tally = Tally::default();
-        let mut error = None;
+        let (mut error, mut ended) = (None, None);
         let mut flush = interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -129,7 +135,10 @@ impl Receiving {
             let result = tokio::select! {
                 frame = self.frames.recv() => match frame {
                     Some(frame) => take(&frame, &mut tally, &mut recorder),
-                    None => break,
+                    None => {
+                        ended = Some(Instant::now().into_std());
+                        break;
+                    }
                 },
                 _ = flush.tick() => recorder.as_mut().map_or(Ok(()), Recorder::flush),
                 () = stopped(&mut stop) => break,
@@ -156,7 +165,7 @@ impl Receiving {
         };
         let began = recording.began;
         let track = Self::sum_up(self.description, &self.frames, &tally, recording);
-        Received { track, began, error }
+        Received { track, began, ended, error }
     }
 
     fn sum_up(
@@ -184,6 +193,7 @@ impl Receiving {
             before_key: recording.before_key,
             undecodable: recording.undecodable,
             began_seconds: None,
+            ended_seconds: None,
             duration_seconds: recording.duration.as_secs_f64(),
         }
     }

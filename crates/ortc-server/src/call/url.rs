@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use axum::http::Uri;
 
-/// Where a peer meets the other: `ws://HOST:PORT/pairs/NAME`.
+/// Whom a peer calls: `ws://HOST:PORT/pairs/NAME` is the other peer of a pair,
+/// `ws://HOST:PORT/rooms/NAME` a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalUrl {
     uri: Uri,
@@ -14,15 +15,19 @@ pub struct SignalUrl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignalUrlError {
     /// It is of another form.
-    #[error("a WebSocket address is needed, of the form ws://HOST:PORT/pairs/NAME")]
+    #[error(
+        "a WebSocket address is needed, of the form ws://HOST:PORT/pairs/NAME or ws://HOST:PORT/rooms/NAME"
+    )]
     Malformed,
     /// It asks for TLS.
     #[error(
-        "wss:// needs TLS, which this program does not have: give ws://HOST:PORT/pairs/NAME, if need be of a local proxy"
+        "wss:// needs TLS, which this program does not have: give ws://HOST:PORT/…, if need be of a local proxy"
     )]
     Tls,
-    /// It names a server, but no pair.
-    #[error("the name of a pair is missing: ws://HOST:PORT/pairs/NAME")]
+    /// It names a server, but neither a pair nor a room.
+    #[error(
+        "the name of a pair or a room is missing: ws://HOST:PORT/pairs/NAME or ws://HOST:PORT/rooms/NAME"
+    )]
     NoName,
 }
 
@@ -32,6 +37,11 @@ impl SignalUrl {
         let host = self.uri.host().unwrap_or_default();
         let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         ip.map_or(host == "localhost", |ip| ip.is_loopback())
+    }
+
+    /// Whether it is a room: there the server is the peer.
+    pub fn is_room(&self) -> bool {
+        self.uri.path().starts_with("/rooms/")
     }
 
     /// The name of the server, without its port.
@@ -63,7 +73,7 @@ impl FromStr for SignalUrl {
             return Err(SignalUrlError::Malformed);
         }
         // Other servers may have other paths, but none where a name would be missing.
-        if matches!(uri.path(), "" | "/" | "/pairs" | "/pairs/") {
+        if matches!(uri.path(), "" | "/" | "/pairs" | "/pairs/" | "/rooms" | "/rooms/") {
             return Err(SignalUrlError::NoName);
         }
         Ok(Self { uri })
@@ -85,6 +95,8 @@ mod tests {
         let url: SignalUrl = "ws://example.test:8080/pairs/x".parse().unwrap();
         assert_eq!((url.host(), url.port(), url.is_loopback()), ("example.test", 8080, false));
         assert_eq!(url.to_string(), "ws://example.test:8080/pairs/x");
+        assert!(!url.is_room());
+        assert!("ws://h/rooms/x".parse::<SignalUrl>().unwrap().is_room());
         let loopback = |text: &str| text.parse::<SignalUrl>().unwrap().is_loopback();
         assert!(loopback("ws://localhost/pairs/x"));
         assert!(loopback("ws://127.0.0.2:1/pairs/x"));
@@ -101,5 +113,6 @@ mod tests {
         assert_eq!(error("wss://h/pairs/x"), SignalUrlError::Tls);
         assert_eq!(error("ws://h:1"), SignalUrlError::NoName);
         assert_eq!(error("ws://h:1/pairs/"), SignalUrlError::NoName);
+        assert_eq!(error("ws://h:1/rooms/"), SignalUrlError::NoName);
     }
 }

@@ -1,10 +1,14 @@
 //! Real processes for the tests: the server, callers, and what looks at their files.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
+pub mod members;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
 
 /// Fails, and says what to do, when a program is not installed.
 pub fn needs(program: &str, package: &str) {
@@ -49,6 +53,20 @@ pub fn likeness(heard: &[f32], played: &[f32]) -> f32 {
     (0..=2 * SHIFT).map(at).fold(0.0, f32::max)
 }
 
+/// The codec of a recording and its length in seconds, as ffprobe sees them.
+pub fn probe(file: &Path) -> (String, f64) {
+    needs("ffprobe", "ffmpeg");
+    let probe = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "json", "-show_entries", "stream=codec_name:format=duration"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert_eq!((probe.status.code(), &probe.stderr[..]), (Some(0), &b""[..]));
+    let probe: Value = serde_json::from_slice(&probe.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&probe["streams"][0]["codec_name"]), text(&probe["format"]["duration"]).parse().unwrap())
+}
+
 /// `ortc serve` on a port of the system's choice.
 pub struct Serving {
     process: Child,
@@ -57,8 +75,13 @@ pub struct Serving {
 
 impl Serving {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(options: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_ortc"))
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -69,8 +92,25 @@ impl Serving {
         Self { process, url }
     }
 
+    /// A caller in a pair.
     pub fn call(&self, name: &str, arguments: &[&str]) -> Child {
-        let signal = format!("{}/pairs/{name}", self.url.replace("http:", "ws:"));
+        self.caller(&format!("/pairs/{name}"), arguments)
+    }
+
+    /// A caller in a room.
+    pub fn join(&self, name: &str, arguments: &[&str]) -> Child {
+        self.caller(&format!("/rooms/{name}"), arguments)
+    }
+
+    /// Has the server shut down.
+    pub fn interrupt(&mut self) {
+        let killed = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        assert!(self.process.wait().unwrap().success());
+    }
+
+    fn caller(&self, path: &str, arguments: &[&str]) -> Child {
+        let signal = format!("{}{path}", self.url.replace("http:", "ws:"));
         Command::new(env!("CARGO_BIN_EXE_ortc"))
             .args(["call", "--signal", &signal])
             .args(arguments)

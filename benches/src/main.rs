@@ -1,0 +1,151 @@
+//! Benchmarks of the whole composition, beside other stacks in the same run.
+//!
+//! `cargo xtask bench` builds and runs this; `README.md` beside it says how to add one.
+
+#![allow(clippy::print_stdout, reason = "the table is what it is run for")]
+
+mod bench;
+mod contestant;
+mod error;
+mod forward;
+mod lan;
+mod setup;
+mod usage;
+
+use std::process::ExitCode;
+
+use bench::{Bench, Options, Row, table};
+use error::{Failure, Result};
+use serde_json::Value;
+
+/// Every benchmark; a new one is a file and a row here.
+const BENCHES: &[Bench] = &[setup::BENCH, forward::BENCH];
+
+fn main() -> ExitCode {
+    usage::raise_open_files();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match command(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(arguments: &[String]) -> Result<()> {
+    if let [first, name, rest @ ..] = arguments
+        && first == "contestant"
+    {
+        let contestant = find(name)?.contestant;
+        return contestant.ok_or_else(|| Failure::new(format!("`{name}` has none")))?(rest);
+    }
+    let arguments = Arguments::parse(arguments)?;
+    if arguments.help {
+        print!("{}", help());
+        return Ok(());
+    }
+    if let Some(status) = lan::run_inside()? {
+        return if status.success() { Ok(()) } else { Err(Failure::new("see above")) };
+    }
+    let mut results: Vec<Value> = Vec::new();
+    for bench in &arguments.benches {
+        println!("{}: {}", bench.name, bench.help);
+        let mut rows: Vec<Row> = Vec::new();
+        (bench.run)(&arguments.options, &mut |row| {
+            println!("  {}", row.to_json(bench.name));
+            rows.push(row);
+        })?;
+        println!("\n{}", table(bench, &rows));
+        results.extend(rows.iter().map(|row| row.to_json(bench.name)));
+    }
+    if let Some(file) = &arguments.json {
+        let text = format!("{:#}\n", Value::Array(results));
+        std::fs::write(file, text).map_err(|error| Failure::new(format!("{file}: {error}")))?;
+    }
+    Ok(())
+}
+
+fn find(name: &str) -> Result<&'static Bench> {
+    BENCHES.iter().find(|bench| bench.name == name).ok_or_else(|| {
+        let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
+        Failure::new(format!("there is no benchmark `{name}`, but {}", names.join(", ")))
+    })
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "Usage: cargo xtask bench [NAME]... [--json FILE] [--only WHO]... [--quick]\n\n\
+         Measures ortc, and others that do the same job, in one run.\n\n  \
+         --json FILE  writes the figures as an array of objects, too\n  \
+         --only WHO   measures only ortc, str0m, webrtc-rs, ...\n  \
+         --quick      does a tenth of the work, to see that it runs\n\nBenchmarks:\n",
+    );
+    for bench in BENCHES {
+        text.push_str(&format!("  {:<10}  {}\n", bench.name, bench.help));
+    }
+    text
+}
+
+#[derive(Default)]
+struct Arguments {
+    benches: Vec<&'static Bench>,
+    options: Options,
+    json: Option<String>,
+    help: bool,
+}
+
+impl Arguments {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut parsed = Self::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let mut value = || {
+                rest.next()
+                    .cloned()
+                    .ok_or_else(|| Failure::new(format!("`{argument}` needs a value")))
+            };
+            match argument.as_str() {
+                "--json" => parsed.json = Some(value()?),
+                "--peers" => parsed.options.peers = Some(value()?),
+                "--only" => parsed.options.only.push(value()?),
+                "--quick" => parsed.options.quick = true,
+                "--help" | "-h" => parsed.help = true,
+                flag if flag.starts_with('-') => {
+                    return Err(Failure::new(format!("there is no option `{flag}`")));
+                }
+                name => parsed.benches.push(find(name)?),
+            }
+        }
+        if parsed.benches.is_empty() {
+            parsed.benches = BENCHES.iter().collect();
+        }
+        Ok(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments> {
+        Arguments::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn no_name_is_every_benchmark() {
+        assert_eq!(parse("").unwrap().benches.len(), BENCHES.len());
+        assert_eq!(parse("setup --quick").unwrap().benches.len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        for (line, complaint) in [
+            ("nothing", "there is no benchmark `nothing`, but setup, forward"),
+            ("--fast", "there is no option `--fast`"),
+            ("setup --json", "`--json` needs a value"),
+        ] {
+            assert_eq!(parse(line).err().unwrap().to_string(), complaint);
+        }
+    }
+}
