@@ -111,6 +111,12 @@ export interface SignalError {
   message: string;
 }
 
+/** Which track has ended. */
+export interface TrackEnded {
+  /** The SSRC, in decimal, as it was described. */
+  ssrc: string;
+}
+
 /** The kind of a track. */
 export type TrackKind = "audio" | "video" | "dtmf";
 
@@ -129,4 +135,6 @@ export interface Message {
   iceInfo?: RTCIceConnectionInfo | null;
   /** A track that the sender sends. */
   track?: RTCTrackDescription | null;
+  /** A track that the sender sends no more. */
+  trackEnded?: TrackEnded | null;
 }

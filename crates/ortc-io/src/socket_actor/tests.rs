@@ -350,7 +350,7 @@ fn connections_share_a_socket_until_the_last_has_gone() {
         let mut bench = Bench::new(SocketActor::over(host.io()));
         let mut answers = Probe::new();
         let address: SocketAddr = "10.0.0.1:5000".parse().unwrap();
-        let bind = |answer| SocketCommand::BindShared(BindShared { address, reply });
+        let bind = |reply| SocketCommand::BindShared(BindShared { address, reply });
         bench.command(bind(answers.recipient()));
         let shared = answers.next().await.0.expect("a free port")[0];
         assert_eq!(shared.local, address);
