@@ -465,7 +465,7 @@ fn keys_without_audio_or_beside_other_keys_cannot_be_sent() {
 
 #[test]
 fn at_a_loss_of_one_in_five_a_key_is_still_one_key() {
-    for seed in 0..12 {
+    for seed in 0..50 {
         sim::run(100 + seed, move |net| async move {
             let mut pair = Pair::new(&net);
             let (_stream, frames) = pair.alice.send_audio();
@@ -566,5 +566,31 @@ fn a_server_forwards_keys_and_presses_its_own() {
         assert!(passed.contains(&127) && passed.last() == Some(&199), "{passed:?}");
         let nine = packets.iter().find(|it| it.payload[0] == 9 && it.payload.len() == 4).unwrap();
         assert!((98..=102).contains(&position(nine)), "at {}", position(nine));
+    });
+}
+
+#[test]
+fn keys_end_with_the_track_that_is_received_no_more() {
+    sim::run(12, |net| async move {
+        let line = Line::new(&net).await;
+        let bob = &line.pair.bob.conn;
+        let receiver = line.pair.bob.seen.iter().find_map(handler_of).unwrap();
+        let stream = bob.receiving_streams().remove(0);
+        let [audio, keys] = <[MediaStreamTrack; 2]>::try_from(stream.tracks()).unwrap();
+        let keys = DTMFMediaStreamTrack::of_track(&keys).unwrap();
+        let (mut events, mut tones) = (receiver.events(), keys.tone_events());
+        bob.stop_receiving(&audio);
+        assert_eq!(tokio::time::timeout(SOON, events.recv()).await, Ok(None));
+        assert_eq!(tokio::time::timeout(SOON, tones.recv()).await, Ok(None));
+        assert_eq!((stream.tracks(), bob.receiving_streams()), (Vec::new(), Vec::new()));
+        let late = tokio::time::timeout(SOON, receiver.events().recv()).await;
+        assert_eq!(late, Ok(None), "whoever comes later hears that it is over");
+
+        // Described anew, it has keys again.
+        line.pair.describe();
+        line.sender.insert_dtmf("8", None, None).unwrap();
+        let received = bob.receiving_streams()[0].tracks();
+        let keys = DTMFMediaStreamTrack::of_track(&received[1]).unwrap();
+        assert_eq!(told(&mut keys.tone_events()).await, ["+8", "-8 100", "8 100"]);
     });
 }
