@@ -67,7 +67,7 @@ pub fn spawn_connected(
     let clock = WallClock::system(ortc_io::now());
     let (mut forwarders, mut rest) = (Vec::new(), Vec::new());
     for place in 0..count as u64 {
-        let io = UdpIo::new(config.udp.clone())?;
+        let io = UdpIo::new(config.udp)?;
         let seed = match config.seed {
             Some(seed) => seed.wrapping_add(place),
             None => system_seed()?,
