@@ -250,7 +250,7 @@ impl Plane {
         let Admission::Deliver(connection) = self.paths.admit(now, path, kind, bytes) else {
             return;
         };
-        if !self.outbox.has_room_for_datagram() {
+        if !self.outbox.has_room_for_datagram(kind) {
             return;
         }
         let datagram = Bytes::copy_from_slice(bytes);

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use ortc_io::DatagramKind;
 use ortc_io::ring::{PushError, RingReceiver, RingSender, ring};
 
 use crate::ForwarderEvent;
@@ -31,9 +32,12 @@ impl Outbox {
         (outbox, receiver)
     }
 
-    /// Whether there is room for a datagram: a quarter of the ring is kept for the rest.
-    pub(crate) fn has_room_for_datagram(&mut self) -> bool {
-        let has_room = self.waiting.len() + self.ring.len() < self.capacity / 4 * 3;
+    /// Whether there is room for a datagram: a quarter of the ring is kept for the rest, and
+    /// another for DTLS. Checks come again and again on every pair, and when there are too
+    /// many of them, handshakes should still get through.
+    pub(crate) fn has_room_for_datagram(&mut self, kind: DatagramKind) -> bool {
+        let quarters = if kind == DatagramKind::Dtls { 3 } else { 2 };
+        let has_room = self.waiting.len() + self.ring.len() < self.capacity / 4 * quarters;
         if !has_room {
             self.datagrams_dropped += 1;
         }

@@ -207,7 +207,10 @@ impl IceAgent {
                     let interval = self.upkeep.settle(kept);
                     self.set_pace(Pace::Consent(interval));
                 }
-                Due::Hurry => self.set_pace(Pace::Search),
+                Due::Hurry => {
+                    self.paths.check_again();
+                    self.set_pace(Pace::Search);
+                }
                 Due::ConsentExpired => {
                     self.outputs.push_back(Output::Path(PathUpdate::SendingSuspended));
                     if self.state == IceState::Connected {
@@ -336,6 +339,7 @@ impl IceAgent {
         let mut engine = Engine::new(&self.config, &remote, controlling);
         self.remotes.forget_learned();
         self.paths.lift_bars();
+        self.paths.check_again();
         for local in self.gathering.set_candidates() {
             engine.add_local(local);
         }
@@ -375,6 +379,7 @@ impl IceAgent {
             return;
         }
         self.upkeep.hurry();
+        self.paths.check_again();
         self.set_pace(Pace::Search);
         if let Some(engine) = &mut self.engine {
             engine.recreate_pairs();
@@ -384,7 +389,7 @@ impl IceAgent {
         self.upkeep.retry_after(now, self.config.timing.retry_interval.max(passes));
     }
 
-    fn pair_count(&self) -> usize {
+    pub(crate) fn pair_count(&self) -> usize {
         let of = |ipv4| {
             let locals = self.gathering.set_candidates().filter(|l| l.address.is_ipv4() == ipv4);
             locals.count() * self.remotes.count_family(ipv4)
@@ -402,11 +407,7 @@ impl IceAgent {
     pub(crate) fn run_engine(&mut self, now: Instant) {
         let Some(engine) = &mut self.engine else { return };
         engine.handle_timeout(now);
-        while let Some((source, destination, datagram)) =
-            self.engine.as_mut().and_then(Engine::poll_transmit)
-        {
-            self.transmit(now, source, destination, datagram);
-        }
+        // Before what is to be sent: a check that nominates is one of the selected pair.
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
             match event {
                 EngineEvent::Selected { local, remote } => self.select(now, local, remote),
@@ -418,6 +419,11 @@ impl IceAgent {
                 }
             }
         }
+        while let Some((source, destination, datagram)) =
+            self.engine.as_mut().and_then(Engine::poll_transmit)
+        {
+            self.transmit(now, source, destination, datagram);
+        }
         self.engine_deadline = self.engine.as_mut().and_then(Engine::poll_timeout);
     }
 
@@ -425,7 +431,7 @@ impl IceAgent {
         let Some(local) = self.gathering.by_address(from) else { return };
         let path = Path::plain(local.socket, to);
         if let Some(id) = crate::inbound::request_id(&datagram) {
-            if !self.upkeep.allows(path) || self.paths.is_barred(path) {
+            if !self.wants_check(path) {
                 self.stats.requests_withheld += 1;
                 return;
             }
@@ -433,6 +439,19 @@ impl IceAgent {
             self.transactions.insert(now, id, path);
         }
         self.outputs.push_back(Output::Transmit { path, datagram });
+    }
+
+    /// Whether a check on this path is worth sending.
+    ///
+    /// Once connected, one that has been answered is not: it would be repeated on every pair
+    /// until the connection settles, and thousands of connections that begin at a time would
+    /// have no ear for each other's handshakes.
+    fn wants_check(&self, path: Path) -> bool {
+        let can_wait = self.state == IceState::Connected
+            && self.upkeep.is_improving()
+            && self.paths.selected().is_some_and(|selected| selected != path)
+            && self.paths.is_checked(path);
+        !can_wait && self.upkeep.allows(path) && !self.paths.is_barred(path)
     }
 
     fn select(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr) {

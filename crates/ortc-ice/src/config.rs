@@ -176,7 +176,9 @@ pub struct IceTiming {
     pub consent_interval: Duration,
     /// No response for this long, and nothing is sent any more: 30 s (RFC 7675 §5.1).
     pub consent_timeout: Duration,
-    /// Once connected for this long, only the selected pair and two spares are checked: 10 s.
+    /// Once connected for this long, only the selected pair and two spares are checked: 10 s;
+    /// a quarter of it from when all pairs have been answered. Until then pairs without an
+    /// answer are checked, too.
     pub prune_after: Duration,
     /// While disconnected, all pairs are formed again every 2 s.
     pub retry_interval: Duration,

@@ -150,6 +150,9 @@ impl IceAgent {
             self.set_pace(pace);
         }
         self.run_engine(now);
+        if self.state == IceState::Connected && self.paths.count_checked() >= self.pair_count() {
+            self.upkeep.settle_soon(now);
+        }
     }
 
     /// The engine remembers every address that a peer says it sees us under; this bounds it.

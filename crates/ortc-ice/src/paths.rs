@@ -16,6 +16,8 @@ struct Known {
     heard: Instant,
     /// When a response last came in on it; `None` while it is only authenticated.
     answered: Option<Instant>,
+    /// Whether that was since the pairs were formed, so that the engine knows it too.
+    checked: bool,
 }
 
 /// The paths of a connection, as far up the ladder of [`PathUpdate`] as each has come.
@@ -66,7 +68,7 @@ impl Paths {
             self.known[index].heard = now;
             return None;
         }
-        self.known.push(Known { path, heard: now, answered: None });
+        self.known.push(Known { path, heard: now, answered: None, checked: false });
         Some(PathUpdate::Authenticated(path))
     }
 
@@ -75,14 +77,30 @@ impl Paths {
         let index = match self.find(path) {
             Some(index) => index,
             None if self.known.len() < MAX_PATHS => {
-                self.known.push(Known { path, heard: now, answered: None });
+                self.known.push(Known { path, heard: now, answered: None, checked: false });
                 self.known.len() - 1
             }
             None => return None,
         };
         self.known[index].heard = now;
+        self.known[index].checked = true;
         let first = self.known[index].answered.replace(now).is_none();
         first.then_some(PathUpdate::Validated(path))
+    }
+
+    /// Whether a path has been answered since the pairs were formed.
+    pub(crate) fn is_checked(&self, path: Path) -> bool {
+        self.find(path).is_some_and(|index| self.known[index].checked)
+    }
+
+    /// How many have been.
+    pub(crate) fn count_checked(&self) -> usize {
+        self.known.iter().filter(|known| known.checked).count()
+    }
+
+    /// Has all paths be checked again: the pairs are formed anew.
+    pub(crate) fn check_again(&mut self) {
+        self.known.iter_mut().for_each(|known| known.checked = false);
     }
 
     /// Makes a path the selected one; returns when a response last came in on it.

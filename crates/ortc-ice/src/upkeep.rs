@@ -144,6 +144,19 @@ impl Upkeep {
         }
     }
 
+    /// Whether a pair is selected and better ones are looked for: those that have not been
+    /// answered yet. All the others can wait until the connection settles.
+    pub(crate) fn is_improving(&self) -> bool {
+        self.settle_at.is_some()
+    }
+
+    /// Settles in a quarter of the time: all pairs have been answered. Not at once, since the
+    /// check that nominates may have been lost, and is repeated slowly when settled.
+    pub(crate) fn settle_soon(&mut self, now: Instant) {
+        let soon = now + self.timing.prune_after / 4;
+        self.settle_at = self.settle_at.map(|at| at.min(soon));
+    }
+
     /// How many spares are worth keeping.
     pub(crate) fn spares() -> usize {
         SPARES

@@ -59,6 +59,57 @@ fn a_settled_connection_checks_the_selected_pair_and_two_spares() {
 }
 
 #[test]
+fn once_connected_what_has_been_answered_is_not_checked_until_it_settles() {
+    let four = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    let other = ["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"];
+    for seed in 0..20 {
+        let mut pair = connected(seed, &four, &other);
+        pair.advance(10 * SECOND);
+        // Some two checks for each of the 16 pairs on either side, and their responses; one
+        // that is repeated in every pair makes them a thousand.
+        let datagrams = sent(&pair);
+        assert!((64..=200).contains(&datagrams), "seed {seed}: {datagrams}");
+        let best = (address("192.0.2.1:5000"), address("198.51.100.1:5000"));
+        assert_eq!(pair.a().selected(), Some(best));
+        assert_eq!(pair.b().selected(), Some((best.1, best.0)));
+    }
+}
+
+#[test]
+fn a_better_pair_that_opens_after_connecting_is_taken() {
+    let two = ["192.0.2.1", "192.0.2.2"];
+    let mut pair = Pair::new(6, &two, &["198.51.100.1"]);
+    let best = (address("192.0.2.1:5000"), address("198.51.100.1:5000"));
+    pair.blocks = Box::new(move |from, to| from == best.0 || to == best.0);
+    pair.start();
+    pair.drive_until_connected(SECOND);
+    pair.advance(4 * SECOND);
+    assert_ne!(pair.a().selected(), Some(best));
+    pair.blocks = Box::new(|_, _| false);
+    pair.advance(3 * SECOND);
+    assert_eq!(pair.a().selected(), Some(best));
+    assert_eq!(pair.b().selected(), Some((best.1, best.0)));
+}
+
+#[test]
+fn after_an_outage_all_pairs_are_checked_again_and_the_best_is_taken() {
+    let two = ["192.0.2.1", "192.0.2.2"];
+    let mut pair = connected(7, &two, &["198.51.100.1"]);
+    let best = pair.a().selected().unwrap();
+    pair.advance(60 * SECOND);
+    pair.blocks = Box::new(|_, _| true);
+    pair.advance(40 * SECOND);
+    assert!(!pair.a().is_connected() && !pair.b().is_connected());
+    // The worse pair comes back first.
+    pair.blocks = Box::new(move |from, to| from == best.0 || to == best.0);
+    pair.drive_until_connected(10 * SECOND);
+    assert_ne!(pair.a().selected(), Some(best));
+    pair.blocks = Box::new(|_, _| false);
+    pair.advance(5 * SECOND);
+    assert_eq!(pair.a().selected(), Some(best));
+}
+
+#[test]
 fn a_spare_takes_over_when_the_selected_path_dies() {
     let mut pair = connected(3, &["192.0.2.1", "192.0.2.2"], &["198.51.100.1"]);
     pair.advance(60 * SECOND);

@@ -109,7 +109,7 @@ fn datagrams_of_no_protocol_of_ours_are_counted() {
 }
 
 #[test]
-fn a_flood_of_stun_does_not_crowd_out_answers() {
+fn a_flood_of_stun_crowds_out_neither_answers_nor_handshakes() {
     sim::run(45, |net| async move {
         let (a, mut b) = pair(&net).await;
         let capacity = ForwarderConfig::default().event_capacity;
@@ -119,8 +119,11 @@ fn a_flood_of_stun_does_not_crowd_out_answers() {
         }
         let stats = b.stats().await;
         assert!(stats.datagram_events_dropped > 0, "{stats:?}");
+        net.inject(a.local, b.local, b"\x16\xfe\xfd handshake");
+        let stats = b.stats().await;
         b.send(ForwarderCommand::Close(ID));
         let events = b.pending().await;
+        assert!(events.iter().any(|event| matches!(event, ForwarderEvent::Dtls(_))));
         assert!(matches!(events.last(), Some(ForwarderEvent::Route(RouteEvent::Closed(ID)))));
         assert_eq!(events.len() as u64 - 1 + stats.datagram_events_dropped, stats.received);
     });
