@@ -4,6 +4,7 @@
 //! crosses in opened batches, by reference, over a bounded ring for each direction of each
 //! pair. A connection belongs to the forwarder at the place `slot % count`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
@@ -20,6 +21,9 @@ pub const MAX_FORWARDERS: usize = 64;
 /// Batches that wait for another forwarder: at 64 packets each some 10 ms of a gigabit.
 const RING: usize = 64;
 
+/// Notices that wait for another forwarder in its ring; any more wait here.
+const NOTICES: usize = 64;
+
 /// What one forwarder tells another that must not be lost, and of which there is little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
@@ -33,7 +37,6 @@ pub(crate) enum Notice {
 #[derive(Debug)]
 enum Crossing {
     Packets(Arc<CrossedBatch>),
-    Notice(usize, Notice),
     /// A key frame of this track of yours is wanted.
     KeyFrame(TrackSource),
     /// A peer has said what the timestamps of its track mean.
@@ -86,10 +89,20 @@ struct Out {
     /// The other end, to make room at: who is behind loses the oldest.
     oldest: Receiver<Crossing>,
     wakeup: Arc<Wakeup>,
-    /// Notices that the ring had no room for.
-    notices: Vec<Notice>,
+    /// A ring of their own, from which nothing is ever taken to make room: their order counts.
+    notice_ring: Sender<Notice>,
+    /// Notices that it had no room for.
+    notices: VecDeque<Notice>,
     /// Whether the packets in hand are for it.
     is_wanted: bool,
+}
+
+/// The rings from another forwarder.
+#[derive(Debug)]
+struct In {
+    place: usize,
+    crossings: Receiver<Crossing>,
+    notices: Receiver<Notice>,
 }
 
 /// What came from other forwarders.
@@ -109,7 +122,7 @@ pub(crate) struct Mesh {
     count: usize,
     /// By place; none towards itself.
     outs: Vec<Option<Out>>,
-    ins: Vec<Receiver<Crossing>>,
+    ins: Vec<In>,
     /// Batches that were sent, to be used again when everybody has read them.
     pool: Vec<Arc<CrossedBatch>>,
     filling: Option<Arc<CrossedBatch>>,
@@ -161,10 +174,17 @@ impl Mesh {
         for from in 0..count {
             for to in (0..count).filter(|to| *to != from) {
                 let (sender, receiver) = bounded(RING);
-                let (oldest, wakeup) = (receiver.clone(), Arc::clone(&wakeups[to]));
-                let out = Out { sender, oldest, wakeup, notices: Vec::new(), is_wanted: false };
-                all[from].outs[to] = Some(out);
-                all[to].ins.push(receiver);
+                let (notice_ring, notices) = bounded(NOTICES);
+                let oldest = receiver.clone();
+                all[from].outs[to] = Some(Out {
+                    sender,
+                    oldest,
+                    wakeup: Arc::clone(&wakeups[to]),
+                    notice_ring,
+                    notices: VecDeque::new(),
+                    is_wanted: false,
+                });
+                all[to].ins.push(In { place: from, crossings: receiver, notices });
             }
         }
         all
@@ -223,7 +243,7 @@ impl Mesh {
         if let Some(place) = self.elsewhere(connection)
             && let Some(out) = &mut self.outs[place]
         {
-            out.notices.push(notice);
+            out.notices.push_back(notice);
         }
     }
 
@@ -260,25 +280,29 @@ impl Mesh {
 
     /// Sends the notices that wait; whether some still do.
     pub(crate) fn flush_notices(&mut self) -> bool {
-        let place = self.place;
         let mut waiting = false;
         for out in self.outs.iter_mut().flatten() {
-            while let Some(notice) = out.notices.first().copied()
-                && out.push(Crossing::Notice(place, notice))
-            {
-                out.notices.remove(0);
+            while let Some(notice) = out.notices.front() {
+                if let Err(TrySendError::Full(_)) = out.notice_ring.try_send(*notice) {
+                    waiting = true;
+                    break;
+                }
+                // A forwarder that is gone wants nothing: that is as good as told.
+                out.notices.pop_front();
+                out.wakeup.notify();
             }
-            waiting |= !out.notices.is_empty();
         }
         waiting
     }
 
     /// The next thing that came from another forwarder.
     pub(crate) fn poll(&mut self) -> Option<Arrived> {
-        for ring in &self.ins {
-            match ring.try_recv() {
+        for from in &self.ins {
+            if let Ok(notice) = from.notices.try_recv() {
+                return Some(Arrived::Notice(from.place, notice));
+            }
+            match from.crossings.try_recv() {
                 Ok(Crossing::Packets(batch)) => return Some(Arrived::Packets(batch)),
-                Ok(Crossing::Notice(place, notice)) => return Some(Arrived::Notice(place, notice)),
                 Ok(Crossing::KeyFrame(source)) => return Some(Arrived::KeyFrame(source)),
                 Ok(Crossing::Report(source, at, timestamp)) => {
                     return Some(Arrived::Report(source, at, timestamp));
@@ -291,17 +315,16 @@ impl Mesh {
 
     /// Whether something has come.
     pub(crate) fn has_arrivals(&self) -> bool {
-        self.ins.iter().any(|ring| !ring.is_empty())
+        self.ins.iter().any(|from| !from.crossings.is_empty() || !from.notices.is_empty())
     }
 }
 
 impl Out {
-    /// Pushes without making room; whether there was some.
-    fn push(&mut self, crossing: Crossing) -> bool {
-        // A forwarder that is gone wants nothing: that is as good as told.
-        let pushed = !matches!(self.sender.try_send(crossing), Err(TrySendError::Full(_)));
-        self.wakeup.notify();
-        pushed
+    /// Pushes what may be lost when there is no room.
+    fn push(&mut self, crossing: Crossing) {
+        if self.sender.try_send(crossing).is_ok() {
+            self.wakeup.notify();
+        }
     }
 
     /// Pushes a batch, in place of the oldest if there is no room; how many packets that cost.
@@ -312,7 +335,6 @@ impl Out {
             crossing = back;
             match self.oldest.try_recv() {
                 Ok(Crossing::Packets(batch)) => dropped += batch.packets.len() as u64,
-                Ok(Crossing::Notice(_, notice)) => self.notices.push(notice),
                 Ok(Crossing::KeyFrame(_) | Crossing::Report(..)) | Err(_) => {}
             }
         }
@@ -385,7 +407,6 @@ mod tests {
             all[0].send_packets();
             assert_eq!(arrived(&mut all[2]), [n]);
         }
-        assert!(!all[0].flush_notices() || all[0].dropped > 0);
         let indices: Vec<_> = {
             let mut indices = Vec::new();
             let mut noticed = 0;
@@ -406,8 +427,22 @@ mod tests {
             indices
         };
         let oldest = all[0].dropped;
-        assert!((10..13).contains(&oldest), "{oldest}");
+        assert_eq!(oldest, 10);
         assert_eq!(indices, (oldest..RING as u64 + 10).collect::<Vec<_>>());
+        // More than their ring holds, and in their order: the last word counts.
+        let notices: Vec<_> = (0..3 * NOTICES)
+            .map(|n| if n % 2 == 0 { Notice::Unsubscribe } else { Notice::Subscribe }(elsewhere))
+            .collect();
+        notices.iter().for_each(|notice| all[0].notify(elsewhere.connection, *notice));
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            all[0].flush_notices();
+            while let Some(arrived) = all[1].poll() {
+                let Arrived::Notice(0, notice) = arrived else { panic!("{arrived:?}") };
+                told.push(notice);
+            }
+        }
+        assert_eq!(told, notices);
         // A key frame may get lost; one that is wanted still is asked for again.
         all[1].request_key_frame(source);
         assert!(matches!(all[0].poll(), Some(Arrived::KeyFrame(asked)) if asked == source));

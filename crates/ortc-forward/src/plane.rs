@@ -211,6 +211,11 @@ impl Plane {
         let Some(link) = self.links.get_mut(id) else { return false };
         link.is_closed = true;
         let Some(session) = link.session.as_mut() else { return false };
+        for ssrc in session.forwarded() {
+            self.remove_forward(id, ssrc);
+        }
+        let session = self.links.get_mut(id).and_then(|link| link.session.as_mut());
+        let Some(session) = session else { return false };
         if guarded(|| session.close(now)).is_none() {
             self.give_up(id, io);
             return true;

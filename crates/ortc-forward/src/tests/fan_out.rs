@@ -289,3 +289,24 @@ fn a_room_spans_several_forwarders() {
         assert_eq!(publisher.crossed, 2 * 80 + 1);
     });
 }
+
+#[test]
+fn a_subscriber_of_another_forwarder_that_closes_is_forgotten_without_a_packet() {
+    sim::run(8, |net| async move {
+        let room = Room::of_forwarders(&net, 2, 2).await;
+        let _receiver = room.subscribe(1);
+        let sender = room.publish();
+        settle().await;
+        sender.push(packet(0)).unwrap();
+        settle().await;
+        let publisher = room.server_of(room.clients[0].at_server);
+        assert_eq!(publisher.stats().await.crossed, 1);
+        let gone = room.clients[1].at_server;
+        room.server_of(gone).send(ForwarderCommand::Close(gone));
+        settle().await;
+        // Told by closing: the next packet does not even cross.
+        sender.push(packet(1)).unwrap();
+        settle().await;
+        assert_eq!(publisher.stats().await.crossed, 1);
+    });
+}

@@ -249,6 +249,12 @@ impl RtpSession {
         }
     }
 
+    /// The sending tracks that are forwarded.
+    pub fn forwarded(&self) -> Vec<Ssrc> {
+        let forwards = |sender: &&Sender| matches!(sender.feed, Feed::Forward(_));
+        self.senders.iter().filter(forwards).map(Sender::ssrc).collect()
+    }
+
     /// Of which track of another session this peer wants a key frame, one after the other.
     pub fn poll_key_frame_request(&mut self) -> Option<TrackSource> {
         self.upstream.0.pop_front()
