@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ortc_api::{
     BindError, Engine, EngineConfig, MediaFormat, MediaStream, MediaStreamTrack, RTCConnection,
-    RTCConnectionOptions, RTCEvent, RTCSocket,
+    RTCConnectionOptions, RTCEvent, RTCSocket, ReceivedFrame,
 };
 use ortc_tests::frame;
 
@@ -43,15 +43,14 @@ async fn connect(one: &RTCConnection, two: &RTCConnection) {
     }
 }
 
-#[tokio::test]
-async fn a_call_in_a_plain_tokio_runtime() {
-    let (one, two) = call().await;
+/// Has one side send sound, and waits for the first of it that the other hears.
+async fn first_heard(from: &RTCConnection, to: &RTCConnection) -> ReceivedFrame {
     let (track, source) = MediaStreamTrack::local(MediaFormat::Opus);
     let stream = MediaStream::new();
     stream.add_track(&track);
-    one.add_stream(&stream, true).unwrap();
-    two.receive_track(&one.tracks(None)[0].description()).unwrap();
-    let received = two.receiving_streams()[0].tracks()[0].clone();
+    from.add_stream(&stream, true).unwrap();
+    to.receive_track(&from.tracks(None)[0].description()).unwrap();
+    let received = to.receiving_streams()[0].tracks()[0].clone();
     let mut frames = received.take_frames().unwrap();
     // Both ends are set up by other threads: the first frames may be sent too early.
     let mut tick = tokio::time::interval(Duration::from_millis(5));
@@ -64,8 +63,13 @@ async fn a_call_in_a_plain_tokio_runtime() {
             }
         }
     });
-    let first = arrived.await.unwrap();
-    assert_eq!(first.data[0], 0x78);
+    arrived.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_call_in_a_plain_tokio_runtime() {
+    let (one, two) = call().await;
+    assert_eq!(first_heard(&one, &two).await.data[0], 0x78);
     one.close();
     one.closed().await;
     tokio::time::timeout(LIMIT, two.closed()).await.expect("the peer's close_notify closes");
@@ -96,24 +100,7 @@ async fn two_calls_to_one_port() {
         let server = RTCConnection::new(options.clone().with_socket(socket.clone())).unwrap();
         let client = RTCConnection::new(options.with_loopback(true)).unwrap();
         connect(&server, &client).await;
-        let (track, source) = MediaStreamTrack::local(MediaFormat::Opus);
-        let stream = MediaStream::new();
-        stream.add_track(&track);
-        client.add_stream(&stream, true).unwrap();
-        server.receive_track(&client.tracks(None)[0].description()).unwrap();
-        let received = server.receiving_streams()[0].tracks()[0].clone();
-        let mut frames = received.take_frames().unwrap();
-        let mut tick = tokio::time::interval(Duration::from_millis(5));
-        let arrived = tokio::time::timeout(LIMIT, async {
-            let mut n = 0;
-            loop {
-                tokio::select! {
-                    frame = frames.recv() => break frame.unwrap(),
-                    _ = tick.tick() => { source.send(frame(n)).unwrap(); n += 1; }
-                }
-            }
-        });
-        assert_eq!(arrived.await.unwrap().data[0], 0x78);
+        assert_eq!(first_heard(&client, &server).await.data[0], 0x78);
         servers.push((server, client));
     }
     drop(socket);
