@@ -89,7 +89,7 @@ fn a_connection_needs_no_runtime_of_its_own() {
 #[tokio::test]
 async fn two_calls_to_one_port() {
     let socket = RTCSocket::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = socket.local_addr();
+    let address = socket.local_addr().unwrap();
     let taken = std::net::UdpSocket::bind(address);
     assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     let refused = RTCSocket::bind(address).await;

@@ -35,7 +35,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         let id = id(connection);
         send(&handle, ForwarderCommand::Attach(id))?;
         let username_frag = format!("connection{connection}");
-        let join = Join { connection: id, token: 0, shared, username_frag };
+        let join = Join { connection: id, token: 0, shared, username_frag, fork: false };
         send(&handle, ForwarderCommand::Join(join))?;
         let event = runtime.block_on(events.recv());
         if !matches!(event, Some(ForwarderEvent::Socket(_, SocketEvent::Bound { .. }))) {

@@ -11,7 +11,7 @@ use actix::{
 };
 use futures_util::stream::poll_fn;
 use ortc_dtls::{Certificate, DtlsCommand, DtlsEvent};
-use ortc_ice::{IceCommand, IceConfig, IceEvent};
+use ortc_ice::{Fork, IceCommand, IceConfig, IceEvent, SharedHost};
 use ortc_io::{Attach, Detach, Detached, SocketCommand};
 use ortc_rtp::{RouteCommand, RtpCommand, RtpEvent};
 use tokio::sync::watch;
@@ -23,9 +23,10 @@ use crate::dtmf::ToneTasks;
 use crate::engine::{EngineContext, Slot, Start};
 use crate::events::RTCEvent;
 use crate::hub::EventHub;
+use crate::local_side::LocalSide;
 use crate::media::lock;
 use crate::received::Received;
-use crate::socket::SocketHold;
+use crate::socket::{SocketHold, SocketUse};
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
 
 /// How long one step of closing may take before the next is taken regardless. The media
@@ -53,8 +54,10 @@ pub(crate) struct ConnectionActor {
     /// What the children are made of, until the actor has started.
     start: Option<ChildrenStart>,
     step_timer: Option<SpawnHandle>,
-    /// Keeps a shared socket bound.
-    _socket: Option<Arc<SocketHold>>,
+    /// Keeps a port bound.
+    port: Option<Arc<SocketHold>>,
+    /// Of a fork, the local side that it shares.
+    fork: Option<Arc<LocalSide>>,
     /// Keeps the actor until it has let go of everything; the children hold weak ports only.
     own: Option<Addr<Self>>,
     /// Hangs up, for whoever awaits the end, when the actor is dropped.
@@ -95,9 +98,16 @@ impl ConnectionActor {
             .with_servers(start.ice_servers)
             .with_interfaces(start.interfaces)
             .with_seed(number(&random[8..]));
-        let (ice, socket) = match start.socket {
-            None => (ice, None),
-            Some(socket) => (ice.with_shared_sockets(socket.hosts), Some(socket.hold)),
+        let (ice, port, fork) = match start.socket {
+            None => (ice, None, None),
+            Some(SocketUse::Port { hosts, hold }) => {
+                (ice.with_shared_sockets(hosts), Some(hold), None)
+            }
+            // The sockets are told at once, with those that come.
+            Some(SocketUse::Fork(side)) => {
+                let fork = Fork { complete: false };
+                (ice.with_local_side_of(Vec::new(), fork), None, Some(side))
+            }
         };
         let children = ChildrenStart {
             commands: start.commands,
@@ -120,7 +130,8 @@ impl ConnectionActor {
             children: None,
             start: Some(children),
             step_timer: None,
-            _socket: socket,
+            port,
+            fork,
             own: None,
             _closed: start.closed,
         }
@@ -217,11 +228,37 @@ impl ConnectionActor {
         }
     }
 
+    /// What others share of this connection is complete now, and its peer may be called anew.
+    fn leave_local_side(&self) {
+        let side = lock(&self.shared.state).local_side.upgrade();
+        if let Some(side) = side {
+            side.leave(self.slot.id);
+            if self.fork.is_none() {
+                side.complete();
+            }
+        }
+    }
+
     /// The application has closed: it hears nothing any more, and its handlers are dropped.
     fn fall_silent(&mut self) {
+        self.leave_local_side();
         self.hub.close();
         self.received.close();
         self.tones.close();
+    }
+
+    /// Sockets that this connection shares.
+    fn sockets_shared(&self, hosts: Vec<SharedHost>, complete: bool) {
+        let sockets = &self.media_plane().sockets;
+        let side = lock(&self.shared.state).local_side.upgrade();
+        match side {
+            Some(side) => side.add(sockets, hosts, complete),
+            // Nobody wants them any more. Those of a port are the port's.
+            None if self.port.is_some() => {}
+            None => hosts.iter().for_each(|host| {
+                sockets.do_send(SocketCommand::ReleaseShared(host.shared.socket));
+            }),
+        }
     }
 
     fn emit(&mut self, event: RTCEvent) {
@@ -276,6 +313,7 @@ impl Drop for ConnectionActor {
     /// However the actor ends, also by a panic, the media plane lets go of its connection.
     fn drop(&mut self) {
         lock(&self.shared.state).closed = true;
+        self.leave_local_side();
         if self.core.state() != State::Closed {
             self.media_plane().routes.do_send(RouteCommand::Close(self.slot.id));
             let done = NobodyWaits.start().recipient();
@@ -359,6 +397,9 @@ impl Handler<IceEvent> for ConnectionActor {
         if let IceEvent::CandidateWithdrawn(gone) = &event {
             lock(&self.shared.state).found.retain(|candidate| candidate != gone);
             self.hub.retract(&RTCEvent::Candidate(gone.clone()));
+        }
+        if let IceEvent::SocketsShared { hosts, complete } = event {
+            return self.sockets_shared(hosts, complete);
         }
         self.feed(Input::Ice(event), context);
     }

@@ -1,9 +1,12 @@
+mod handlers;
+mod local_socket;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use ortc_dtls::RTCDtlsConnectionInfo;
+use ortc_dtls::{Certificate, RTCDtlsConnectionInfo};
 use ortc_ice::{IceCommand, RTCIceCandidateDescription, RTCIceConnectionInfo};
 use ortc_io::ConnectionId;
 use ortc_io::ring::ring;
@@ -12,19 +15,20 @@ use tokio::sync::{mpsc, watch};
 
 use crate::codec;
 use crate::core::Peer;
-use crate::dtmf::{AddDtmfError, Attachment, DTMFMediaStreamTrack, RTCDTMFHandler, ToneReception};
+use crate::dtmf::{AddDtmfError, Attachment, DTMFMediaStreamTrack, ToneReception};
 use crate::engine::Engine;
 use crate::error::{
-    AddStreamError, CandidateError, ConnectError, NewConnectionError, ReceiveTrackError,
-    SetRemoteIceError, TrackError,
+    AddStreamError, CandidateError, ConnectError, LocalSocketError, NewConnectionError,
+    ReceiveTrackError, SetRemoteIceError, TrackError,
 };
-use crate::events::{MediaEvent, RTCDisconnectReason, RTCEvent, RTCEventKind, RTCEvents};
+use crate::events::{MediaEvent, RTCEvent, RTCEventKind, RTCEvents};
 use crate::hub::{Handler, ListenerId, Subscription};
 use crate::identity::{self, Roles};
+use crate::local_side::LocalSide;
 use crate::media::{MediaStream, MediaStreamTrack, lock};
 use crate::options::RTCConnectionOptions;
 use crate::reader::{FrameReceiver, receive_ring};
-use crate::socket::RTCSocket;
+use crate::socket::{RTCSocket, SocketHold, SocketUse};
 use crate::track::{RTCTrack, RTCTrackFilter};
 
 /// Commands that may wait for the control thread before further ones are refused. A burst of
@@ -76,6 +80,15 @@ impl WeakRTCConnection {
     pub fn upgrade(&self) -> Option<RTCConnection> {
         self.0.upgrade().map(|inner| RTCConnection { inner })
     }
+
+    /// Sends a command that comes from within, and seldom, without a look at the state. Nobody
+    /// hears it any more if it cannot be sent.
+    pub(crate) fn tell(&self, command: Command) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.shared.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = inner.commands.send(Box::new(command));
+        }
+    }
 }
 
 /// What the handles of a connection share.
@@ -98,6 +111,9 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<SharedState>,
     /// Commands sent and not yet taken: what bounds the channel.
     pub(crate) waiting: AtomicUsize,
+    certificate: Certificate,
+    /// The port that the connection is on, if it is on one.
+    port: Weak<SocketHold>,
 }
 
 #[derive(Default)]
@@ -109,6 +125,8 @@ pub(crate) struct SharedState {
     /// Whom `connect()` began with; roles and fingerprint stay.
     first_peer: Option<Peer>,
     pub(crate) found: Vec<RTCIceCandidateDescription>,
+    /// What other connections share of this one, or this one of another.
+    pub(crate) local_side: Weak<LocalSide>,
     sending: Vec<RTCTrack>,
     /// SSRCs of removed tracks, oldest first.
     retired: VecDeque<Ssrc>,
@@ -148,7 +166,7 @@ impl Command {
     /// Whether it is carried out however many are waiting: an application sends few of these,
     /// and what frees something is never put off.
     fn is_urgent(&self) -> bool {
-        matches!(self, Self::Rtp(RtpCommand::RemoveSender(_)))
+        matches!(self, Self::Rtp(RtpCommand::RemoveSender(_)) | Self::Ice(IceCommand::ShareSockets))
             || !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. } | Self::Tones(_))
     }
 }
@@ -173,7 +191,13 @@ macro_rules! from_command_error {
     )*};
 }
 
-from_command_error!(CandidateError, AddStreamError, ReceiveTrackError, TrackError);
+from_command_error!(
+    CandidateError,
+    AddStreamError,
+    LocalSocketError,
+    ReceiveTrackError,
+    TrackError
+);
 
 /// A command that was not taken.
 struct Refused {
@@ -254,21 +278,31 @@ impl RTCConnection {
             (None, Some(socket)) => socket.engine().clone(),
             (None, None) => Engine::global()?,
         };
-        let certificate = match options.certificate {
-            Some(certificate) => certificate,
-            None => engine.certificate()?,
+        let fork = options.socket.as_ref().and_then(RTCSocket::local_side).cloned();
+        if options.socket.is_some() && options.transports.has_socket_actor() {
+            return Err(NewConnectionError::SwappedSockets);
+        }
+        let (local, certificate) = match (&fork, options.certificate) {
+            (Some(_), Some(_)) => return Err(NewConnectionError::SocketHasCertificate),
+            (Some(fork), None) => (fork.side.clone(), fork.certificate.clone()),
+            (None, given) => local_socket::new_local_side(&engine, given)?,
         };
-        let local = RTCConnectionSide {
-            ice: identity::credentials(engine.random()?, &certificate.sha256()),
-            dtls: Some(certificate.connection_info()),
-        };
+        let socket = options.socket.as_ref().map(RTCSocket::for_connection);
         let random = engine.random()?;
         let slot = engine.take_slot(options.socket.as_ref().map(RTCSocket::place));
         let (id, has_own_sockets) = (slot.id, options.transports.has_socket_actor());
         let shared = Arc::new(Shared {
             local,
-            state: Mutex::new(SharedState::default()),
+            state: Mutex::new(SharedState {
+                local_side: fork.as_ref().map(Arc::downgrade).unwrap_or_default(),
+                ..SharedState::default()
+            }),
             waiting: AtomicUsize::new(0),
+            certificate: certificate.clone(),
+            port: match &socket {
+                Some(SocketUse::Port { hold, .. }) => Arc::downgrade(hold),
+                _ => Weak::new(),
+            },
         });
         let (commands, waiting) = mpsc::unbounded_channel();
         let (closed, open) = watch::channel(());
@@ -284,7 +318,7 @@ impl RTCConnection {
                 random,
                 ice_servers: options.ice_servers,
                 interfaces: options.interfaces,
-                socket: options.socket.as_ref().map(RTCSocket::for_connection),
+                socket,
                 transports: options.transports,
             };
             // Taken by the control thread, which may upgrade only after this returns.
@@ -305,6 +339,9 @@ impl RTCConnection {
         });
         if lock(&inner.shared.state).closed {
             return Err(NewConnectionError::EngineGone);
+        }
+        if let Some(fork) = fork {
+            fork.register(WeakRTCConnection(Arc::downgrade(&inner)));
         }
         Ok(Self { inner })
     }
@@ -352,7 +389,8 @@ impl RTCConnection {
     /// same peer, it follows that peer's ICE restart.
     ///
     /// # Errors
-    /// When the remote side is not set, or names no fingerprint.
+    /// When the remote side is not set, or names no fingerprint, and when another connection of
+    /// the same [local side](Self::local_socket) is connected to this peer.
     pub fn connect(&self) -> Result<(), ConnectError> {
         let mut state = lock(&self.inner.shared.state);
         if state.closed {
@@ -368,6 +406,9 @@ impl RTCConnection {
             Some(peer) => peer.roles,
             None => Roles::decide(local, &ice),
         };
+        if let Some(side) = state.local_side.upgrade() {
+            side.claim(self.inner.id, &ice.username_frag)?;
+        }
         let peer = Peer { ice, roles, sha256 };
         state.first_peer.get_or_insert_with(|| peer.clone());
         // Urgent, so it can only be refused because the connection is closed.
@@ -715,70 +756,6 @@ impl RTCConnection {
 }
 
 /// Defines `on_x` for one kind of event: a handler with the event's own arguments.
-macro_rules! event_handler {
-    (
-        $(#[$doc:meta])* $name:ident, $kind:ident,
-        ($($argument:ty),*), $pattern:pat => ($($value:expr),*)
-    ) => {
-        impl RTCConnection {
-            $(#[$doc])*
-            ///
-            /// Replaces the handler that was set before; `None` clears it. The first handler or
-            /// listener of an event hears those as well that came before it. Handlers run on
-            /// the control thread and must not block.
-            pub fn $name<F>(&self, handler: Option<F>)
-            where
-                F: FnMut(&RTCConnection $(, $argument)*) + Send + 'static,
-            {
-                let handler = handler.map(|mut handler| -> Handler<Self, RTCEvent> {
-                    Box::new(move |connection, event| {
-                        if let $pattern = event {
-                            handler(connection $(, $value)*);
-                        }
-                    })
-                });
-                self.set_handler(RTCEventKind::$kind, handler);
-            }
-        }
-    };
-}
-
-event_handler!(
-    /// Sets the handler of local candidates (ORTC drafts, "oncandidate").
-    on_candidate, Candidate,
-    (RTCIceCandidateDescription), RTCEvent::Candidate(candidate) => (candidate)
-);
-event_handler!(
-    /// Sets the handler of the end of gathering (ORTC drafts, "onendofcandidates").
-    on_end_of_candidates, EndOfCandidates, (), RTCEvent::EndOfCandidates => ()
-);
-event_handler!(
-    /// Sets the handler of the active pair, local and remote (ORTC drafts, "onactivecandidate").
-    on_active_candidate, ActiveCandidate,
-    (RTCIceCandidateDescription, RTCIceCandidateDescription),
-    RTCEvent::ActiveCandidate { local, remote } => (local, remote)
-);
-event_handler!(
-    /// Sets the handler of being connected (ORTC drafts, "onconnected").
-    on_connected, Connected, (), RTCEvent::Connected => ()
-);
-event_handler!(
-    /// Sets the handler of being disconnected (ORTC drafts, "ondisconnected").
-    on_disconnected, Disconnected,
-    (RTCDisconnectReason), RTCEvent::Disconnected(reason) => (reason)
-);
-event_handler!(
-    /// Sets the handler of new streams of the peer (ORTC drafts, "onaddstream").
-    on_add_stream, AddStream, (MediaStream), RTCEvent::AddStream(stream) => (stream)
-);
-event_handler!(
-    /// Sets the handler of telephone keys of the peer, which
-    /// [`receive_track`](Self::receive_track) of an audio track with a `dtmf` codec brings (ORTC
-    /// draft B, "onadddtmfhandler").
-    on_add_dtmf_handler, AddDtmfHandler,
-    (RTCDTMFHandler), RTCEvent::AddDtmfHandler(handler) => (handler)
-);
-
 impl fmt::Debug for RTCConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RTCConnection")

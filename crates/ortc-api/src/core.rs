@@ -228,6 +228,8 @@ impl ConnectionCore {
             IceEvent::CandidateIgnored { candidate, reason } => {
                 tracing::debug!(%candidate, %reason, "a remote candidate is of no use");
             }
+            // Of interest to the forks, which are the shell's.
+            IceEvent::SocketsShared { .. } => {}
             IceEvent::StateChanged(_) | IceEvent::CandidateWithdrawn(_) => {}
         }
     }

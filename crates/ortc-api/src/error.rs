@@ -23,6 +23,12 @@ pub enum NewConnectionError {
     /// The socket was bound on another engine than the connection is to run on.
     #[error("the socket was bound on another engine: leave out the engine, or bind it there")]
     OtherEngine,
+    /// A certificate was given beside a local side, which has one.
+    #[error("the socket is the local side of a connection, whose certificate it brings")]
+    SocketHasCertificate,
+    /// A socket was given beside transports that have sockets of their own.
+    #[error("a socket cannot be shared by a connection with a socket actor of its own")]
+    SwappedSockets,
     /// The certificate could not be made.
     #[error("the certificate could not be made: {0}")]
     Certificate(String),
@@ -84,6 +90,9 @@ pub enum AnnounceError {
         /// What is bound.
         bound: SocketAddr,
     },
+    /// The socket is a connection's local side, whose candidates are what they are.
+    #[error("the local side of a connection announces its own candidates")]
+    LocalSide,
     /// A wildcard or a multicast address.
     #[error("{0} is no address that a peer could send to")]
     NotUnicast(IpAddr),
@@ -93,6 +102,21 @@ pub enum AnnounceError {
         /// How many, loopback aside.
         addresses: usize,
     },
+}
+
+/// Why a connection has no local side to share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalSocketError {
+    /// The connection has a socket actor of its own, which others cannot use.
+    #[error("a connection with a socket actor of its own shares no socket")]
+    SwappedSockets,
+    /// Commands come faster than they are carried out.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
 }
 
 /// Why the peer's ICE information was not taken.
@@ -129,6 +153,12 @@ pub enum ConnectError {
          unverified remote in the options"
     )]
     NoFingerprint,
+    /// Another connection of the same local side is connected to this peer.
+    #[error(
+        "another connection with this local side is connected to this peer: one local side talks \
+         to a peer once"
+    )]
+    ForkExists,
     /// The connection is closed.
     #[error("the connection is closed")]
     Closed,

@@ -120,6 +120,14 @@
 //! any number of connections share, each with credentials and a certificate of its own:
 //! [`RTCConnectionOptions::with_socket`].
 //!
+//! # Forking
+//!
+//! One local side can talk to several peers: [`RTCConnection::local_socket`] stands for the
+//! sockets, the credentials, the certificate and the candidates of a connection, and each
+//! connection that is made [with it](RTCConnectionOptions::with_socket) has them, too, towards a
+//! peer of its own. So what was signalled once, in one message to many, can be answered by all of
+//! them. `examples/forking.rs` is a whole program.
+//!
 //! # Telephone keys
 //!
 //! Keys go out with an audio track, as events of RFC 4733 that take the place of its sound.
@@ -202,6 +210,7 @@ mod events;
 mod format;
 mod hub;
 mod identity;
+mod local_side;
 mod media;
 mod options;
 mod reader;
@@ -222,8 +231,8 @@ pub use dtmf::{
 pub use engine::{Engine, EngineConfig, Threads};
 pub use error::{
     AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, InsertError,
-    NewConnectionError, ReceiveTrackError, SetRemoteIceError, TooLarge, TrackAttributeError,
-    TrackError,
+    LocalSocketError, NewConnectionError, ReceiveTrackError, SetRemoteIceError, TooLarge,
+    TrackAttributeError, TrackError,
 };
 pub use events::{
     MediaEvent, MediaEventKind, MediaEvents, RTCDisconnectReason, RTCEvent, RTCEventKind, RTCEvents,

@@ -17,12 +17,13 @@ pub struct RTCConnectionOptions {
     pub ice_servers: Vec<RTCIceServer>,
     /// Which addresses of this host become candidates; by default all but loopback.
     pub interfaces: InterfaceFilter,
-    /// The socket to share; when `None`, the connection has sockets of its own.
+    /// The socket to share: a server's port, or the local side of another connection. When
+    /// `None`, the connection has sockets of its own.
     pub socket: Option<RTCSocket>,
     /// Lets `connect()` begin although the peer's credentials name no fingerprint: whoever can
     /// change packets on the path can then be the peer.
     pub allow_unverified_remote: bool,
-    /// The certificate; a fresh one when `None`.
+    /// The certificate; when `None` a fresh one, or that of the local side that is shared.
     pub certificate: Option<Certificate>,
     /// The versions of DTLS that are spoken; 1.2 alone by default, as browsers are tested with.
     pub dtls_version: DtlsVersion,
@@ -44,7 +45,9 @@ impl RTCConnectionOptions {
     }
 
     /// Shares this socket, in place of sockets of the connection's own (ORTC drafts, "socket").
-    /// The connection runs on the socket's engine.
+    /// The connection runs on the socket's engine. With the
+    /// [local side](crate::RTCConnection::local_socket) of another connection it is a fork of
+    /// that: it has the same credentials, certificate and candidates.
     #[must_use]
     pub fn with_socket(mut self, socket: RTCSocket) -> Self {
         self.socket = Some(socket);

@@ -1,4 +1,4 @@
-//! One port for many connections.
+//! Sockets that several connections have.
 
 use std::fmt;
 use std::io;
@@ -12,16 +12,21 @@ use tokio::sync::oneshot;
 
 use crate::engine::Engine;
 use crate::error::{AnnounceError, BindError, NewConnectionError};
+use crate::local_side::LocalSide;
 
-/// A local socket that connections can share (ORTC drafts, "RTCSocket").
+/// A local socket that connections can share (ORTC drafts, "RTCSocket"). There are two kinds.
 ///
-/// [`bind`](Self::bind) makes the one port of a server: each connection made
+/// [`bind`](Self::bind) makes **the one port of a server**: each connection made
 /// [with it](crate::RTCConnectionOptions::with_socket) has credentials and a certificate of its
 /// own, and no other candidates than this socket. Its packets are told from those of the others
 /// by the username fragment of its ICE checks, then by the address that has passed them.
 ///
-/// A handle is cheap to clone. The socket is closed once the last handle and the last
-/// connection on it are gone.
+/// [`RTCConnection::local_socket`](crate::RTCConnection::local_socket) is **the local side of a
+/// connection**: its sockets, credentials, certificate and candidates, which connections made
+/// with it have as well. Their packets are told apart by the username fragments of their peers.
+///
+/// A handle is cheap to clone. The sockets are closed once the last handle and the last
+/// connection on them are gone.
 ///
 /// **Two connections towards one remote address** cannot both have it, as their media look
 /// alike. Who comes back from the same address and port, to a new connection, gets through: the
@@ -38,12 +43,18 @@ use crate::error::{AnnounceError, BindError, NewConnectionError};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RTCSocket {
-    engine: Engine,
-    hold: Arc<SocketHold>,
-    announced: Option<IpAddr>,
-    /// The media thread that it is on, and its connections with it.
-    place: usize,
+pub struct RTCSocket(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Port {
+        engine: Engine,
+        hold: Arc<SocketHold>,
+        announced: Option<IpAddr>,
+        /// The media thread that it is on, and its connections with it.
+        place: usize,
+    },
+    LocalSide(Arc<LocalSide>),
 }
 
 impl RTCSocket {
@@ -99,11 +110,26 @@ impl RTCSocket {
         engine.bind(BindRequest { address, place, answer })?;
         let hold = bound.await.map_err(|_| NewConnectionError::EngineGone)?;
         let hold = hold.map_err(|error| BindError::of(address, error))?;
-        Ok(Self { engine: engine.clone(), hold: Arc::new(hold), announced: None, place })
+        let (engine, hold) = (engine.clone(), Arc::new(hold));
+        Ok(Self(Kind::Port { engine, hold, announced: None, place }))
+    }
+
+    pub(crate) fn of_local_side(side: Arc<LocalSide>) -> Self {
+        Self(Kind::LocalSide(side))
+    }
+
+    pub(crate) fn local_side(&self) -> Option<&Arc<LocalSide>> {
+        match &self.0 {
+            Kind::Port { .. } => None,
+            Kind::LocalSide(side) => Some(side),
+        }
     }
 
     pub(crate) fn place(&self) -> usize {
-        self.place
+        match &self.0 {
+            Kind::Port { place, .. } => *place,
+            Kind::LocalSide(side) => side.place,
+        }
     }
 
     /// Has candidates carry this address in place of the socket's own: the outer address of a
@@ -114,61 +140,67 @@ impl RTCSocket {
     /// socket was bound to a wildcard that stands for several addresses beside loopback, and
     /// nothing says which of them it belongs to: bind that one by its address.
     pub fn with_announced(mut self, address: IpAddr) -> Result<Self, AnnounceError> {
-        let local = self.local_addr();
+        let Kind::Port { hold, announced, .. } = &mut self.0 else {
+            return Err(AnnounceError::LocalSide);
+        };
+        let local = hold.local();
         if address.is_ipv4() != local.is_ipv4() {
             return Err(AnnounceError::OtherFamily { announced: address, bound: local });
         }
         if address.is_unspecified() || address.is_multicast() {
             return Err(AnnounceError::NotUnicast(address));
         }
-        let addresses = self.hold.outer().count();
+        let addresses = hold.outer().count();
         if addresses != 1 {
             return Err(AnnounceError::Ambiguous { addresses });
         }
-        self.announced = Some(address);
+        *announced = Some(address);
         Ok(self)
     }
 
     /// The address that was bound, with the port that the system chose. A wildcard stays one.
-    pub fn local_addr(&self) -> SocketAddr {
-        let first = self.hold.bound.first().map(|bound| bound.local);
-        let first = first.expect("a socket that was bound has an address");
-        match first.ip() {
-            _ if !self.hold.from_wildcard => first,
-            IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), first.port()),
-            IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), first.port()),
+    ///
+    /// Of a local side, that of its first socket; `None` before it is bound.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Kind::Port { hold, .. } => Some(hold.local()),
+            Kind::LocalSide(side) => side.hosts().first().map(|host| host.shared.local),
         }
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+        match &self.0 {
+            Kind::Port { engine, .. } => engine,
+            Kind::LocalSide(side) => &side.engine,
+        }
     }
 
     /// What a connection needs of it.
     pub(crate) fn for_connection(&self) -> SocketUse {
-        let hosts = self.hold.bound.iter().map(|shared| SharedHost {
+        let (hold, announced) = match &self.0 {
+            Kind::Port { hold, announced, .. } => (hold, *announced),
+            Kind::LocalSide(side) => return SocketUse::Fork(Arc::clone(side)),
+        };
+        let hosts = hold.bound.iter().map(|shared| SharedHost {
             shared: *shared,
-            announced: self.announced.filter(|_| self.hold.outer().any(|outer| outer == shared)),
-            from_wildcard: self.hold.from_wildcard,
+            announced: announced.filter(|_| hold.outer().any(|outer| outer == shared)),
+            from_wildcard: hold.from_wildcard,
         });
-        SocketUse { hosts: hosts.collect(), hold: Arc::clone(&self.hold) }
+        SocketUse::Port { hosts: hosts.collect(), hold: Arc::clone(hold) }
     }
 }
 
 impl fmt::Debug for RTCSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RTCSocket")
-            .field("local_addr", &self.local_addr())
-            .field("announced", &self.announced)
-            .finish_non_exhaustive()
+        f.debug_struct("RTCSocket").field("local_addr", &self.local_addr()).finish_non_exhaustive()
     }
 }
 
-/// A connection's share in a socket.
-pub(crate) struct SocketUse {
-    pub(crate) hosts: Vec<SharedHost>,
-    /// Keeps the socket until the connection has joined it, and as long as it lives.
-    pub(crate) hold: Arc<SocketHold>,
+/// A connection's share in a socket, which is kept until the connection has joined it, and as
+/// long as it lives.
+pub(crate) enum SocketUse {
+    Port { hosts: Vec<SharedHost>, hold: Arc<SocketHold> },
+    Fork(Arc<LocalSide>),
 }
 
 /// Keeps bound sockets; dropping it releases them.
@@ -181,6 +213,17 @@ pub(crate) struct SocketHold {
 }
 
 impl SocketHold {
+    /// The address that was asked for, with the port that the system chose.
+    fn local(&self) -> SocketAddr {
+        let first = self.bound.first().map(|bound| bound.local);
+        let first = first.expect("a socket that was bound has an address");
+        match first.ip() {
+            _ if !self.from_wildcard => first,
+            IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), first.port()),
+            IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), first.port()),
+        }
+    }
+
     /// The sockets that an announced address can be meant for.
     fn outer(&self) -> impl Iterator<Item = &SharedSocket> {
         self.bound.iter().filter(|bound| !self.from_wildcard || !bound.local.ip().is_loopback())

@@ -231,6 +231,10 @@ impl Handler<SocketCommand> for ForwarderActor {
                 self.registry.binding(join.connection, join.token, join.shared.local);
                 ForwarderCommand::Join(join)
             }
+            SocketCommand::Share(share) => ForwarderCommand::Share(share),
+            SocketCommand::ClaimPeer(connection, peer) => {
+                ForwarderCommand::ClaimPeer(connection, peer)
+            }
             SocketCommand::Unbind(connection, socket) => {
                 ForwarderCommand::Unbind(connection, socket)
             }

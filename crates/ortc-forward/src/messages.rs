@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix::Message;
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    Bind, ConnectionId, DatagramReceived, Join, PathUpdate, SendControl, SharedSocket, SocketEvent,
-    SocketId, SrtpKeys,
+    Bind, ConnectionId, DatagramReceived, Join, PathUpdate, SendControl, Share, SharedSocket,
+    SocketEvent, SocketId, SrtpKeys,
 };
 use ortc_rtp::{
     ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap, TonePacket,
@@ -41,6 +41,10 @@ pub enum ForwarderCommand {
     ReleaseShared(SocketId),
     /// Has a connection use a shared socket.
     Join(Join),
+    /// Lets forks of a connection's local side join one of its sockets.
+    Share(Share),
+    /// Gives a fork the requests of a peer.
+    ClaimPeer(ConnectionId, String),
     /// Closes one socket of a connection, or has it leave a shared one.
     Unbind(ConnectionId, SocketId),
     /// Sends one control datagram.

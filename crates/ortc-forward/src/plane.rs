@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ortc_io::paths::{Parked, PathTable};
 use ortc_io::{
     Bind, ConnectionId, DatagramIo, DatagramReceived, Join, Path, PathUpdate, SendBatch,
-    SendControl, SharedSocket, SocketEvent, SocketId, shared,
+    SendControl, Share, SharedSocket, SocketEvent, SocketId, shared,
 };
 use ortc_rtp::{RouteEvent, RtpSession, SessionOptions};
 
@@ -62,6 +62,8 @@ impl Plane {
             }
             ForwarderCommand::ReleaseShared(socket) => self.release_shared(socket, io),
             ForwarderCommand::Join(join) => self.join(&join),
+            ForwarderCommand::Share(share) => self.share(&share),
+            ForwarderCommand::ClaimPeer(id, peer) => self.claim_peer(now, id, &peer),
             ForwarderCommand::Unbind(id, socket) => self.unbind(id, socket, io),
             ForwarderCommand::SendControl(control) => self.send_control(now, &control, io),
             ForwarderCommand::Path(id, update) => self.update_path(now, id, update),
@@ -306,7 +308,7 @@ impl Plane {
 
     fn join(&mut self, join: &Join) {
         let Join { connection, token, shared: SharedSocket { socket, local }, .. } = *join;
-        let event = match self.paths.join(connection, socket, &join.username_frag) {
+        let event = match self.paths.join(connection, socket, &join.username_frag, join.fork) {
             Ok(local) => SocketEvent::Bound { token, socket, local },
             Err(error) => {
                 self.stats.stale_commands += 1;
@@ -315,6 +317,29 @@ impl Plane {
             }
         };
         self.outbox.push(ForwarderEvent::Socket(connection, event));
+    }
+
+    fn share(&mut self, share: &Share) {
+        let Share { connection, socket, username_frag } = share;
+        if let Err(error) = self.paths.share(*connection, *socket, username_frag) {
+            tracing::debug!(?connection, %error, "a socket is not shared");
+            self.stats.stale_commands += 1;
+        }
+    }
+
+    fn claim_peer(&mut self, now: Instant, id: ConnectionId, peer: &str) {
+        match self.paths.claim(now, id, peer) {
+            Ok(waited) => {
+                for Parked { path, received_at, datagram } in waited {
+                    let datagram = DatagramReceived { connection: id, path, received_at, datagram };
+                    self.outbox.push(ForwarderEvent::Stun(datagram));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(?id, %error, "a peer is not claimed");
+                self.stats.stale_commands += 1;
+            }
+        }
     }
 
     fn unbind(&mut self, id: ConnectionId, socket: SocketId, io: &mut impl DatagramIo) {

@@ -124,6 +124,8 @@ impl ForwarderStats {
         self.shared.unknown_transaction += shared.unknown_transaction;
         self.shared.strangers += shared.strangers;
         self.shared.unknown += shared.unknown;
+        self.shared.held += shared.held;
+        self.shared.held_dropped += shared.held_dropped;
         self.media.add(&other.media);
         self.panicked_connections += other.panicked_connections;
     }

@@ -138,7 +138,7 @@ fn forwarder(
     let shared = SharedSocket { socket: SOCKET, local: address };
     let username_frag = "abcd".to_owned();
     let (bind, join) = if shares {
-        let join = Join { connection: ID, token: 0, shared, username_frag };
+        let join = Join { connection: ID, token: 0, shared, username_frag, fork: false };
         (ForwarderCommand::BindShared { token: 0, address }, Some(ForwarderCommand::Join(join)))
     } else {
         (ForwarderCommand::Bind(Bind { connection: ID, token: 0, address }), None)

@@ -5,7 +5,7 @@ use actix::{
     WeakRecipient,
 };
 use ortc_io::{
-    Bind, ConnectionId, DatagramReceived, Join, SendControl, SocketCommand, SocketEvent, now,
+    Bind, ConnectionId, DatagramReceived, Join, SendControl, Share, SocketCommand, SocketEvent, now,
 };
 
 use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, ReadIceStats};
@@ -60,12 +60,20 @@ impl IceActor {
                 Output::Bind { token, address } => {
                     SocketCommand::Bind(Bind { connection: self.connection, token, address })
                 }
-                Output::Join { token, shared, username_frag } => SocketCommand::Join(Join {
+                Output::Join { token, shared, username_frag, fork } => SocketCommand::Join(Join {
                     connection: self.connection,
                     token,
                     shared,
                     username_frag,
+                    fork,
                 }),
+                Output::Share { socket, username_frag } => SocketCommand::Share(Share {
+                    connection: self.connection,
+                    socket,
+                    username_frag,
+                }),
+                Output::Release(socket) => SocketCommand::ReleaseShared(socket),
+                Output::ClaimPeer(peer) => SocketCommand::ClaimPeer(self.connection, peer),
                 Output::Unbind(socket) => SocketCommand::Unbind(self.connection, socket),
                 Output::Transmit { path, datagram } => SocketCommand::SendControl(SendControl {
                     connection: self.connection,

@@ -16,7 +16,7 @@ use crate::transactions::Transactions;
 use crate::upkeep::{Due, Upkeep};
 use crate::{
     IceCommand, IceConfig, IceEvent, IceState, IceStats, IgnoredReason, RTCIceCandidateDescription,
-    RTCIceConnectionInfo,
+    RTCIceConnectionInfo, SharedHost,
 };
 
 /// What an [`IceAgent`] wants done.
@@ -39,7 +39,20 @@ pub enum Output {
         shared: SharedSocket,
         /// Our username fragment, by which requests are told to be ours.
         username_frag: String,
+        /// Whether other connections have it, too.
+        fork: bool,
     },
+    /// Let forks join a socket.
+    Share {
+        /// The socket.
+        socket: SocketId,
+        /// Our username fragment, which is theirs.
+        username_frag: String,
+    },
+    /// A socket that was shared is not to be kept for forks any more: its address is gone.
+    Release(SocketId),
+    /// Have requests of the peer with this username fragment: other forks have those of others.
+    ClaimPeer(String),
     /// Close a socket whose address is gone, or let go of it if it is shared.
     Unbind(SocketId),
     /// Send a STUN datagram.
@@ -137,6 +150,15 @@ impl IceAgent {
                 self.gather();
             }
             IceCommand::Update => self.gather(),
+            IceCommand::ShareSockets => self.share_sockets(),
+            IceCommand::AddShared { hosts, complete } => {
+                let had_ended = self.gathering.has_ended();
+                if self.gathering.add_shared(hosts, complete) {
+                    self.gather();
+                } else if !had_ended {
+                    self.after_gathering();
+                }
+            }
             IceCommand::SetLocalCandidate(candidate) => self.set_local(now, candidate),
             IceCommand::SetRemoteCandidate(candidate) => self.set_remote(now, candidate),
             // Checks go on regardless: a peer-reflexive candidate may always turn up.
@@ -162,6 +184,9 @@ impl IceAgent {
                 for local in difference.gone {
                     let socket = local.socket;
                     self.withdraw(now, local);
+                    if self.gathering.is_sharing {
+                        self.outputs.push_back(Output::Release(socket));
+                    }
                     self.outputs.push_back(Output::Unbind(socket));
                 }
                 for wanted in difference.wanted {
@@ -173,7 +198,12 @@ impl IceAgent {
                 match self.gathering.bound(token, socket, local) {
                     Some(local) => {
                         let found = IceEvent::CandidateFound(local.description.clone());
+                        let host = local.shared_host();
                         self.event(found);
+                        if self.gathering.is_sharing {
+                            self.share(vec![host]);
+                        }
+                        self.claim_peer();
                         self.after_gathering();
                     }
                     None => self.outputs.push_back(Output::Unbind(socket)),
@@ -253,7 +283,7 @@ impl IceAgent {
             None => Output::Bind { token, address },
             Some(shared) => {
                 let username_frag = self.config.credentials.username_frag.clone();
-                Output::Join { token, shared, username_frag }
+                Output::Join { token, shared, username_frag, fork: self.config.fork.is_some() }
             }
         });
     }
@@ -277,12 +307,43 @@ impl IceAgent {
         }
     }
 
+    fn share_sockets(&mut self) {
+        self.gathering.is_sharing = true;
+        let hosts = self.gathering.found().map(Local::shared_host).collect();
+        self.share(hosts);
+        self.claim_peer();
+    }
+
+    fn share(&mut self, hosts: Vec<SharedHost>) {
+        for host in &hosts {
+            let username_frag = self.config.credentials.username_frag.clone();
+            self.outputs.push_back(Output::Share { socket: host.shared.socket, username_frag });
+        }
+        let complete = self.gathering.has_ended();
+        self.event(IceEvent::SocketsShared { hosts, complete });
+    }
+
+    /// Where the local side is several connections', their peers tell whose a request is.
+    fn claim_peer(&mut self) {
+        if let Some(remote) = &self.remote
+            && (self.gathering.is_sharing || self.config.fork.is_some())
+        {
+            self.outputs.push_back(Output::ClaimPeer(remote.username_frag.clone()));
+        }
+    }
+
     fn after_gathering(&mut self) {
+        if self.gathering.is_asking() {
+            return;
+        }
         if self.gathering.has_ended() {
             self.event(IceEvent::EndOfCandidates);
-            if self.gathering.take_again() {
-                self.gather();
+            if self.gathering.is_sharing {
+                self.share(Vec::new());
             }
+        }
+        if self.gathering.take_again() {
+            self.gather();
         }
     }
 
@@ -348,6 +409,7 @@ impl IceAgent {
         }
         self.engine = Some(engine);
         self.remote = Some(remote);
+        self.claim_peer();
         self.transactions = Transactions::default();
         self.mapped.clear();
         self.upkeep.hurry();

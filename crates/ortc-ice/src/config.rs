@@ -36,6 +36,9 @@ pub struct IceConfig {
     pub port_range: Option<RangeInclusive<u16>>,
     /// Sockets to gather on in place of sockets of the connection's own; none by default.
     pub shared: Vec<SharedHost>,
+    /// Whether the credentials and the sockets are another agent's: set by
+    /// [`with_local_side_of`](Self::with_local_side_of).
+    pub fork: Option<Fork>,
     /// How fast checks go and when things are given up.
     pub timing: IceTiming,
 }
@@ -54,6 +57,13 @@ pub struct SharedHost {
     pub from_wildcard: bool,
 }
 
+/// What an agent knows of the other whose local side it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// Whether that one's gathering is over, so that all of its sockets are known.
+    pub complete: bool,
+}
+
 impl IceConfig {
     /// Makes a configuration with defaults: all interfaces but loopback, both families, any
     /// port, the timing of [`IceTiming::default`].
@@ -66,6 +76,7 @@ impl IceConfig {
             servers: Vec::new(),
             port_range: None,
             shared: Vec::new(),
+            fork: None,
             timing: IceTiming::default(),
         }
     }
@@ -102,6 +113,16 @@ impl IceConfig {
     #[must_use]
     pub fn with_shared_sockets(mut self, shared: Vec<SharedHost>) -> Self {
         self.shared = shared;
+        self
+    }
+
+    /// Makes a fork: it has the credentials of another agent, gathers on that one's sockets, as
+    /// far as they are known, and binds none. Others may come by
+    /// [`IceCommand::AddShared`](crate::IceCommand::AddShared).
+    #[must_use]
+    pub fn with_local_side_of(mut self, shared: Vec<SharedHost>, fork: Fork) -> Self {
+        self.shared = shared;
+        self.fork = Some(fork);
         self
     }
 

@@ -23,6 +23,10 @@
 //! join it under its own username fragment and bind none. Should a newer connection validate
 //! a path of such a socket, the older one's is lost, for good.
 //!
+//! One local side can talk to several peers: [`IceCommand::ShareSockets`] lets *forks* in, which
+//! are agents with the same credentials on the same sockets
+//! ([`IceConfig::with_local_side_of`]), each connected to a peer of its own.
+//!
 //! `examples/two_agents.rs` is a whole program. The actor is a shell: [`IceAgent`] is the
 //! same machine without a socket, a thread or a clock, for whoever drives his own loop.
 //!
@@ -77,7 +81,7 @@ mod upkeep;
 
 pub use actor::IceActor;
 pub use agent::{IceAgent, Output};
-pub use config::{IceConfig, IceTiming, InterfaceFilter, SharedHost};
+pub use config::{Fork, IceConfig, IceTiming, InterfaceFilter, SharedHost};
 pub use description::{RTCIceCandidateDescription, RTCIceConnectionInfo};
 pub use error::{CandidateError, CredentialsError, IceError, IgnoredReason, Quoted, ServerError};
 pub use messages::{IceCommand, IceEvent, IceState, ReadIceStats};

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket, SocketId};
 
 use crate::random::SplitMix;
-use crate::{IceConfig, InterfaceFilter, RTCIceCandidateDescription, SharedHost};
+use crate::{Fork, IceConfig, InterfaceFilter, RTCIceCandidateDescription, SharedHost};
 
 /// Most addresses that are gathered. A host with containers has some 20.
 const MAX_LOCAL: usize = 32;
@@ -23,8 +23,23 @@ pub(crate) struct Local {
     /// RFC 8445 §5.1.2.1, unlike that of any other.
     pub(crate) preference: u16,
     pub(crate) description: RTCIceCandidateDescription,
+    /// The address that its candidate carries in place of its own.
+    announced: Option<IpAddr>,
+    /// Whether it goes when this host has its address no longer.
+    follows_interface: bool,
     /// Whether the owner has let it take part.
     pub(crate) set: bool,
+}
+
+impl Local {
+    /// What a fork is to know of it.
+    pub(crate) fn shared_host(&self) -> SharedHost {
+        SharedHost {
+            shared: SharedSocket { socket: self.socket, local: self.address },
+            announced: self.announced,
+            from_wildcard: self.follows_interface,
+        }
+    }
 }
 
 /// An address that is being bound.
@@ -62,6 +77,10 @@ pub(crate) struct Gathering {
     filter: InterfaceFilter,
     ports: Option<RangeInclusive<u16>>,
     shared: Vec<SharedHost>,
+    /// Of a fork, whether all sockets of its local side are known.
+    fork: Option<Fork>,
+    /// Whether forks may join.
+    pub(crate) is_sharing: bool,
     random: SplitMix,
     awaits_interfaces: bool,
     /// Asked to gather again meanwhile.
@@ -78,6 +97,8 @@ impl Gathering {
             filter: config.interfaces.clone(),
             ports: config.port_range.clone().filter(|ports| !ports.is_empty()),
             shared: config.shared.clone(),
+            fork: config.fork,
+            is_sharing: false,
             random: SplitMix::new(config.seed),
             awaits_interfaces: false,
             again: false,
@@ -91,7 +112,7 @@ impl Gathering {
     /// Starts, or starts again once the running gathering is over. Returns whether the
     /// interfaces are to be enumerated now.
     pub(crate) fn start(&mut self) -> bool {
-        if self.is_running() {
+        if self.is_asking() {
             self.again = true;
             return false;
         }
@@ -99,13 +120,32 @@ impl Gathering {
         true
     }
 
-    fn is_running(&self) -> bool {
+    /// Whether an answer of the socket port is awaited.
+    pub(crate) fn is_asking(&self) -> bool {
         self.awaits_interfaces || !self.pending.is_empty()
     }
 
-    /// Whether the gathering has just come to its end; asked after each answer of the port.
+    /// Takes sockets of the local side that a fork has; returns whether to gather again.
+    pub(crate) fn add_shared(&mut self, hosts: Vec<SharedHost>, complete: bool) -> bool {
+        let Some(fork) = &mut self.fork else { return false };
+        fork.complete |= complete;
+        let known = self.shared.len();
+        for host in hosts {
+            if self.shared.len() < MAX_LOCAL && !self.shared.contains(&host) {
+                self.shared.push(host);
+            }
+        }
+        self.shared.len() > known
+    }
+
+    /// Whether the gathering has come to its end; asked after each answer of the port.
     pub(crate) fn has_ended(&self) -> bool {
-        !self.is_running()
+        !self.is_asking() && self.fork.is_none_or(|fork| fork.complete)
+    }
+
+    /// All candidates found so far.
+    pub(crate) fn found(&self) -> impl Iterator<Item = &Local> {
+        self.found.iter()
     }
 
     /// Takes the wish for another round.
@@ -146,7 +186,7 @@ impl Gathering {
     /// The addresses to gather on, best first.
     fn addresses(&self, interfaces: &[InterfaceAddress]) -> Vec<IpAddr> {
         let mut admitted = preferred_order(&self.filter, interfaces);
-        if self.shared.is_empty() {
+        if self.shared.is_empty() && self.fork.is_none() {
             return admitted;
         }
         admitted.retain(|ip| self.shared_at(*ip).is_some_and(|shared| shared.from_wildcard));
@@ -190,6 +230,7 @@ impl Gathering {
         self.next_preference = self.next_preference.saturating_sub(1).max(1);
         let address = SocketAddr::new(address.ip(), address.port());
         let announced = pending.shared.and_then(|shared| shared.announced);
+        let follows_interface = pending.shared.is_none_or(|shared| shared.from_wildcard);
         let description = RTCIceCandidateDescription {
             foundation: (u32::from(u16::MAX - preference) + 1).to_string(),
             component: 1,
@@ -202,7 +243,15 @@ impl Gathering {
             rel_port: None,
         };
         self.found.reserve_exact(1);
-        self.found.push(Local { socket, address, preference, description, set: false });
+        self.found.push(Local {
+            socket,
+            address,
+            preference,
+            description,
+            announced,
+            follows_interface,
+            set: false,
+        });
         self.found.last()
     }
 

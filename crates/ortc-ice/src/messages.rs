@@ -1,6 +1,8 @@
 use actix::Message;
 
-use crate::{IceStats, IgnoredReason, RTCIceCandidateDescription, RTCIceConnectionInfo};
+use crate::{
+    IceStats, IgnoredReason, RTCIceCandidateDescription, RTCIceConnectionInfo, SharedHost,
+};
 
 /// What the owner of an ICE actor asks of it.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
@@ -23,6 +25,18 @@ pub enum IceCommand {
     },
     /// Gathers again: reports what is new, withdraws what is gone.
     Update,
+    /// Lets forks join the sockets of this agent, and those that it will have, under its
+    /// credentials; they are told by [`IceEvent::SocketsShared`]. Sent again, they are told
+    /// again.
+    ShareSockets,
+    /// Tells a fork ([`IceConfig::with_local_side_of`](crate::IceConfig::with_local_side_of))
+    /// which sockets of its local side there are beside those that it knows.
+    AddShared {
+        /// The sockets.
+        hosts: Vec<SharedHost>,
+        /// Whether the gathering that finds them is over.
+        complete: bool,
+    },
     /// Stops. Nothing is sent any more.
     Close,
 }
@@ -38,6 +52,14 @@ pub enum IceEvent {
     CandidateWithdrawn(RTCIceCandidateDescription),
     /// All candidates of this gathering have been reported.
     EndOfCandidates,
+    /// Sockets that forks may join: an answer to [`IceCommand::ShareSockets`], and what has come
+    /// since.
+    SocketsShared {
+        /// The sockets.
+        hosts: Vec<SharedHost>,
+        /// Whether the gathering is over.
+        complete: bool,
+    },
     /// A candidate that was set takes no part; the session goes on without it.
     CandidateIgnored {
         /// The candidate, as it was set.

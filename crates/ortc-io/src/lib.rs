@@ -129,7 +129,7 @@ pub use interfaces::{InterfaceAddress, InterfaceKind};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use messages::{
     Attach, Bind, BindShared, DatagramReceived, Detach, Detached, Encapsulation, Join, Path,
-    PathUpdate, SendControl, SharedBound, SharedSocket, SocketCommand, SocketEvent,
+    PathUpdate, SendControl, Share, SharedBound, SharedSocket, SocketCommand, SocketEvent,
 };
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
 pub use udp::{Offload, UdpConfig, UdpIo, UdpStats};

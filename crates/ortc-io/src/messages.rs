@@ -59,6 +59,10 @@ pub enum SocketCommand {
     /// Has a connection use a shared socket; answered with [`SocketEvent::Bound`] or
     /// [`SocketEvent::BindFailed`], as if it had been bound for it.
     Join(Join),
+    /// Lets forks of a connection's local side join one of its sockets.
+    Share(Share),
+    /// Gives a fork the requests of a peer, by the username fragment of that.
+    ClaimPeer(ConnectionId, String),
     /// Closes one socket of the connection, or lets go of it if it is shared; answered with
     /// [`SocketEvent::Unbound`].
     Unbind(ConnectionId, SocketId),
@@ -149,7 +153,24 @@ pub struct Join {
     /// The socket, and its address, which is repeated if it fails.
     pub shared: SharedSocket,
     /// Binding requests that name it are the connection's (RFC 8445 §7.3); no other connection
-    /// on the socket may have it.
+    /// on the socket may have it, but for forks.
+    pub username_frag: String,
+    /// Whether it is a fork: one of several connections with this username fragment, of which
+    /// each has the requests of the peer that it [claims](SocketCommand::ClaimPeer).
+    pub fork: bool,
+}
+
+/// Lets forks of a connection's local side [join](Join) one of its sockets.
+///
+/// A socket that was its own is one to be shared from then on, and has to be
+/// [released](SocketCommand::ReleaseShared).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The connection that uses the socket.
+    pub connection: ConnectionId,
+    /// The socket.
+    pub socket: SocketId,
+    /// The username fragment of the local side.
     pub username_frag: String,
 }
 

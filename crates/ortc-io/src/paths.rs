@@ -31,6 +31,12 @@
 //! one's, and the older hears that it is [taken](PathTable::poll_taken). So a peer that comes
 //! back from the same port gets through, and an older connection never takes a path back.
 //!
+//! **Forks** are connections of one local side, with one username fragment. A connection
+//! [shares](PathTable::share) its sockets, forks [join](PathTable::join) them, and each
+//! [claims](PathTable::claim) the username fragment of its peer: a request belongs to whoever
+//! has claimed the second half of its USERNAME. One that nobody has claimed is kept, 32 a socket
+//! and 10 s at most, as a peer may be faster than the signalling that announces it.
+//!
 //! # Use
 //!
 //! 1. [`attach`](PathTable::attach) a connection, [`bound`](PathTable::bound) its sockets.
@@ -287,7 +293,7 @@ impl PathTable {
         let close = match &mut entry.tenancy {
             Tenancy::Owned(_) => true,
             Tenancy::Shared(shared) => {
-                username_frag.iter().for_each(|fragment| shared.leave(fragment));
+                username_frag.iter().for_each(|fragment| shared.leave(fragment, connection));
                 for (_, id) in requests.iter().filter(|(on, _)| *on == socket) {
                     shared.forget(id, connection);
                 }
@@ -448,10 +454,7 @@ impl PathTable {
             Some(Tenancy::Owned(owner)) => *owner,
             Some(Tenancy::Shared(_)) => match self.whose(now, path, kind, datagram) {
                 Ok(connection) => connection,
-                Err(count) => {
-                    *count += 1;
-                    return Admission::Dropped;
-                }
+                Err(admission) => return admission,
             },
         };
         let standing = self.holder(now, path).filter(|holder| holder.connection == owner);

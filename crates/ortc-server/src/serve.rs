@@ -156,16 +156,12 @@ impl Server {
             "  ws://{host}/rooms/NAME  a room: forwards everybody's streams to everybody else\n  \
              ws://{host}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
              http://{host}/metrics   what is counted, for Prometheus"
-        ) + &self
-            .sockets
-            .iter()
-            .map(|it| format!("\n  udp {}", it.local_addr()))
-            .collect::<String>()
+        ) + &self.udp_addrs().iter().map(|address| format!("\n  udp {address}")).collect::<String>()
     }
 
     /// The UDP addresses of rooms, one for each media thread; none without `udp`.
     pub fn udp_addrs(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().map(RTCSocket::local_addr).collect()
+        self.sockets.iter().filter_map(RTCSocket::local_addr).collect()
     }
 
     /// The engine that runs the connections of all rooms.

@@ -417,7 +417,9 @@ impl Handler<IceCommand> for WebrtcIceActor {
 
     fn handle(&mut self, command: IceCommand, context: &mut Self::Context) {
         match command {
-            IceCommand::Gather | IceCommand::Update if !self.config.shared.is_empty() => {
+            IceCommand::Gather | IceCommand::Update
+                if !self.config.shared.is_empty() || self.config.fork.is_some() =>
+            {
                 warn!(connection = ?self.connection, limit = %Unsupported::SharedSocket, "ICE");
                 self.end_gathering(context);
             }
@@ -426,6 +428,12 @@ impl Handler<IceCommand> for WebrtcIceActor {
             }
             IceCommand::SetLocalCandidate(candidate) => self.set_local(candidate, context),
             IceCommand::SetRemoteCandidate(candidate) => self.set_remote(candidate, context),
+            IceCommand::ShareSockets => {
+                warn!(connection = ?self.connection, limit = %Unsupported::SharedSocket, "ICE");
+                let shared = IceEvent::SocketsShared { hosts: Vec::new(), complete: true };
+                self.tell(shared, context);
+            }
+            IceCommand::AddShared { .. } => {}
             // The stack has no use for it: it goes on checking either way.
             IceCommand::RemoteEndOfCandidates => {}
             IceCommand::Connect { remote, controlling } => {

@@ -32,7 +32,7 @@ impl Server {
 
     async fn join(&mut self, connection: ConnectionId, username_frag: &str) -> SocketEvent {
         let username_frag = username_frag.to_owned();
-        let join = Join { connection, token: 5, shared: self.shared, username_frag };
+        let join = Join { connection, token: 5, shared: self.shared, username_frag, fork: false };
         self.peer.send(ForwarderCommand::Join(join));
         match self.peer.event().await {
             ForwarderEvent::Socket(of, event) if of == connection => event,
@@ -244,7 +244,13 @@ fn a_packet_costs_one_look_up() {
         let (shared, path) = (bound[0], Path::plain(bound[0].socket, remote));
         let username_frag = "abcd".to_owned();
         for command in [
-            ForwarderCommand::Join(Join { connection: ID, token: 2, shared, username_frag }),
+            ForwarderCommand::Join(Join {
+                connection: ID,
+                token: 2,
+                shared,
+                username_frag,
+                fork: false,
+            }),
             ForwarderCommand::Path(ID, PathUpdate::Validated(path)),
             ForwarderCommand::Path(ID, PathUpdate::Selected(path)),
             ForwarderCommand::Open(ID),

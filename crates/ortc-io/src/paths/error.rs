@@ -31,6 +31,9 @@ pub enum PathError {
     /// Another connection on the socket has this username fragment.
     #[error("another connection on the socket has this username fragment")]
     UsernameTaken,
+    /// Another fork has claimed this peer.
+    #[error("another connection of the same local side is connected to this peer")]
+    PeerTaken,
 }
 
 impl From<PathError> for io::Error {

@@ -1,14 +1,23 @@
 //! What a socket needs beyond paths when several connections share it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::ConnectionId;
+use bytes::Bytes;
+
+use super::Parked;
+use crate::{ConnectionId, Path};
 
 /// Requests of one connection that are remembered at once: 2.5 s of checks at the pace of
 /// one in 20 ms. One that is older than that has been sent again.
 pub(super) const MAX_TRANSACTIONS: usize = 128;
+
+/// Requests that wait on one socket for a connection that claims their peer.
+pub(super) const MAX_HELD: usize = 32;
+
+/// How long a request waits to be claimed: its peer repeats it long before.
+pub(super) const HELD_LIFETIME: Duration = Duration::from_secs(10);
 
 /// How long a response is waited for: longer than any round trip worth having.
 pub(super) const TRANSACTION_LIFETIME: Duration = Duration::from_secs(10);
@@ -25,9 +34,13 @@ pub(super) type TransactionId = [u8; 12];
 /// What tells whose a STUN message is. Nothing in it is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peeked<'a> {
-    /// A binding request, and the part of its USERNAME before the colon: the username
-    /// fragment of the side that is asked (RFC 8445 §7.2.2).
-    Request(&'a [u8]),
+    /// A binding request, and the two parts of its USERNAME (RFC 8445 §7.2.2).
+    Request {
+        /// The username fragment of the side that is asked: before the colon.
+        asked: &'a [u8],
+        /// That of the side that asks.
+        asking: &'a [u8],
+    },
     /// A binding response, of either kind.
     Response(TransactionId),
     /// A binding indication, which names nobody.
@@ -55,7 +68,7 @@ pub(super) fn peek(datagram: &[u8]) -> Option<Peeked<'_>> {
         let value = rest.get(..length)?;
         if u16::from_be_bytes([head[0], head[1]]) == USERNAME {
             let colon = value.iter().position(|byte| *byte == b':')?;
-            return Some(Peeked::Request(&value[..colon]));
+            return Some(Peeked::Request { asked: &value[..colon], asking: &value[colon + 1..] });
         }
         attributes = rest.get(length.next_multiple_of(4)..)?;
     }
@@ -78,20 +91,55 @@ struct Sent {
     at: Instant,
 }
 
+/// Who has joined under one username fragment.
+#[derive(Debug)]
+enum Users {
+    /// One connection, whoever calls it.
+    One(ConnectionId),
+    /// Forks of one local side, told apart by whom each has claimed.
+    Forks(Vec<Fork>),
+}
+
+#[derive(Debug)]
+struct Fork {
+    connection: ConnectionId,
+    /// The username fragment of its peer.
+    peer: Option<Box<[u8]>>,
+}
+
+/// Whose a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    One(ConnectionId),
+    /// One of several forks, of which none has claimed this peer yet.
+    NotClaimed,
+    Nobody,
+}
+
+/// A request of a peer that no fork has claimed.
+#[derive(Debug)]
+struct Held {
+    asked: Box<[u8]>,
+    asking: Box<[u8]>,
+    request: Parked,
+}
+
 /// Who shares a socket, and what tells their STUN apart.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Whether whoever bound the socket still wants it, in use or not.
     pub(super) held: bool,
     /// By username fragment.
-    users: HashMap<Box<[u8]>, ConnectionId>,
+    users: HashMap<Box<[u8]>, Users>,
+    /// The oldest first.
+    waiting: VecDeque<Held>,
     /// Requests whose responses may still come.
     sent: HashMap<TransactionId, Sent>,
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { held: true, users: HashMap::new(), sent: HashMap::new() }
+        Self { held: true, users: HashMap::new(), waiting: VecDeque::new(), sent: HashMap::new() }
     }
 
     /// Whether nobody needs the socket any more.
@@ -99,23 +147,118 @@ impl Shared {
         !self.held && self.users.is_empty()
     }
 
-    /// Registers a username fragment; false if another connection has it.
-    pub(super) fn join(&mut self, username_frag: &str, connection: ConnectionId) -> bool {
-        match self.users.get(username_frag.as_bytes()) {
-            Some(other) => *other == connection,
+    /// Registers a username fragment; false if another connection has it, unless both are forks
+    /// of one local side.
+    pub(super) fn join(
+        &mut self,
+        username_frag: &str,
+        connection: ConnectionId,
+        fork: bool,
+    ) -> bool {
+        let new = Fork { connection, peer: None };
+        match self.users.get_mut(username_frag.as_bytes()) {
+            Some(Users::One(other)) => *other == connection,
+            Some(Users::Forks(forks)) => {
+                let known = forks.iter().any(|fork| fork.connection == connection);
+                if fork && !known {
+                    forks.push(new);
+                }
+                fork || known
+            }
             None => {
-                self.users.insert(username_frag.as_bytes().into(), connection);
+                let users = if fork { Users::Forks(vec![new]) } else { Users::One(connection) };
+                self.users.insert(username_frag.as_bytes().into(), users);
                 true
             }
         }
     }
 
-    pub(super) fn leave(&mut self, username_frag: &str) {
-        self.users.remove(username_frag.as_bytes());
+    /// Lets forks of this connection's local side join under its username fragment; false if it
+    /// is not the connection's.
+    pub(super) fn share(&mut self, username_frag: &str, connection: ConnectionId) -> bool {
+        let users = self.users.get_mut(username_frag.as_bytes());
+        if let Some(users @ Users::One(_)) = users {
+            if !matches!(users, Users::One(user) if *user == connection) {
+                return false;
+            }
+            *users = Users::Forks(vec![Fork { connection, peer: None }]);
+        }
+        self.held = true;
+        self.join(username_frag, connection, true)
     }
 
-    pub(super) fn user(&self, username_frag: &[u8]) -> Option<ConnectionId> {
-        self.users.get(username_frag).copied()
+    /// Gives a fork the requests of this peer, whom no other may have: those that have waited,
+    /// and those that come. `None` if another fork has claimed it.
+    pub(super) fn claim(
+        &mut self,
+        now: Instant,
+        username_frag: &str,
+        connection: ConnectionId,
+        peer: &str,
+    ) -> Option<Vec<Parked>> {
+        let Some(Users::Forks(forks)) = self.users.get_mut(username_frag.as_bytes()) else {
+            return Some(Vec::new());
+        };
+        let claimed = |fork: &Fork| fork.peer.as_deref() == Some(peer.as_bytes());
+        if forks.iter().any(|fork| fork.connection != connection && claimed(fork)) {
+            return None;
+        }
+        let own = forks.iter_mut().find(|fork| fork.connection == connection)?;
+        own.peer = Some(peer.as_bytes().into());
+        let (taken, left): (VecDeque<Held>, _) = self.waiting.drain(..).partition(|held| {
+            *held.asked == *username_frag.as_bytes() && *held.asking == *peer.as_bytes()
+        });
+        self.waiting = left;
+        let fresh =
+            |request: &Parked| now.saturating_duration_since(request.received_at) < HELD_LIFETIME;
+        Some(taken.into_iter().map(|held| held.request).filter(fresh).collect())
+    }
+
+    /// Keeps a request until its peer is claimed; returns how many others were dropped for it.
+    pub(super) fn hold(
+        &mut self,
+        now: Instant,
+        path: Path,
+        (asked, asking): (&[u8], &[u8]),
+        datagram: &[u8],
+    ) -> u64 {
+        let before = self.waiting.len();
+        self.waiting
+            .retain(|held| now.saturating_duration_since(held.request.received_at) < HELD_LIFETIME);
+        if self.waiting.len() >= MAX_HELD {
+            self.waiting.pop_front();
+        }
+        let dropped = before - self.waiting.len();
+        let request = Parked { path, received_at: now, datagram: Bytes::copy_from_slice(datagram) };
+        self.waiting.push_back(Held { asked: asked.into(), asking: asking.into(), request });
+        dropped as u64
+    }
+
+    pub(super) fn leave(&mut self, username_frag: &str, connection: ConnectionId) {
+        let gone = match self.users.get_mut(username_frag.as_bytes()) {
+            None => return,
+            Some(Users::One(user)) => *user == connection,
+            Some(Users::Forks(forks)) => {
+                forks.retain(|fork| fork.connection != connection);
+                forks.is_empty()
+            }
+        };
+        if gone {
+            self.users.remove(username_frag.as_bytes());
+            self.waiting.retain(|held| *held.asked != *username_frag.as_bytes());
+        }
+    }
+
+    /// Whose a request is that asks the one and is from the other.
+    pub(super) fn asked(&self, asked: &[u8], asking: &[u8]) -> Asked {
+        match self.users.get(asked) {
+            None => Asked::Nobody,
+            Some(Users::One(connection)) => Asked::One(*connection),
+            Some(Users::Forks(forks)) => forks
+                .iter()
+                .find(|fork| fork.peer.as_deref() == Some(asking))
+                .map_or(Asked::NotClaimed, |fork| Asked::One(fork.connection)),
+        }
     }
 
     pub(super) fn sent(
@@ -166,7 +309,8 @@ mod tests {
         // PRIORITY, then a username of seven bytes and its padding.
         let attributes = b"\x00\x24\x00\x04\x01\x02\x03\x04\x00\x06\x00\x07abc:xyz\x00";
         let request = message([0, 1], attributes);
-        assert_eq!(peek(&request), Some(Peeked::Request(b"abc")));
+        let (asked, asking) = (&b"abc"[..], &b"xyz"[..]);
+        assert_eq!(peek(&request), Some(Peeked::Request { asked, asking }));
         assert_eq!(request_id(&request), Some([7; 12]));
         assert_eq!(peek(&message([1, 1], attributes)), Some(Peeked::Response([7; 12])));
         assert_eq!(peek(&message([1, 0x11], &[])), Some(Peeked::Response([7; 12])));
@@ -208,7 +352,7 @@ mod tests {
                 attributes.extend_from_slice(b"\x00\x06\x00\x03a:b\x00");
             }
             let bytes = message([0, 1], &attributes);
-            named += usize::from(matches!(peek(&bytes), Some(Peeked::Request(_))));
+            named += usize::from(matches!(peek(&bytes), Some(Peeked::Request { .. })));
             peek(&bytes[..rng.usize(..bytes.len())]);
         }
         assert!(named > 1_000, "only {named} had a username");

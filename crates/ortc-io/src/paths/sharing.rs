@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::shared::{self, MAX_TRANSACTIONS, Peeked, Shared, TRANSACTION_LIFETIME, TransactionId};
-use super::{PathError, PathTable, SharedStats, SocketPaths, Standing, Tenancy};
+use super::shared::{
+    self, Asked, MAX_TRANSACTIONS, Peeked, Shared, TRANSACTION_LIFETIME, TransactionId,
+};
+use super::{Admission, Parked, PathError, PathTable, SharedStats, SocketPaths, Standing, Tenancy};
 use crate::{ConnectionId, DatagramKind, Path, SocketId};
 
 impl PathTable {
@@ -17,6 +19,9 @@ impl PathTable {
     /// Has a connection share a socket: requests that name `username_frag` are its own from
     /// now on. Returns the address of the socket.
     ///
+    /// Forks may share a username fragment, once its first holder has [shared](Self::share) the
+    /// socket: a request is then that of the fork that has [claimed](Self::claim) its sender.
+    ///
     /// # Errors
     /// [`PathError::NotShared`], [`PathError::UsernameTaken`],
     /// [`PathError::UnknownConnection`]; nothing has changed then.
@@ -25,6 +30,7 @@ impl PathTable {
         connection: ConnectionId,
         socket: SocketId,
         username_frag: &str,
+        fork: bool,
     ) -> Result<SocketAddr, PathError> {
         let known = self.get(connection).ok_or(PathError::UnknownConnection(connection))?;
         if known.username_frag.as_ref().is_some_and(|other| **other != *username_frag) {
@@ -36,7 +42,7 @@ impl PathTable {
         let Tenancy::Shared(shared) = &mut entry.tenancy else {
             return Err(PathError::NotShared(socket));
         };
-        if !shared.join(username_frag, connection) {
+        if !shared.join(username_frag, connection, fork) {
             return Err(PathError::UsernameTaken);
         }
         let local = entry.local;
@@ -46,6 +52,69 @@ impl PathTable {
         }
         state.username_frag = Some(username_frag.into());
         Ok(local)
+    }
+
+    /// Lets forks of a connection's local side [join](Self::join) a socket that it uses. One that
+    /// was its own becomes one to be shared, which is somebody's until it is
+    /// [released](Self::release).
+    ///
+    /// # Errors
+    /// [`PathError::UnknownConnection`], [`PathError::ForeignSocket`],
+    /// [`PathError::UsernameTaken`]; nothing has changed then.
+    pub fn share(
+        &mut self,
+        connection: ConnectionId,
+        socket: SocketId,
+        username_frag: &str,
+    ) -> Result<(), PathError> {
+        self.check_use(connection, socket)?;
+        let known = self.get(connection).and_then(|state| state.username_frag.as_deref());
+        if known.is_some_and(|other| other != username_frag) {
+            return Err(PathError::UsernameTaken);
+        }
+        let Some(entry) = self.socket_mut(socket) else {
+            return Err(PathError::ForeignSocket(socket));
+        };
+        match &mut entry.tenancy {
+            Tenancy::Shared(shared) => {
+                if !shared.share(username_frag, connection) {
+                    return Err(PathError::UsernameTaken);
+                }
+            }
+            Tenancy::Owned(_) => {
+                let mut shared = Shared::new();
+                shared.join(username_frag, connection, true);
+                entry.tenancy = Tenancy::Shared(shared);
+            }
+        }
+        self.get_mut(connection)?.username_frag = Some(username_frag.into());
+        Ok(())
+    }
+
+    /// Gives a fork the requests that name `peer` as their sender, on all sockets that it has
+    /// joined. Returns those that have waited for it: 32 a socket and 10 s at most.
+    ///
+    /// # Errors
+    /// [`PathError::PeerTaken`], [`PathError::UnknownConnection`]; nothing has changed then.
+    pub fn claim(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: &str,
+    ) -> Result<Vec<Parked>, PathError> {
+        let known = self.get(connection).ok_or(PathError::UnknownConnection(connection))?;
+        let (Some(own), sockets) = (known.username_frag.clone(), known.sockets.clone()) else {
+            return Ok(Vec::new());
+        };
+        let mut released = Vec::new();
+        for socket in sockets {
+            let entry = self.socket_mut(socket).map(|entry| &mut entry.tenancy);
+            if let Some(Tenancy::Shared(shared)) = entry {
+                let waited = shared.claim(now, &own, connection, peer);
+                released.extend(waited.ok_or(PathError::PeerTaken)?);
+            }
+        }
+        Ok(released)
     }
 
     /// Whoever bound a socket to be shared does not need it any more; returns whether it is to
@@ -87,25 +156,33 @@ impl PathTable {
         })
     }
 
-    /// Whose a datagram on a shared socket is, or what it counts as.
+    /// Whose a datagram on a shared socket is. `None` when it is kept until a fork claims its
+    /// sender, or was dropped and counted.
     pub(super) fn whose(
         &mut self,
         now: Instant,
         path: Path,
         kind: DatagramKind,
         datagram: &[u8],
-    ) -> Result<ConnectionId, &mut u64> {
+    ) -> Result<ConnectionId, Admission> {
         let holder = self.holder(now, path).map(|holder| holder.connection);
         let stats = &mut self.shared;
-        let socket = self.sockets.get(path.socket.slot as usize).and_then(Option::as_ref);
-        let Some(Tenancy::Shared(shared)) = socket.map(|socket| &socket.tenancy) else {
-            return Err(&mut self.orphaned);
+        let socket = self.sockets.get_mut(path.socket.slot as usize).and_then(Option::as_mut);
+        let Some(Tenancy::Shared(shared)) = socket.map(|socket| &mut socket.tenancy) else {
+            self.orphaned += 1;
+            return Err(Admission::Dropped);
         };
-        match kind {
+        let found = match kind {
             DatagramKind::Stun => match shared::peek(datagram) {
-                Some(Peeked::Request(username_frag)) => {
-                    shared.user(username_frag).ok_or(&mut stats.unknown_username)
-                }
+                Some(Peeked::Request { asked, asking }) => match shared.asked(asked, asking) {
+                    Asked::One(connection) => Ok(connection),
+                    Asked::Nobody => Err(&mut stats.unknown_username),
+                    Asked::NotClaimed => {
+                        stats.held += 1;
+                        stats.held_dropped += shared.hold(now, path, (asked, asking), datagram);
+                        return Err(Admission::Parked);
+                    }
+                },
                 Some(Peeked::Response(id)) => {
                     let asker = shared.asker(now, &id, path.remote);
                     asker.ok_or(&mut stats.unknown_transaction)
@@ -115,7 +192,11 @@ impl PathTable {
             },
             DatagramKind::Unknown | DatagramKind::TurnChannel => holder.ok_or(&mut stats.unknown),
             _ => holder.ok_or(&mut stats.strangers),
-        }
+        };
+        found.map_err(|count| {
+            *count += 1;
+            Admission::Dropped
+        })
     }
 
     /// Remembers whose request it was, if the socket is shared; the connection's oldest make

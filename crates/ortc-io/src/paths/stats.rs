@@ -21,7 +21,8 @@ pub struct PathStats {
     pub taken: u64,
 }
 
-/// What has come in on shared sockets and belonged to nobody: dropped, nothing kept of it.
+/// What has come in on shared sockets and belonged to nobody: dropped, nothing kept of it, but
+/// for what is [`held`](Self::held).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SharedStats {
     /// STUN that is no binding message, or broken.
@@ -35,4 +36,8 @@ pub struct SharedStats {
     pub strangers: u64,
     /// Datagrams of no kind that belongs here.
     pub unknown: u64,
+    /// Binding requests of peers that no fork had claimed yet: kept for a while, not dropped.
+    pub held: u64,
+    /// Of those, dropped because they had waited too long or there were too many.
+    pub held_dropped: u64,
 }

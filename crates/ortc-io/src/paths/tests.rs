@@ -176,6 +176,7 @@ fn paths_are_bounded_and_a_validated_one_displaces_an_authenticated_one() {
     assert_eq!(table.update(now, ALICE, PathUpdate::Validated(path(1000))), full);
 }
 
+mod forks;
 mod shared_socket;
 
 /// Random commands, timeouts and datagrams for three connections, some of them stale, never

@@ -17,8 +17,8 @@ use self::tokio_io::TokioIo;
 use crate::paths::{Admission, Parked, PathError, PathStats, PathTable, SharedStats};
 use crate::{
     Attach, Bind, BindShared, ConnectionId, DatagramIo, DatagramKind, DatagramReceived, Detach,
-    Detached, Encapsulation, Join, ReceiveBatch, SendBatch, SendControl, SharedBound, SharedSocket,
-    SocketCommand, SocketEvent, SocketId, classify, now, shared,
+    Detached, Encapsulation, Join, ReceiveBatch, SendBatch, SendControl, Share, SharedBound,
+    SharedSocket, SocketCommand, SocketEvent, SocketId, classify, now, shared,
 };
 
 /// Datagrams handled in one go, at most, before other messages get their turn.
@@ -209,7 +209,7 @@ impl SocketActor {
 
     fn join(&mut self, join: &Join) {
         let Join { connection, token, shared: SharedSocket { socket, local }, .. } = *join;
-        let event = match self.paths.join(connection, socket, &join.username_frag) {
+        let event = match self.paths.join(connection, socket, &join.username_frag, join.fork) {
             Ok(local) => SocketEvent::Bound { token, socket, local },
             Err(error) => {
                 self.refuse(&error);
@@ -285,6 +285,17 @@ impl SocketActor {
             self.drop_socket(socket, &Arc::new(error));
         }
         more
+    }
+
+    fn deliver_parked(
+        &mut self,
+        connection: ConnectionId,
+        kind: DatagramKind,
+        parked: Vec<Parked>,
+    ) {
+        for Parked { path, received_at, datagram } in parked {
+            self.deliver(kind, DatagramReceived { connection, path, received_at, datagram });
+        }
     }
 
     fn take(&mut self, at: Instant, index: usize) {
@@ -402,16 +413,23 @@ impl Handler<SocketCommand> for SocketActor {
             SocketCommand::BindShared(bind) => self.bind_shared(&bind),
             SocketCommand::ReleaseShared(socket) => self.release_shared(socket),
             SocketCommand::Join(join) => self.join(&join),
+            SocketCommand::Share(Share { connection, socket, username_frag }) => {
+                if let Err(error) = self.paths.share(connection, socket, &username_frag) {
+                    self.refuse(&error);
+                }
+            }
+            SocketCommand::ClaimPeer(connection, peer) => {
+                match self.paths.claim(now(), connection, &peer) {
+                    Ok(waited) => self.deliver_parked(connection, DatagramKind::Stun, waited),
+                    Err(error) => self.refuse(&error),
+                }
+            }
             SocketCommand::Unbind(connection, socket) => self.unbind(connection, socket),
             SocketCommand::SendControl(control) => self.send_control(&control),
             SocketCommand::Path(connection, update) => {
                 match self.paths.update(now(), connection, update) {
                     Ok(released) => {
-                        for Parked { path, received_at, datagram } in released {
-                            let message =
-                                DatagramReceived { connection, path, received_at, datagram };
-                            self.deliver(DatagramKind::Dtls, message);
-                        }
+                        self.deliver_parked(connection, DatagramKind::Dtls, released);
                         self.arm_grace(context);
                     }
                     Err(error) => self.refuse(&error),

@@ -356,7 +356,13 @@ fn connections_share_a_socket_until_the_last_has_gone() {
         assert_eq!(shared.local, address);
         let join = |username_frag: &str| {
             let username_frag = username_frag.to_owned();
-            SocketCommand::Join(Join { connection: ID, token: 3, shared, username_frag })
+            SocketCommand::Join(Join {
+                connection: ID,
+                token: 3,
+                shared,
+                username_frag,
+                fork: false,
+            })
         };
         bench.command(join("abcd"));
         let SharedSocket { socket, local } = shared;

@@ -13,7 +13,10 @@ fn table() -> (PathTable, Instant) {
     table.bound_shared(SOCKET, ([10, 0, 0, 1], 1).into());
     for (connection, username_frag) in [(ALICE, "alic"), (BOB, "bobb")] {
         table.attach(connection).unwrap();
-        assert_eq!(table.join(connection, SOCKET, username_frag), Ok(([10, 0, 0, 1], 1).into()));
+        assert_eq!(
+            table.join(connection, SOCKET, username_frag, false),
+            Ok(([10, 0, 0, 1], 1).into())
+        );
     }
     (table, Instant::now())
 }
@@ -212,13 +215,17 @@ fn a_username_fragment_is_one_connections_and_free_once_that_is_gone() {
     let (mut table, now) = table();
     let next = ConnectionId { slot: 2, generation: 0 };
     table.attach(next).unwrap();
-    assert_eq!(table.join(next, SOCKET, "alic"), Err(PathError::UsernameTaken));
+    assert_eq!(table.join(next, SOCKET, "alic", false), Err(PathError::UsernameTaken));
     assert_eq!(table.sockets(next), []);
-    assert_eq!(table.join(ALICE, SOCKET, "alic"), Ok(([10, 0, 0, 1], 1).into()), "twice is once");
-    assert_eq!(table.join(ALICE, SOCKET, "else"), Err(PathError::UsernameTaken));
+    assert_eq!(
+        table.join(ALICE, SOCKET, "alic", false),
+        Ok(([10, 0, 0, 1], 1).into()),
+        "twice is once"
+    );
+    assert_eq!(table.join(ALICE, SOCKET, "else", false), Err(PathError::UsernameTaken));
     assert_eq!(table.detach(ALICE), []);
     assert_eq!(admit(&mut table, now, 1, &request_to("alic")), Admission::Dropped);
-    assert!(table.join(next, SOCKET, "alic").is_ok());
+    assert!(table.join(next, SOCKET, "alic", false).is_ok());
     assert_eq!(admit(&mut table, now, 1, &request_to("alic")), Admission::Deliver(next));
 }
 
@@ -229,12 +236,12 @@ fn only_a_shared_socket_that_is_there_can_be_joined() {
     table.bound(ALICE, own, ([10, 0, 0, 1], 2).into()).unwrap();
     let gone = SocketId { generation: 4, ..SOCKET };
     for socket in [own, gone] {
-        assert_eq!(table.join(BOB, socket, "bobb"), Err(PathError::NotShared(socket)));
+        assert_eq!(table.join(BOB, socket, "bobb", false), Err(PathError::NotShared(socket)));
         assert!(!table.release(socket));
     }
     let stranger = ConnectionId { slot: 9, generation: 0 };
     let unknown = PathError::UnknownConnection(stranger);
-    assert_eq!(table.join(stranger, SOCKET, "strg"), Err(unknown));
+    assert_eq!(table.join(stranger, SOCKET, "strg", false), Err(unknown));
     assert_eq!(table.unbind(BOB, own), Err(PathError::ForeignSocket(own)));
     assert_eq!(table.outgoing(now, BOB, Some(Path { socket: own, ..path(1) }), b"x"), None);
     assert_eq!(table.detach(ALICE), [own]);
@@ -274,7 +281,7 @@ fn a_packet_costs_one_look_up_however_many_connections_there_are() {
     for slot in 0..10_000 {
         let connection = ConnectionId { slot, generation: 0 };
         table.attach(connection).unwrap();
-        table.join(connection, SOCKET, &format!("{slot:04}")).unwrap();
+        table.join(connection, SOCKET, &format!("{slot:04}"), false).unwrap();
         table.update(now, connection, PathUpdate::Validated(path(slot as u16))).unwrap();
     }
     let before = table.lookups();
