@@ -9,7 +9,7 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle,
     StreamHandler,
 };
-use futures_util::stream::poll_fn;
+use futures_util::stream::{poll_fn, unfold};
 use ortc_dtls::{Certificate, DtlsCommand, DtlsEvent};
 use ortc_ice::{Fork, IceCommand, IceConfig, IceEvent, SharedHost};
 use ortc_io::{Attach, Detach, Detached, SocketCommand};
@@ -54,6 +54,7 @@ pub(crate) struct ConnectionActor {
     /// What the children are made of, until the actor has started.
     start: Option<ChildrenStart>,
     step_timer: Option<SpawnHandle>,
+    connect_timeout: Duration,
     /// Keeps a port bound.
     port: Option<Arc<SocketHold>>,
     /// Of a fork, the local side that it shares.
@@ -87,6 +88,7 @@ struct ChildrenStart {
     ice: IceConfig,
     cname: String,
     transports: Transports,
+    follow_network: bool,
 }
 
 impl ConnectionActor {
@@ -97,6 +99,7 @@ impl ConnectionActor {
         let ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
             .with_servers(start.ice_servers)
             .with_interfaces(start.interfaces)
+            .with_lite(start.ice_lite)
             .with_seed(number(&random[8..]));
         let (ice, port, fork) = match start.socket {
             None => (ice, None, None),
@@ -115,6 +118,7 @@ impl ConnectionActor {
             dtls: start.dtls,
             ice,
             transports: start.transports,
+            follow_network: start.follow_network,
             // RFC 7022 §4.2: 96 random bits are enough; we have 128.
             cname: cname.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
@@ -130,6 +134,7 @@ impl ConnectionActor {
             children: None,
             start: Some(children),
             step_timer: None,
+            connect_timeout: start.connect_timeout,
             port,
             fork,
             own: None,
@@ -214,6 +219,11 @@ impl ConnectionActor {
                 });
                 self.step_timer = Some(timer);
             }
+            Output::ArmConnectTimer => {
+                context.run_later(self.connect_timeout, |actor, context| {
+                    actor.feed(Input::ConnectTimedOut, context);
+                });
+            }
             Output::Finish => {
                 self.own = None;
                 context.stop();
@@ -297,6 +307,13 @@ impl Actor for ConnectionActor {
             drop(none);
             let mut commands = std::mem::replace(&mut start.commands, unused);
             context.add_stream(poll_fn(move |context| commands.poll_recv(context)));
+            if start.follow_network {
+                let changes = self.engine.network.changes();
+                context.add_stream(unfold(changes, |mut changes| async {
+                    changes.changed().await.ok()?;
+                    Some((NetworkChanged, changes))
+                }));
+            }
             self.children = Some(self.make_children(start, &own));
         }
         self.own = Some(own);
@@ -388,6 +405,21 @@ impl StreamHandler<Box<Command>> for ConnectionActor {
         self.fall_silent();
         self.feed(Input::Close, context);
     }
+}
+
+/// Addresses of this host have come or gone.
+struct NetworkChanged;
+
+impl StreamHandler<NetworkChanged> for ConnectionActor {
+    fn handle(&mut self, _: NetworkChanged, context: &mut Context<Self>) {
+        if !self.core.state().is_closing() {
+            self.put_out(Output::Ice(IceCommand::Update), context);
+            self.drain(context);
+        }
+    }
+
+    /// The engine goes; the connection is closed in order.
+    fn finished(&mut self, _: &mut Context<Self>) {}
 }
 
 impl Handler<IceEvent> for ConnectionActor {

@@ -318,6 +318,9 @@ impl RTCConnection {
                 random,
                 ice_servers: options.ice_servers,
                 interfaces: options.interfaces,
+                follow_network: options.follow_network,
+                connect_timeout: options.connect_timeout,
+                ice_lite: options.ice_lite,
                 socket,
                 transports: options.transports,
             };
@@ -450,6 +453,20 @@ impl RTCConnection {
     ) -> Result<(), CandidateError> {
         candidate.validate()?;
         Ok(self.inner.send(Command::Ice(IceCommand::SetRemoteCandidate(candidate.clone())))?)
+    }
+
+    /// Takes back a candidate of the peer that is gone: an addition to the drafts, for what
+    /// [`RTCEvent::CandidateWithdrawn`] tells at the other side. Other paths are looked for at
+    /// once if it was in use. One that was not set is ignored.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn remove_remote_candidate(
+        &self,
+        candidate: &RTCIceCandidateDescription,
+    ) -> Result<(), CandidateError> {
+        candidate.validate()?;
+        Ok(self.inner.send(Command::Ice(IceCommand::RemoveRemoteCandidate(candidate.clone())))?)
     }
 
     /// Says that the peer has no more candidates. Optional, and an addition to the drafts.

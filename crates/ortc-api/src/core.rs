@@ -25,6 +25,8 @@ pub(crate) enum Input {
     Detached,
     /// A step of closing has not been answered in time.
     StepTimedOut,
+    /// The time to find a first path is over.
+    ConnectTimedOut,
     /// A transport actor has died.
     ActorLost,
 }
@@ -51,6 +53,8 @@ pub(crate) enum Output {
     Detach,
     /// Has [`Input::StepTimedOut`] come in a while, unless the state changes first.
     ArmStepTimer,
+    /// Wait for a first path.
+    ArmConnectTimer,
     /// All is let go of: stop.
     Finish,
 }
@@ -116,7 +120,7 @@ impl State {
         }
     }
 
-    fn is_closing(self) -> bool {
+    pub(crate) fn is_closing(self) -> bool {
         matches!(
             self,
             Self::AwaitingRoutesClosed
@@ -188,6 +192,11 @@ impl ConnectionCore {
                 }
             }
             Input::StepTimedOut => self.step_timed_out(),
+            Input::ConnectTimedOut => {
+                if self.state == State::AwaitingPath {
+                    self.emit(RTCEvent::Disconnected(RTCDisconnectReason::NoPath));
+                }
+            }
             Input::ActorLost => {
                 self.close(Some(RTCDisconnectReason::Internal("a transport actor has died")));
             }
@@ -204,6 +213,7 @@ impl ConnectionCore {
         }));
         if self.peer.is_none() {
             self.change(Cause::ConnectCalled);
+            self.emit_output(Output::ArmConnectTimer);
         }
         self.peer = Some(peer);
     }
@@ -230,7 +240,8 @@ impl ConnectionCore {
             }
             // Of interest to the forks, which are the shell's.
             IceEvent::SocketsShared { .. } => {}
-            IceEvent::StateChanged(_) | IceEvent::CandidateWithdrawn(_) => {}
+            IceEvent::CandidateWithdrawn(gone) => self.emit(RTCEvent::CandidateWithdrawn(gone)),
+            IceEvent::StateChanged(_) => {}
         }
     }
 
@@ -399,6 +410,7 @@ mod tests {
                 Output::RemoteCertificate(_) => "certificate",
                 Output::Detach => "detach",
                 Output::ArmStepTimer => "timer",
+                Output::ArmConnectTimer => "connect timer",
                 Output::Finish => "finish",
             })
             .collect()
@@ -406,7 +418,10 @@ mod tests {
 
     fn connected() -> ConnectionCore {
         let mut core = ConnectionCore::new();
-        assert_eq!(after(&mut core, Input::Connect(peer())), ["ice gather", "ice connect"]);
+        assert_eq!(
+            after(&mut core, Input::Connect(peer())),
+            ["ice gather", "ice connect", "connect timer"]
+        );
         assert_eq!(after(&mut core, ice(IceState::Connected)), ["dtls start"]);
         assert_eq!(after(&mut core, Input::Dtls(keys())), ["certificate", "rtp keys", "connected"]);
         core
@@ -442,6 +457,16 @@ mod tests {
         assert!(after(&mut core, ice(IceState::Disconnected)).is_empty());
         assert_eq!(after(&mut core, Input::Dtls(keys())), ["certificate", "rtp keys"]);
         assert_eq!(after(&mut core, ice(IceState::Connected)), ["connected"]);
+    }
+
+    #[test]
+    fn a_path_that_is_not_found_in_time_is_told_once_and_looked_for_still() {
+        let mut core = ConnectionCore::new();
+        after(&mut core, Input::Connect(peer()));
+        assert_eq!(after(&mut core, Input::ConnectTimedOut), ["disconnected"]);
+        assert_eq!(after(&mut core, ice(IceState::Connected)), ["dtls start"]);
+        assert_eq!(after(&mut core, Input::Dtls(keys())), ["certificate", "rtp keys", "connected"]);
+        assert!(after(&mut core, Input::ConnectTimedOut).is_empty());
     }
 
     #[test]

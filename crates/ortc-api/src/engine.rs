@@ -17,6 +17,7 @@ use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::error::NewConnectionError;
 use crate::media::lock;
+use crate::network::NetworkWatch;
 use crate::socket::{BindRequest, SocketUse};
 use crate::transports::{MediaPlane, Transports};
 
@@ -111,7 +112,11 @@ impl EngineConfig {
     fn start_media_planes(self) -> io::Result<EngineContext> {
         match self.media_plane {
             Some(factory) => {
-                Ok(EngineContext { media_planes: vec![factory()?], snapshots: Vec::new() })
+                Ok(EngineContext {
+                    media_planes: vec![factory()?],
+                    snapshots: Vec::new(),
+                    network: NetworkWatch::of_system(),
+                })
             }
             None => {
                 let all = ForwarderActor::start_connected(self.forwarder, self.threads.0)?;
@@ -156,6 +161,9 @@ pub(crate) struct Start {
     pub(crate) dtls: DtlsConfig,
     pub(crate) ice_servers: Vec<RTCIceServer>,
     pub(crate) interfaces: InterfaceFilter,
+    pub(crate) follow_network: bool,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) ice_lite: bool,
     pub(crate) socket: Option<SocketUse>,
     pub(crate) transports: Transports,
     /// For the tie-breaker, the CNAME and the jitter of timers.
@@ -191,7 +199,9 @@ impl Engine {
     #[cfg(feature = "sim")]
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
         let (requests, waiting) = mpsc::unbounded_channel();
-        let context = EngineContext::of_forwarders(&[ForwarderActor::start_simulated(io, seed)]);
+        let network = NetworkWatch::of_simulated(io.interface_changes());
+        let forwarder = ForwarderActor::start_simulated(io, seed);
+        let context = EngineContext { network, ..EngineContext::of_forwarders(&[forwarder]) };
         let slots = Slots::new(1);
         actix_rt::spawn(serve(context, Arc::clone(&slots), waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
@@ -346,6 +356,7 @@ pub(crate) struct EngineContext {
     media_planes: Vec<MediaPlane>,
     /// One for each, where they are packet forwarders.
     snapshots: Vec<Snapshots>,
+    pub(crate) network: NetworkWatch,
 }
 
 /// What several forwarders have counted; `None` when there are none, or one has died.
@@ -363,6 +374,7 @@ impl EngineContext {
         Self {
             media_planes: all.iter().map(MediaPlane::of).collect(),
             snapshots: all.iter().map(|forwarder| forwarder.clone().recipient()).collect(),
+            network: NetworkWatch::of_system(),
         }
     }
 

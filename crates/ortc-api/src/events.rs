@@ -14,6 +14,9 @@ use crate::media::MediaStream;
 pub enum RTCEvent {
     /// A local candidate was found (drafts: `oncandidate`).
     Candidate(RTCIceCandidateDescription),
+    /// A local candidate is gone, as [`update`](crate::RTCConnection::update) has found: an
+    /// addition to the drafts. Tell the peer, or it goes on sending there for a while.
+    CandidateWithdrawn(RTCIceCandidateDescription),
     /// All candidates of this gathering have been found (`onendofcandidates`).
     EndOfCandidates,
     /// The pair that the connection uses from now on (`onactivecandidate`); comes again when a
@@ -41,6 +44,11 @@ pub enum RTCDisconnectReason {
     /// No path works at the moment. Checks go on, and [`RTCEvent::Connected`] may come again.
     #[error("no path to the peer works")]
     PathLost,
+    /// No path has been found in the time that
+    /// [`connect_timeout`](crate::RTCConnectionOptions::connect_timeout) gives. Checks go on, and
+    /// [`RTCEvent::Connected`] may still come.
+    #[error("no path to the peer was found in time")]
+    NoPath,
     /// The peer has closed the connection. Final.
     #[error("the peer has closed the connection")]
     ClosedByPeer,
@@ -55,7 +63,7 @@ pub enum RTCDisconnectReason {
 impl RTCDisconnectReason {
     /// Whether the connection can never be connected again.
     pub fn is_final(&self) -> bool {
-        !matches!(self, Self::PathLost)
+        !matches!(self, Self::PathLost | Self::NoPath)
     }
 }
 
@@ -65,6 +73,8 @@ impl RTCDisconnectReason {
 pub enum RTCEventKind {
     /// [`RTCEvent::Candidate`].
     Candidate,
+    /// [`RTCEvent::CandidateWithdrawn`].
+    CandidateWithdrawn,
     /// [`RTCEvent::EndOfCandidates`].
     EndOfCandidates,
     /// [`RTCEvent::ActiveCandidate`].
@@ -85,6 +95,7 @@ impl Event for RTCEvent {
     fn kind(&self) -> RTCEventKind {
         match self {
             Self::Candidate(_) => RTCEventKind::Candidate,
+            Self::CandidateWithdrawn(_) => RTCEventKind::CandidateWithdrawn,
             Self::EndOfCandidates => RTCEventKind::EndOfCandidates,
             Self::ActiveCandidate { .. } => RTCEventKind::ActiveCandidate,
             Self::Connected => RTCEventKind::Connected,
@@ -95,7 +106,13 @@ impl Event for RTCEvent {
     }
 
     fn is_state(&self) -> bool {
-        !matches!(self, Self::Candidate(_) | Self::AddStream(_) | Self::AddDtmfHandler(_))
+        !matches!(
+            self,
+            Self::Candidate(_)
+                | Self::CandidateWithdrawn(_)
+                | Self::AddStream(_)
+                | Self::AddDtmfHandler(_)
+        )
     }
 }
 

@@ -120,6 +120,14 @@
 //! any number of connections share, each with credentials and a certificate of its own:
 //! [`RTCConnectionOptions::with_socket`].
 //!
+//! # When the network changes
+//!
+//! [`RTCConnection::update`] gathers again: what is new comes as candidates, what is gone is
+//! withdrawn, and the media goes on over what is left, under the same keys. With
+//! [`RTCConnectionOptions::with_network_changes`] a connection does so by itself. Tell the peer of
+//! [`RTCEvent::CandidateWithdrawn`], and have it call [`RTCConnection::remove_remote_candidate`]:
+//! else it goes on sending to the old address until it notices, which takes seconds.
+//!
 //! # Forking
 //!
 //! One local side can talk to several peers: [`RTCConnection::local_socket`] stands for the
@@ -212,6 +220,7 @@ mod hub;
 mod identity;
 mod local_side;
 mod media;
+mod network;
 mod options;
 mod reader;
 mod received;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ortc_dtls::{Certificate, DtlsVersion};
 use ortc_ice::{InterfaceFilter, RTCIceServer};
 
@@ -6,7 +8,7 @@ use crate::socket::RTCSocket;
 use crate::transports::Transports;
 
 /// What an [`RTCConnection`](crate::RTCConnection) is made with (ORTC drafts, "RTCConnectionOptions").
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RTCConnectionOptions {
     /// The threads to run on; the process-wide engine when `None`.
@@ -17,6 +19,14 @@ pub struct RTCConnectionOptions {
     pub ice_servers: Vec<RTCIceServer>,
     /// Which addresses of this host become candidates; by default all but loopback.
     pub interfaces: InterfaceFilter,
+    /// Whether it gathers again, as [`update`](crate::RTCConnection::update) does, whenever
+    /// addresses of this host come or go; by default not.
+    pub follow_network: bool,
+    /// Whether it waits for the peer to find it; see [`with_ice_lite`](Self::with_ice_lite).
+    pub ice_lite: bool,
+    /// How long a first path is looked for before the connection says that there is none
+    /// ([`NoPath`](crate::RTCDisconnectReason::NoPath)); 30 s by default. It goes on looking.
+    pub connect_timeout: Duration,
     /// The socket to share: a server's port, or the local side of another connection. When
     /// `None`, the connection has sockets of its own.
     pub socket: Option<RTCSocket>,
@@ -29,6 +39,24 @@ pub struct RTCConnectionOptions {
     pub dtls_version: DtlsVersion,
     /// Who makes the transport actors; the default ones, unless they are swapped.
     pub transports: Transports,
+}
+
+impl Default for RTCConnectionOptions {
+    fn default() -> Self {
+        Self {
+            engine: None,
+            ice_servers: Vec::new(),
+            interfaces: InterfaceFilter::default(),
+            follow_network: false,
+            ice_lite: false,
+            connect_timeout: Duration::from_secs(30),
+            socket: None,
+            allow_unverified_remote: false,
+            certificate: None,
+            dtls_version: DtlsVersion::default(),
+            transports: Transports::default(),
+        }
+    }
 }
 
 impl RTCConnectionOptions {
@@ -72,6 +100,30 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_interfaces(mut self, filter: InterfaceFilter) -> Self {
         self.interfaces = filter;
+        self
+    }
+
+    /// Gathers again by itself when addresses of this host come or go, or not: an addition to the
+    /// drafts. On Linux the kernel tells at once, elsewhere it takes up to 2 s.
+    #[must_use]
+    pub fn with_network_changes(mut self, follow: bool) -> Self {
+        self.follow_network = follow;
+        self
+    }
+
+    /// Has the peer find the path, as a server can that every peer reaches: candidates of the
+    /// peer are not tried, which spares checks into networks that do not lead there, and
+    /// connecting costs less. Two connections that both wait never connect.
+    #[must_use]
+    pub fn with_ice_lite(mut self, lite: bool) -> Self {
+        self.ice_lite = lite;
+        self
+    }
+
+    /// Sets the [`connect_timeout`](Self::connect_timeout).
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
         self
     }
 

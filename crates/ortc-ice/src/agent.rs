@@ -161,6 +161,7 @@ impl IceAgent {
             }
             IceCommand::SetLocalCandidate(candidate) => self.set_local(now, candidate),
             IceCommand::SetRemoteCandidate(candidate) => self.set_remote(now, candidate),
+            IceCommand::RemoveRemoteCandidate(candidate) => self.remove_remote(now, &candidate),
             // Checks go on regardless: a peer-reflexive candidate may always turn up.
             IceCommand::RemoteEndOfCandidates => debug!("the peer has no more candidates"),
             IceCommand::Connect { remote, controlling } => self.connect(now, remote, controlling),
@@ -359,6 +360,10 @@ impl IceAgent {
     }
 
     fn set_remote(&mut self, now: Instant, candidate: RTCIceCandidateDescription) {
+        if self.config.lite {
+            self.stats.candidates_not_needed += 1;
+            return;
+        }
         match self.remotes.insert(candidate.clone()) {
             Ok(Some(usable)) => {
                 if let Some(engine) = &mut self.engine {
@@ -395,7 +400,8 @@ impl IceAgent {
             return;
         }
         // A role that was settled with the peer outlives its restart (RFC 8445 §9).
-        let controlling = self.engine.as_ref().map_or(controlling, Engine::controlling);
+        let begins = controlling && !self.config.lite;
+        let controlling = self.engine.as_ref().map_or(begins, Engine::controlling);
         let restarted = self.engine.is_some();
         let mut engine = Engine::new(&self.config, &remote, controlling);
         self.remotes.forget_learned();
@@ -428,10 +434,35 @@ impl IceAgent {
         if let Some(engine) = self.engine.as_mut().filter(|_| local.set) {
             engine.withdraw_local(&local);
         }
-        for path in self.paths.remove_socket(local.socket) {
+        let lost = self.paths.remove_socket(local.socket);
+        self.event(IceEvent::CandidateWithdrawn(local.description));
+        self.lose(now, lost);
+    }
+
+    /// Takes a candidate of the peer out of play.
+    fn remove_remote(&mut self, now: Instant, candidate: &RTCIceCandidateDescription) {
+        let removed = self.remotes.remove(candidate);
+        let Some(address) = removed.first().map(|(usable, _)| usable.address) else { return };
+        if let Some(engine) = &mut self.engine {
+            for (usable, description) in &removed {
+                engine.withdraw_remote(*usable, description);
+            }
+        }
+        let lost = self.paths.remove_remote(address);
+        self.lose(now, lost);
+    }
+
+    /// Paths are gone for good. If the selected one is among them, all that are left are checked
+    /// at once.
+    fn lose(&mut self, now: Instant, lost: Vec<Path>) {
+        for path in lost {
             self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
         }
-        self.event(IceEvent::CandidateWithdrawn(local.description));
+        if self.state == IceState::Connected && self.paths.selected().is_none() {
+            self.upkeep.hurry();
+            self.paths.check_again();
+            self.set_pace(Pace::Search);
+        }
         self.run_engine(now);
     }
 

@@ -39,6 +39,8 @@ pub struct IceConfig {
     /// Whether the credentials and the sockets are another agent's: set by
     /// [`with_local_side_of`](Self::with_local_side_of).
     pub fork: Option<Fork>,
+    /// Whether only those who check us are checked; see [`with_lite`](Self::with_lite).
+    pub lite: bool,
     /// How fast checks go and when things are given up.
     pub timing: IceTiming,
 }
@@ -77,6 +79,7 @@ impl IceConfig {
             port_range: None,
             shared: Vec::new(),
             fork: None,
+            lite: false,
             timing: IceTiming::default(),
         }
     }
@@ -113,6 +116,19 @@ impl IceConfig {
     #[must_use]
     pub fn with_shared_sockets(mut self, shared: Vec<SharedHost>) -> Self {
         self.shared = shared;
+        self
+    }
+
+    /// Waits to be checked, or not: for servers that every peer can reach. Candidates of the peer
+    /// are not tried, so nothing is sent into networks that cannot be reached from here, and it
+    /// begins as controlled; a path is checked once the peer has, and kept alive.
+    ///
+    /// It is less than a full agent and more than the lite one of RFC 8445 §2.5, which never
+    /// checks: here media is taken from no address that has not answered. Two of them never
+    /// connect.
+    #[must_use]
+    pub fn with_lite(mut self, lite: bool) -> Self {
+        self.lite = lite;
         self
     }
 

@@ -113,23 +113,19 @@ impl Engine {
     }
 
     pub(crate) fn add_remote(&mut self, usable: Usable, description: &RTCIceCandidateDescription) {
-        let kind = match usable.kind {
-            Kind::Host => CandidateKind::Host,
-            Kind::PeerReflexive => CandidateKind::PeerReflexive,
-            Kind::ServerReflexive => CandidateKind::ServerReflexive,
-            Kind::Relayed => CandidateKind::Relayed,
-        };
-        self.inner.add_remote_candidate(Candidate::from_parts(
-            description.foundation.clone(),
-            1,
-            Protocol::Udp,
-            description.priority,
-            usable.address,
-            kind,
-            None,
-            None,
-            None,
-        ));
+        self.inner.add_remote_candidate(remote_candidate(usable, description));
+    }
+
+    pub(crate) fn withdraw_remote(
+        &mut self,
+        usable: Usable,
+        description: &RTCIceCandidateDescription,
+    ) {
+        // It may also know the address from a check that came before the candidate.
+        for kind in [usable.kind, Kind::PeerReflexive] {
+            let usable = Usable { kind, ..usable };
+            self.inner.invalidate_candidate(&remote_candidate(usable, description));
+        }
     }
 
     /// Takes an authenticated message; false if it is of no use.
@@ -196,6 +192,26 @@ impl Engine {
     pub(crate) fn recreate_pairs(&mut self) {
         self.inner.recreate_candidate_pairs();
     }
+}
+
+fn remote_candidate(usable: Usable, description: &RTCIceCandidateDescription) -> Candidate {
+    let kind = match usable.kind {
+        Kind::Host => CandidateKind::Host,
+        Kind::PeerReflexive => CandidateKind::PeerReflexive,
+        Kind::ServerReflexive => CandidateKind::ServerReflexive,
+        Kind::Relayed => CandidateKind::Relayed,
+    };
+    Candidate::from_parts(
+        description.foundation.clone(),
+        1,
+        Protocol::Udp,
+        description.priority,
+        usable.address,
+        kind,
+        None,
+        None,
+        None,
+    )
 }
 
 fn credentials(info: &RTCIceConnectionInfo) -> IceCreds {

@@ -23,6 +23,8 @@
 //! join it under its own username fragment and bind none. Should a newer connection validate
 //! a path of such a socket, the older one's is lost, for good.
 //!
+//! A server that everybody can reach need not look for its peers: [`IceConfig::with_lite`].
+//!
 //! One local side can talk to several peers: [`IceCommand::ShareSockets`] lets *forks* in, which
 //! are agents with the same credentials on the same sockets
 //! ([`IceConfig::with_local_side_of`]), each connected to a peer of its own.
@@ -52,7 +54,7 @@
 //! # What is left out for now
 //!
 //! STUN and TURN servers (an [`RTCIceServer`] is checked and kept, not used), TCP candidates,
-//! names as addresses (mDNS), ICE lite, and answering a restart of the peer without new
+//! names as addresses (mDNS), and answering a restart of the peer without new
 //! credentials from the owner. What takes no part for such a reason is reported by
 //! [`IceEvent::CandidateIgnored`] and counted in [`IceStats`].
 

@@ -14,6 +14,9 @@ pub enum IceCommand {
     SetLocalCandidate(RTCIceCandidateDescription),
     /// Adds a candidate of the peer, before or after [`IceCommand::Connect`].
     SetRemoteCandidate(RTCIceCandidateDescription),
+    /// A candidate of the peer is gone: its paths are lost, and nothing is sent there any more.
+    /// One that was not known is ignored.
+    RemoveRemoteCandidate(RTCIceCandidateDescription),
     /// The peer has no more candidates. Optional.
     RemoteEndOfCandidates,
     /// Starts the checks; sent again with other credentials, it follows a restart of the peer.

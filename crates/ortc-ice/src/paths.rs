@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ortc_io::{Path, PathUpdate, SocketId};
@@ -115,6 +116,14 @@ impl Paths {
             self.selected = None;
         }
         self.remove(|known| known.path.socket == socket)
+    }
+
+    /// Forgets every path to an address that the peer has no longer.
+    pub(crate) fn remove_remote(&mut self, remote: SocketAddr) -> Vec<Path> {
+        if self.selected.is_some_and(|path| path.remote == remote) {
+            self.selected = None;
+        }
+        self.remove(|known| known.path.remote == remote)
     }
 
     /// Forgets every path but the selected one on which nothing was heard for `idle`.

@@ -42,6 +42,27 @@ impl RemoteCandidates {
         Ok(Some(usable))
     }
 
+    /// Forgets a signalled candidate. Returns what the engine has of its address, learned ones
+    /// included; nothing if another candidate has the address, or none was known.
+    pub(crate) fn remove(
+        &mut self,
+        description: &RTCIceCandidateDescription,
+    ) -> Vec<(Usable, RTCIceCandidateDescription)> {
+        let Ok(usable) = description.usable() else { return Vec::new() };
+        let is_it = |known: &Known| !known.learned && known.usable == usable;
+        if !self.known.iter().any(is_it) {
+            return Vec::new();
+        }
+        let shares = |known: &Known| known.usable.address == usable.address;
+        let others = self.known.iter().any(|known| shares(known) && !known.learned && !is_it(known));
+        let gone = |known: &mut Known| if others { is_it(known) } else { shares(known) };
+        let removed: Vec<Known> = self.known.extract_if(.., gone).collect();
+        if others {
+            return Vec::new();
+        }
+        removed.into_iter().map(|known| (known.usable, known.description)).collect()
+    }
+
     /// Whether checks from this address can be taken: it is known, or can be learned.
     pub(crate) fn has_room_for(&self, address: SocketAddr) -> bool {
         self.count(true) < MAX_LEARNED
@@ -134,6 +155,22 @@ mod tests {
         remote.insert(host.clone()).unwrap();
         assert_eq!(remote.describe(address), Some(&host));
         assert_eq!(remote.count(true), 0);
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_unless_another_candidate_has_the_address() {
+        let mut remote = RemoteCandidates::default();
+        let host = candidate("candidate:1 1 udp 9 192.0.2.1 5000 typ host");
+        let mapped = candidate(
+            "candidate:2 1 udp 8 192.0.2.1 5000 typ srflx raddr 10.0.0.1 rport 5000",
+        );
+        assert_eq!(remote.remove(&host), [], "it is not known");
+        remote.insert(host.clone()).unwrap();
+        remote.insert(mapped.clone()).unwrap();
+        assert_eq!(remote.remove(&host), []);
+        let gone = remote.remove(&mapped);
+        assert_eq!(gone.len(), 1);
+        assert_eq!((&gone[0].1, remote.count(false)), (&mapped, 0));
     }
 
     #[test]

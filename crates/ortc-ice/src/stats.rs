@@ -36,6 +36,8 @@ pub struct IceStats {
     pub candidates_ignored: u64,
     /// Remote candidates that were known already.
     pub candidates_duplicate: u64,
+    /// Remote candidates that are not tried, as we wait to be checked.
+    pub candidates_not_needed: u64,
     /// Commands with credentials that cannot be used.
     pub credentials_refused: u64,
     /// Addresses on which no socket could be bound.

@@ -232,3 +232,32 @@ fn a_restart_of_the_peer_connects_again_with_its_new_credentials() {
     let selected = ("192.0.2.1:5000".parse().unwrap(), "198.51.100.9:5000".parse().unwrap());
     assert_eq!(pair.a().selected(), Some(selected));
 }
+
+#[test]
+fn one_that_waits_to_be_checked_sends_nothing_into_networks_that_do_not_lead_there() {
+    let servers = config(1).with_lite(true);
+    let client = ["198.51.100.1", "10.0.0.5", "10.0.0.6", "2001:db8::5"];
+    let mut pair = Pair::with_configs(1, (servers, &["192.0.2.1"]), (config(2), &client));
+    // Only the first address of the client leads to the server.
+    pair.blocks = Box::new(|from, to| {
+        let own = |address: std::net::SocketAddr| !address.ip().to_string().starts_with("10.");
+        !(own(from) && own(to))
+    });
+    pair.start();
+    let took = pair.drive_until_connected(SECOND);
+    assert!(took <= Duration::from_millis(300), "{took:?}");
+    pair.advance(60 * SECOND);
+    let stats = pair.a().agent.stats();
+    assert_eq!((stats.candidates_not_needed, pair.a().is_connected()), (4, true));
+    assert!(!pair.a().agent.is_controlling() && pair.b().agent.is_controlling());
+    let selected = ("192.0.2.1:5000".parse().unwrap(), "198.51.100.1:5000".parse().unwrap());
+    assert_eq!(pair.a().selected(), Some(selected));
+    // To whom nothing came from, nothing went.
+    let validated: Vec<_> = pair
+        .a()
+        .updates
+        .iter()
+        .filter(|(_, update)| matches!(update, PathUpdate::Authenticated(_)))
+        .collect();
+    assert_eq!(validated.len(), 1, "{validated:?}");
+}

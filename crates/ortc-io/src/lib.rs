@@ -107,6 +107,7 @@ mod batch;
 mod clock;
 mod connection;
 mod demux;
+mod interface_watch;
 mod interfaces;
 mod keys;
 mod messages;
@@ -125,6 +126,7 @@ pub use batch::{DatagramIo, ReceiveBatch, ReceivedDatagram, SendBatch, SendRepor
 pub use clock::now;
 pub use connection::{ConnectionId, SocketId};
 pub use demux::{DatagramKind, classify};
+pub use interface_watch::InterfaceWatch;
 pub use interfaces::{InterfaceAddress, InterfaceKind};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use messages::{

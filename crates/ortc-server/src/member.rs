@@ -200,6 +200,10 @@ impl<'a> Member<'a> {
                 .connection
                 .set_remote_candidate(&candidate)
                 .map_err(|error| Complaint::Candidate(error.to_string()))?,
+            Signal::CandidateWithdrawn(candidate) => self
+                .connection
+                .remove_remote_candidate(&candidate)
+                .map_err(|error| Complaint::Candidate(error.to_string()))?,
             Signal::Track(description) => self.publish(&description)?,
             Signal::TrackEnded(TrackEnded { ssrc }) => {
                 let ended = ssrc.parse().ok().filter(|ssrc| self.end(*ssrc));
@@ -308,6 +312,9 @@ impl<'a> Member<'a> {
                     Err(error) => debug!(id = %self.id, %error, "a local candidate"),
                 }
             }
+            Some(RTCEvent::CandidateWithdrawn(candidate)) => {
+                return tell(socket, Signal::CandidateWithdrawn(candidate)).await;
+            }
             Some(RTCEvent::EndOfCandidates) => {
                 return tell(socket, Signal::EndOfCandidates {}).await;
             }
@@ -315,6 +322,8 @@ impl<'a> Member<'a> {
             Some(RTCEvent::Disconnected(RTCDisconnectReason::PathLost)) => {
                 self.rooms.path_lost(self.id);
             }
+            // It is put out when the time for that is over.
+            Some(RTCEvent::Disconnected(RTCDisconnectReason::NoPath)) => {}
             Some(RTCEvent::Disconnected(RTCDisconnectReason::ClosedByPeer)) => {
                 return Step::Break(Leaving::HungUp);
             }

@@ -1,7 +1,7 @@
 //! The messages that two peers, or a peer and a room, exchange, one JSON object a WebSocket frame.
 //!
 //! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `trackEnded`,
-//! `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
+//! `candidateWithdrawn`, `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
 
 use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ pub enum Signal {
     IceInfo(RTCIceConnectionInfo),
     /// A candidate of the peer.
     Candidate(RTCIceCandidateDescription),
+    /// A candidate of the peer is gone.
+    CandidateWithdrawn(RTCIceCandidateDescription),
     /// A track that the peer sends.
     Track(RTCTrackDescription),
     /// A track has ended: one that whoever says this has described.
@@ -36,6 +38,8 @@ pub struct Message {
     pub ice_info: Option<RTCIceConnectionInfo>,
     /// A candidate of the sender.
     pub candidate: Option<RTCIceCandidateDescription>,
+    /// A candidate of the sender is gone: nothing is to be sent there any more.
+    pub candidate_withdrawn: Option<RTCIceCandidateDescription>,
     /// A track that the sender sends.
     pub track: Option<RTCTrackDescription>,
     /// A track that the sender sends no more.
@@ -141,6 +145,7 @@ impl Signal {
         let mut signals = Vec::new();
         signals.extend(said.ice_info.map(Self::IceInfo));
         signals.extend(said.candidate.map(Self::Candidate));
+        signals.extend(said.candidate_withdrawn.map(Self::CandidateWithdrawn));
         signals.extend(said.track.map(Self::Track));
         signals.extend(said.track_ended.map(Self::TrackEnded));
         signals.extend(said.end_of_candidates.map(|_| Self::EndOfCandidates {}));
@@ -206,6 +211,10 @@ mod tests {
                 r#"{"trackEnded":{"ssrc":"1234"}}"#,
             ),
             (Signal::EndOfCandidates {}, r#"{"endOfCandidates":{}}"#),
+            (
+                Signal::CandidateWithdrawn(candidate()),
+                r#"{"candidateWithdrawn":{"foundation":"1","component":1,"transport":"udp","priority":2130706431,"connectionAddress":"192.0.2.1","connectionPort":50000,"type":"host"}}"#,
+            ),
             (Signal::Bye {}, r#"{"bye":{}}"#),
             (
                 Signal::Error(SignalError { code: "c".into(), message: "m".into() }),

@@ -433,7 +433,8 @@ impl Handler<IceCommand> for WebrtcIceActor {
                 let shared = IceEvent::SocketsShared { hosts: Vec::new(), complete: true };
                 self.tell(shared, context);
             }
-            IceCommand::AddShared { .. } => {}
+            // It forms no pair again, so a lost one stays lost until `connect`.
+            IceCommand::AddShared { .. } | IceCommand::RemoveRemoteCandidate(_) => {}
             // The stack has no use for it: it goes on checking either way.
             IceCommand::RemoteEndOfCandidates => {}
             IceCommand::Connect { remote, controlling } => {

@@ -42,6 +42,12 @@ event_handler!(
     (RTCIceCandidateDescription), RTCEvent::Candidate(candidate) => (candidate)
 );
 event_handler!(
+    /// Sets the handler of local candidates that are gone: an addition to the drafts. What was
+    /// found and is gone before anybody has heard of it is not told at all.
+    on_candidate_withdrawn, CandidateWithdrawn,
+    (RTCIceCandidateDescription), RTCEvent::CandidateWithdrawn(candidate) => (candidate)
+);
+event_handler!(
     /// Sets the handler of the end of gathering (ORTC drafts, "onendofcandidates").
     on_end_of_candidates, EndOfCandidates, (), RTCEvent::EndOfCandidates => ()
 );

@@ -276,6 +276,8 @@ impl Pair {
                 side.sockets.push((socket, local));
                 side.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
             }
+            // There are no forks here.
+            Output::Share { .. } | Output::Release(_) | Output::ClaimPeer(_) => {}
             Output::Unbind(socket) => side.sockets.retain(|(id, _)| *id != socket),
             Output::Transmit { path, datagram } => {
                 let from = side.address(path.socket).expect("a bound socket");

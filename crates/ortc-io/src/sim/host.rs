@@ -3,7 +3,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::Network;
 use super::sockets::IoState;
@@ -49,7 +49,9 @@ impl Host {
     /// # Panics
     /// When another host or NAT of the same network has it.
     pub fn add_address(&self, address: IpAddr) {
-        self.network.lock().add_address(self.index, address);
+        let mut wire = self.network.lock();
+        wire.add_address(self.index, address);
+        wire.hosts[self.index].changes.send_replace(());
     }
 
     /// The addresses that sockets of this host are bound to at the moment.
@@ -67,6 +69,7 @@ impl Host {
         let host = &mut wire.hosts[self.index];
         let known = host.addresses.iter_mut().find(|(known, _)| *known == address);
         known.unwrap_or_else(|| panic!("{} has no address {address}", host.name)).1 = up;
+        host.changes.send_replace(());
     }
 }
 
@@ -84,6 +87,12 @@ impl SimIo {
     /// arrived for one of these sockets.
     pub fn readiness(&self) -> Arc<Notify> {
         Arc::clone(&self.readiness)
+    }
+
+    /// Changes when an address of this host is added, goes up or down: what
+    /// [`InterfaceWatch`](crate::InterfaceWatch) notices of a real one.
+    pub fn interface_changes(&self) -> watch::Receiver<()> {
+        self.network.lock().hosts[self.host].changes.subscribe()
     }
 }
 

@@ -10,6 +10,7 @@ use super::transcript::{Fate, Transcript, TranscriptEntry};
 use super::{NatKind, SimConfig};
 use crate::{InterfaceAddress, InterfaceKind, classify};
 use fastrand::Rng;
+use tokio::sync::watch;
 
 /// The realm of public addresses; behind the NAT of index `n` is realm `n + 1`.
 pub(super) const INTERNET: usize = 0;
@@ -35,6 +36,7 @@ pub(super) struct HostState {
     pub(super) name: String,
     realm: usize,
     pub(super) addresses: Vec<(IpAddr, bool)>,
+    pub(super) changes: watch::Sender<()>,
     pub(super) next_port: u16,
 }
 
@@ -112,6 +114,7 @@ impl Wire {
             name: name.to_owned(),
             realm,
             addresses: addresses.iter().map(|address| (*address, true)).collect(),
+            changes: watch::Sender::new(()),
             next_port: FIRST_PORT,
         });
         self.hosts.len() - 1

@@ -175,7 +175,9 @@ impl Call {
         let (sender, receiver) = channel::connect(&options.signal).await?;
         // On one host, loopback may be all there is.
         let loopback = options.signal.is_loopback();
-        let connection = RTCConnection::new(RTCConnectionOptions::new().with_loopback(loopback))?;
+        let connection = RTCConnection::new(
+            RTCConnectionOptions::new().with_loopback(loopback).with_network_changes(true),
+        )?;
         let mut call = Self {
             options,
             awaiting: Awaiting::Peer,
@@ -346,6 +348,10 @@ impl Call {
                         .warn(format!("a candidate of the other peer is left out: {error}"));
                 }
             }
+            Signal::CandidateWithdrawn(candidate) => {
+                // One that was left out has nothing to take back.
+                let _ = self.connection.remove_remote_candidate(&candidate);
+            }
             Signal::Track(description) => self.listen(description),
             Signal::EndOfCandidates {} => {
                 // Refused only when the connection is closed, which is noticed by itself.
@@ -427,6 +433,9 @@ impl Call {
                     Err(error) => self.summary.warn(format!("a local candidate: {error}")),
                 }
             }
+            Some(RTCEvent::CandidateWithdrawn(candidate)) => {
+                self.tell(Signal::CandidateWithdrawn(candidate)).await;
+            }
             Some(RTCEvent::EndOfCandidates) => self.tell(Signal::EndOfCandidates {}).await,
             Some(RTCEvent::ActiveCandidate { local, remote }) => {
                 self.summary.local_candidate = Some(local);
@@ -439,6 +448,8 @@ impl Call {
                     self.summary.warn("the path to the other peer was lost".to_owned());
                 }
             }
+            // A call has a limit of its own for that.
+            Some(RTCEvent::Disconnected(RTCDisconnectReason::NoPath)) => {}
             Some(RTCEvent::Disconnected(RTCDisconnectReason::ClosedByPeer)) => {
                 return self.hung_up().await;
             }

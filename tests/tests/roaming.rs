@@ -1,0 +1,206 @@
+//! The network changes in the middle of a call.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ortc_api::{FrameReceiver, FrameSender, RTCConnection, RTCConnectionOptions, RTCEvent};
+use ortc_io::DatagramKind;
+use ortc_io::sim::{self, LinkConfig, NatKind, Network};
+use ortc_tests::{Pair, Peer, frame, pass};
+
+const SECOND: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(20);
+const WIFI: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const MOBILE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 51));
+
+/// A call with sound both ways, one frame each 20 ms.
+struct Call {
+    pair: Pair,
+    ways: [Way; 2],
+    n: u64,
+}
+
+/// One direction of it.
+struct Way {
+    source: FrameSender,
+    frames: FrameReceiver,
+    last: Instant,
+    /// The longest time without a frame.
+    gap: Duration,
+}
+
+impl Call {
+    async fn of(mut pair: Pair) -> Self {
+        let sources = [pair.alice.send_audio().1, pair.bob.send_audio().1];
+        pair.describe();
+        let receivers = [&pair.bob, &pair.alice].map(|peer| {
+            let track = peer.conn.receiving_streams()[0].tracks()[0].clone();
+            track.take_frames().expect("nobody else reads")
+        });
+        signal_changes(&pair.alice.conn, &pair.bob.conn);
+        signal_changes(&pair.bob.conn, &pair.alice.conn);
+        pair.connect_within(10 * SECOND).await;
+        let [one, other] = sources;
+        let [at_bob, at_alice] = receivers;
+        let way = |source, frames| Way { source, frames, last: ortc_io::now(), gap: TICK };
+        Self { pair, ways: [way(one, at_bob), way(other, at_alice)], n: 0 }
+    }
+
+    /// Talks for a while; returns the longest silence of either direction.
+    async fn talk(&mut self, time: Duration) -> [Duration; 2] {
+        let until = ortc_io::now() + time;
+        for way in &mut self.ways {
+            (way.last, way.gap) = (ortc_io::now(), Duration::ZERO);
+        }
+        while ortc_io::now() < until {
+            self.n += 1;
+            for way in &mut self.ways {
+                way.source.send(frame(self.n)).expect("connected");
+            }
+            pass(TICK).await;
+            for way in &mut self.ways {
+                while tokio::time::timeout(Duration::ZERO, way.frames.recv()).await.is_ok() {
+                    way.gap = way.gap.max(ortc_io::now() - way.last);
+                    way.last = ortc_io::now();
+                }
+            }
+        }
+        self.ways.each_mut().map(|way| way.gap.max(ortc_io::now() - way.last))
+    }
+}
+
+/// What a signalling channel carries after the beginning.
+fn signal_changes(from: &RTCConnection, to: &RTCConnection) {
+    let (found, gone) = (to.downgrade(), to.downgrade());
+    from.on_candidate(Some(move |from: &RTCConnection, candidate| {
+        if let (Ok(()), Some(to)) = (from.set_local_candidate(&candidate), found.upgrade()) {
+            to.set_remote_candidate(&candidate).expect("a valid candidate");
+        }
+    }));
+    from.on_candidate_withdrawn(Some(move |_: &RTCConnection, candidate| {
+        if let Some(to) = gone.upgrade() {
+            to.remove_remote_candidate(&candidate).expect("a valid candidate");
+        }
+    }));
+}
+
+fn following() -> RTCConnectionOptions {
+    RTCConnectionOptions::new().with_network_changes(true)
+}
+
+fn roamer(net: &Network) -> Peer {
+    Peer::with_options(net.host("alice", &[WIFI]), net.random(), following())
+}
+
+fn mobile_link() -> LinkConfig {
+    LinkConfig { delay: Duration::from_millis(40), ..LinkConfig::lossy(0.02) }
+}
+
+fn handshakes(net: &Network) -> usize {
+    net.transcript().iter().filter(|seen| seen.kind == DatagramKind::Dtls).count()
+}
+
+/// From Wi-Fi to mobile, and back: the one address goes before the other has come, or after.
+#[test]
+fn media_goes_on_over_the_address_that_is_left() {
+    let mut controlling = [0, 0];
+    for seed in 0..20 {
+        let alice_controls = sim::run(seed, move |net| async move {
+            net.link(mobile_link());
+            let alice = roamer(&net);
+            let bob = Peer::new(&net, "bob", 2, net.random());
+            let mut call = Call::of(Pair { alice, bob }).await;
+            call.talk(15 * SECOND).await;
+            let (host, before) = (call.pair.alice.host.clone(), handshakes(&net));
+            for (up, down, overlap) in [(MOBILE, WIFI, true), (WIFI, MOBILE, false)] {
+                if !overlap {
+                    host.set_up(down, false);
+                    call.talk(Duration::from_millis(200)).await;
+                }
+                if host.addresses().contains(&up) || up == MOBILE {
+                    host.add_address(up);
+                } else {
+                    host.set_up(up, true);
+                }
+                if overlap {
+                    call.talk(Duration::from_millis(200)).await;
+                    host.set_up(down, false);
+                }
+                let gaps = call.talk(20 * SECOND).await;
+                assert!(gaps.iter().all(|gap| *gap < SECOND), "seed {seed}, to {up}: {gaps:?}");
+                let address = up.to_string();
+                let is_active = |event: &RTCEvent| {
+                    matches!(event, RTCEvent::ActiveCandidate { local, .. }
+                        if local.connection_address == address)
+                };
+                call.pair.alice.until(SECOND, is_active).await;
+            }
+            assert_eq!(handshakes(&net), before, "and without a handshake");
+            let ice = |peer: &Peer| peer.conn.local().ice;
+            let key = |peer: &Peer| format!("{}:{}", ice(peer).username_frag, ice(peer).password);
+            key(&call.pair.alice) > key(&call.pair.bob)
+        });
+        controlling[usize::from(alice_controls)] += 1;
+    }
+    assert!(controlling.iter().all(|count| *count > 0), "both roles have roamed: {controlling:?}");
+}
+
+/// The peer is not told, as over a signalling channel that is gone: it finds out.
+#[test]
+fn a_peer_that_is_not_told_of_the_change_finds_out() {
+    for seed in 0..10 {
+        sim::run(seed, move |net| async move {
+            let alice = roamer(&net);
+            let bob = Peer::new(&net, "bob", 2, net.random());
+            let mut call = Call::of(Pair { alice, bob }).await;
+            call.talk(15 * SECOND).await;
+            let alice = &call.pair.alice;
+            alice.conn.on_candidate_withdrawn(None::<fn(&RTCConnection, _)>);
+            alice.conn.on_candidate(Some(|conn: &RTCConnection, candidate| {
+                conn.set_local_candidate(&candidate).expect("it was found");
+            }));
+            let host = alice.host.clone();
+            host.add_address(MOBILE);
+            host.set_up(WIFI, false);
+            let gaps = call.talk(30 * SECOND).await;
+            assert!(gaps.iter().all(|gap| *gap < 10 * SECOND), "seed {seed}: {gaps:?}");
+            assert!(call.talk(10 * SECOND).await.iter().all(|gap| *gap < SECOND));
+        });
+    }
+}
+
+/// The NAT has forgotten its bindings, and gives us another port.
+#[test]
+fn media_goes_on_through_a_nat_that_has_forgotten_us() {
+    for seed in 0..10 {
+        sim::run(seed, move |net| async move {
+            let nat = net.nat("nat", NatKind::PortRestricted, [10, 0, 0, 200].into());
+            let host = nat.host("alice", &[[192, 168, 0, 5].into()]);
+            let alice = Peer::on(host, net.random());
+            let bob = Peer::new(&net, "bob", 2, net.random());
+            let mut call = Call::of(Pair { alice, bob }).await;
+            call.talk(15 * SECOND).await;
+            nat.restart();
+            let gaps = call.talk(40 * SECOND).await;
+            println!("seed {seed}: {gaps:?}");
+            assert!(gaps.iter().all(|gap| *gap < 20 * SECOND), "seed {seed}: {gaps:?}");
+            assert!(call.talk(10 * SECOND).await.iter().all(|gap| *gap < SECOND));
+        });
+    }
+}
+
+/// Nothing is left of the network, for a while.
+#[test]
+fn a_host_without_any_address_comes_back() {
+    sim::run(3, |net| async move {
+        let alice = roamer(&net);
+        let bob = Peer::new(&net, "bob", 2, net.random());
+        let mut call = Call::of(Pair { alice, bob }).await;
+        let host = call.pair.alice.host.clone();
+        host.set_up(WIFI, false);
+        call.talk(50 * SECOND).await;
+        host.set_up(WIFI, true);
+        call.talk(5 * SECOND).await;
+        assert!(call.talk(10 * SECOND).await.iter().all(|gap| *gap < SECOND));
+    });
+}
