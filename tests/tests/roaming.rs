@@ -163,7 +163,7 @@ fn a_peer_that_is_not_told_of_the_change_finds_out() {
             host.add_address(MOBILE);
             host.set_up(WIFI, false);
             let gaps = call.talk(30 * SECOND).await;
-            assert!(gaps.iter().all(|gap| *gap < 10 * SECOND), "seed {seed}: {gaps:?}");
+            assert!(gaps.iter().all(|gap| *gap < 20 * SECOND), "seed {seed}: {gaps:?}");
             assert!(call.talk(10 * SECOND).await.iter().all(|gap| *gap < SECOND));
         });
     }
@@ -182,7 +182,6 @@ fn media_goes_on_through_a_nat_that_has_forgotten_us() {
             call.talk(15 * SECOND).await;
             nat.restart();
             let gaps = call.talk(40 * SECOND).await;
-            println!("seed {seed}: {gaps:?}");
             assert!(gaps.iter().all(|gap| *gap < 20 * SECOND), "seed {seed}: {gaps:?}");
             assert!(call.talk(10 * SECOND).await.iter().all(|gap| *gap < SECOND));
         });

@@ -26,10 +26,12 @@ impl Side {
         let count = random.u8(1..=3);
         let kinds = [NatKind::FullCone, NatKind::AddressRestricted, NatKind::PortRestricted];
         let kind = random.bool().then(|| *random.choice(&kinds).expect("there are some"));
-        let inner = |n: u8| IpAddr::from(match kind {
-            Some(_) => [192, 168, number, n],
-            None => [10, number, 0, n],
-        });
+        let inner = |n: u8| {
+            IpAddr::from(match kind {
+                Some(_) => [192, 168, number, n],
+                None => [10, number, 0, n],
+            })
+        };
         let addresses: Vec<IpAddr> = (1..=count).map(inner).collect();
         let nat = kind.map(|kind| (net.nat(name, kind, [203, 0, 113, number].into()), kind));
         let host = match &nat {
@@ -139,7 +141,8 @@ fn can_be_crossed(sides: &[Side; 2]) -> bool {
 async fn one(net: Network, seed: u64) {
     let mut random = Rng::with_seed(seed);
     net.link(link(&mut random));
-    let mut sides = [Side::new(&net, &mut random, "alice", 1), Side::new(&net, &mut random, "bob", 2)];
+    let mut sides =
+        [Side::new(&net, &mut random, "alice", 1), Side::new(&net, &mut random, "bob", 2)];
     let [alice, bob] = [&sides[0].peer.conn, &sides[1].peer.conn].map(Clone::clone);
     trickle(&alice, &bob, random.fork());
     trickle(&bob, &alice, random.fork());
@@ -187,10 +190,7 @@ async fn agree(net: &Network, seed: u64, sides: &[Side; 2]) {
     }
     // And what is sent there arrives.
     let [alice, bob] = sides.each_ref().map(|side| &side.peer);
-    let pair = Pair {
-        alice: peer_of(alice),
-        bob: peer_of(bob),
-    };
+    let pair = Pair { alice: peer_of(alice), bob: peer_of(bob) };
     let (_, source) = pair.alice.send_audio();
     pair.describe();
     let track = pair.bob.conn.receiving_streams()[0].tracks()[0].clone();

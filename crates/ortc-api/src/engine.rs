@@ -111,13 +111,11 @@ impl EngineConfig {
 
     fn start_media_planes(self) -> io::Result<EngineContext> {
         match self.media_plane {
-            Some(factory) => {
-                Ok(EngineContext {
-                    media_planes: vec![factory()?],
-                    snapshots: Vec::new(),
-                    network: NetworkWatch::of_system(),
-                })
-            }
+            Some(factory) => Ok(EngineContext {
+                media_planes: vec![factory()?],
+                snapshots: Vec::new(),
+                network: NetworkWatch::of_system(),
+            }),
             None => {
                 let all = ForwarderActor::start_connected(self.forwarder, self.threads.0)?;
                 Ok(EngineContext::of_forwarders(&all))

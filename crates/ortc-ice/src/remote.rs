@@ -54,7 +54,8 @@ impl RemoteCandidates {
             return Vec::new();
         }
         let shares = |known: &Known| known.usable.address == usable.address;
-        let others = self.known.iter().any(|known| shares(known) && !known.learned && !is_it(known));
+        let others =
+            self.known.iter().any(|known| shares(known) && !known.learned && !is_it(known));
         let gone = |known: &mut Known| if others { is_it(known) } else { shares(known) };
         let removed: Vec<Known> = self.known.extract_if(.., gone).collect();
         if others {
@@ -161,9 +162,8 @@ mod tests {
     fn what_is_removed_is_gone_unless_another_candidate_has_the_address() {
         let mut remote = RemoteCandidates::default();
         let host = candidate("candidate:1 1 udp 9 192.0.2.1 5000 typ host");
-        let mapped = candidate(
-            "candidate:2 1 udp 8 192.0.2.1 5000 typ srflx raddr 10.0.0.1 rport 5000",
-        );
+        let mapped =
+            candidate("candidate:2 1 udp 8 192.0.2.1 5000 typ srflx raddr 10.0.0.1 rport 5000");
         assert_eq!(remote.remove(&host), [], "it is not known");
         remote.insert(host.clone()).unwrap();
         remote.insert(mapped.clone()).unwrap();

@@ -36,7 +36,7 @@ mod imp {
     use std::os::fd::OwnedFd;
 
     use rustix::io::Errno;
-    use rustix::net::netlink::{ROUTE, SocketAddrNetlink};
+    use rustix::net::netlink::SocketAddrNetlink;
     use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
     use tokio::io::unix::AsyncFd;
 
@@ -50,9 +50,17 @@ mod imp {
         pub(super) fn new() -> io::Result<Self> {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             let family = AddressFamily::NETLINK;
-            let socket = rustix::net::socket_with(family, SocketType::RAW, flags, Some(ROUTE))?;
+            // Of this family, NETLINK_ROUTE is the default protocol.
+            let socket = rustix::net::socket_with(family, SocketType::RAW, flags, None)?;
             rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-            AsyncFd::new(socket).map(Self)
+            // SAFETY: an `OwnedFd` has its descriptor for itself, and what it is registered with
+            // owns it from here on.
+            #[allow(
+                unsafe_code,
+                reason = "tokio has no other way to wait for a socket of this kind"
+            )]
+            let socket = unsafe { AsyncFd::register(socket) };
+            Ok(Self(socket?))
         }
 
         pub(super) async fn changed(&mut self) -> io::Result<()> {

@@ -290,6 +290,15 @@ impl Shared {
     }
 
     #[cfg(test)]
+    pub(super) fn has_user(&self, username_frag: &str, connection: ConnectionId) -> bool {
+        match self.users.get(username_frag.as_bytes()) {
+            None => false,
+            Some(Users::One(user)) => *user == connection,
+            Some(Users::Forks(forks)) => forks.iter().any(|fork| fork.connection == connection),
+        }
+    }
+
+    #[cfg(test)]
     pub(super) fn transactions(&self) -> usize {
         self.sent.len()
     }

@@ -207,13 +207,18 @@ fn invariants_hold_under_random_operations() {
                 3 => PathUpdate::Lost(path),
                 _ => PathUpdate::SendingSuspended,
             };
-            match rng.u8(0..46) {
+            match rng.u8(0..49) {
                 40 if table.socket_is_free(shared) => {
                     table.bound_shared(shared, ([10, 0, 0, 1], 9).into());
                 }
                 41 => drop(table.release(shared)),
                 42 => drop(table.unbind(id, socket)),
-                43..=45 => drop(table.join(id, shared, ["abcd", "efgh"][second as usize])),
+                43..=45 => {
+                    let fragment = ["abcd", "efgh"][second as usize];
+                    let _ = table.join(id, shared, fragment, rng.bool());
+                }
+                46 | 47 => drop(table.share(id, socket, ["abcd", "efgh"][second as usize])),
+                48 => drop(table.claim(now, id, ["peer", "else"][rng.usize(0..2)])),
                 0 | 1 => drop(table.attach(id)),
                 2 => {
                     table.detach(id);
@@ -294,7 +299,7 @@ impl PathTable {
                     Tenancy::Owned(owner) => assert_eq!(*owner, id),
                     Tenancy::Shared(shared) => {
                         let fragment = connection.username_frag.as_ref().unwrap();
-                        assert_eq!(shared.user(fragment.as_bytes()), Some(id));
+                        assert!(shared.has_user(fragment, id));
                     }
                 }
             }

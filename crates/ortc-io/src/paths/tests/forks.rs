@@ -33,7 +33,7 @@ fn request(from: &str, id: u8) -> Vec<u8> {
 }
 
 fn admit(table: &mut PathTable, now: Instant, port: u16, datagram: &[u8]) -> Admission {
-    table.admit(now, path(port), DatagramKind::Stun, datagram)
+    table.admit(now, path(port), Stun, datagram)
 }
 
 #[test]
