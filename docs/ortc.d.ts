@@ -34,6 +34,15 @@ export interface RTCDtlsConnectionInfo {
   fingerprint: CertificateFingerprint;
 }
 
+/** A header extension of a track's packets, and the id that it has in them (RFC 8285). */
+export interface RTCHeaderExtension {
+  /** Its id: 1 to 14, or 16 to 255 in elements of the two-byte form. 15 is nobody's. */
+  id: number;
+  /** Its name (RFC 8285 §5): 1 to 256 printable characters of ASCII without a space, for
+   * example `urn:ietf:params:rtp-hdrext:ssrc-audio-level`. */
+  uri: string;
+}
+
 /** One ICE candidate, as it is signalled (ORTC draft A and B, "RTCIceCandidateDescription"). */
 export interface RTCIceCandidateDescription {
   /** Always 1: RTP and RTCP share a component (RFC 5761). */
@@ -90,6 +99,9 @@ export interface RTCMediaAttributes {
 export interface RTCTrackDescription {
   /** The codecs that may be sent, the preferred one first; 1 to 96. */
   codecs: RTCCodec[];
+  /** The header extensions that its packets may have, with their ids; at most 32, and no id or
+   * name twice. What is not named here may be in packets, and means nothing. A field of ours. */
+  headerExtensions?: RTCHeaderExtension[];
   /** Audio or video; for telephone keys alone, dtmf. */
   kind: TrackKind;
   /** Bounds on what is sent; any entry may match. */

@@ -8,6 +8,7 @@ mod bench;
 mod contestant;
 mod error;
 mod forward;
+mod idle;
 mod lan;
 mod setup;
 mod usage;
@@ -19,7 +20,7 @@ use error::{Failure, Result};
 use serde_json::Value;
 
 /// Every benchmark; a new one is a file and a row here.
-const BENCHES: &[Bench] = &[setup::BENCH, forward::BENCH];
+const BENCHES: &[Bench] = &[setup::BENCH, forward::BENCH, idle::BENCH];
 
 fn main() -> ExitCode {
     usage::raise_open_files();
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         for (line, complaint) in [
-            ("nothing", "there is no benchmark `nothing`, but setup, forward"),
+            ("nothing", "there is no benchmark `nothing`, but setup, forward, idle"),
             ("--fast", "there is no option `--fast`"),
             ("setup --json", "`--json` needs a value"),
         ] {

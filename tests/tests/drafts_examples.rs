@@ -72,6 +72,7 @@ fn the_opus_track_is_read_and_written_as_it_stands() {
         }],
         media_attributes: None,
         rtp_ext_headers: None,
+        header_extensions: Vec::new(),
     };
     assert_eq!(track, expected);
     assert_eq!(to_value(&track).unwrap(), example);

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use ortc_api::{
     AddStreamError, DisconnectReason, Engine, FrameReceiver, FrameSender, InsertError, MediaEvent,
     MediaFormat, MediaFrame, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions,
-    RTCEvent, RTCMediaAttributes, TrackAttributeError, TrackKind,
+    RTCEvent, RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, TrackAttributeError,
+    TrackKind, rtc_capabilities,
 };
 use ortc_io::sim::{self, Host, Network};
 use ortc_tests::{Pair, Peer, frame, pass, signalled};
@@ -222,6 +223,53 @@ fn the_codecs_of_a_forwarded_track_can_be_renumbered_and_not_replaced() {
         let small = RTCMediaAttributes { video_max_width: Some(1), video_max_height: None };
         let error = track.set_media_attributes(vec![small]).unwrap_err();
         assert_eq!(error, TrackAttributeError::Forwarded);
+    });
+}
+
+#[test]
+fn header_extensions_of_a_forwarded_track_are_described_and_get_the_subscribers_ids() {
+    sim::run(10, |net| async move {
+        let server = Server::new(&net);
+        let publisher = server.join(&net, 1).await;
+        let listener = server.join(&net, 2).await;
+        let extension = |uri: &str, id| RTCHeaderExtension { uri: uri.to_owned(), id };
+        let abs_send_time = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
+        let level = rtc_capabilities().header_extensions.remove(0).uri;
+        let (_, source) = publisher.alice.send_audio();
+        let track = publisher.alice.conn.tracks(None).remove(0);
+        let described = RTCTrackDescription {
+            header_extensions: vec![extension(&level, 3), extension(abs_send_time, 2)],
+            ..track.description()
+        };
+        publisher.bob.conn.receive_track(&signalled(&described)).unwrap();
+        let stream = publisher.bob.conn.receiving_streams().remove(0);
+
+        // By default as they are received, but for what is of that connection only.
+        listener.bob.conn.add_stream(&stream, true).unwrap();
+        let sent = listener.bob.conn.tracks(None).remove(0);
+        assert_eq!(sent.header_extensions(), [extension(&level, 3)]);
+        sent.set_header_extensions(vec![extension(&level, 9)]).unwrap();
+        assert_eq!(sent.description().header_extensions, [extension(&level, 9)]);
+        describe(&listener.bob, &listener.alice);
+        let received = listener.alice.conn.receiving_streams().remove(0).tracks().remove(0);
+        let mut frames = received.take_frames().unwrap();
+        pass(Duration::from_millis(20)).await;
+        for n in 0..3 {
+            source.send(frame(n)).unwrap();
+            pass(Duration::from_millis(20)).await;
+            // What changes in the middle costs no packet.
+            sent.set_header_extensions(vec![extension(&level, 10 + n as u8)]).unwrap();
+        }
+        for n in 0..3 {
+            assert_eq!(frames.recv().await.unwrap().data, frame(n).data);
+        }
+        assert_eq!(frames.packet_counts().lost, 0);
+
+        let refused = sent.set_header_extensions(vec![extension(&level, 15)]).unwrap_err();
+        assert!(matches!(refused, TrackAttributeError::Malformed(_)), "{refused:?}");
+        assert_eq!(sent.header_extensions(), [extension(&level, 12)]);
+        let refused = track.set_header_extensions(vec![extension(&level, 1)]).unwrap_err();
+        assert_eq!(refused, TrackAttributeError::NotForwarded);
     });
 }
 

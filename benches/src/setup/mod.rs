@@ -16,6 +16,7 @@ use crate::contestant::PEERS;
 use crate::error::Result;
 use crate::lan;
 use client::Server;
+pub(crate) use server::{apply, connected, describe, options};
 
 pub(crate) const BENCH: Bench = Bench {
     name: "setup",

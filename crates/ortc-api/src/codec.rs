@@ -1,6 +1,6 @@
 //! Which codecs this crate sends and receives.
 
-use ortc_rtp::{CodecName, RTCCodec, TrackKind};
+use ortc_rtp::{CodecName, RTCCodec, RTCHeaderExtension, TrackKind};
 
 use crate::format::MediaFormat;
 
@@ -11,6 +11,10 @@ pub struct RTCCapabilities {
     pub audio_codecs: Vec<RTCCodec>,
     /// The video codecs.
     pub video_codecs: Vec<RTCCodec>,
+    /// The header extensions that are known to make sense wherever media is forwarded to, with
+    /// ids that they may have. Others that both sides of a forwarded track describe are passed on
+    /// too, unless they concern one connection only. Not in the drafts.
+    pub header_extensions: Vec<RTCHeaderExtension>,
 }
 
 /// What this crate can send and receive.
@@ -21,6 +25,7 @@ pub fn rtc_capabilities() -> RTCCapabilities {
     RTCCapabilities {
         audio_codecs: describe(audio).collect(),
         video_codecs: describe(video).collect(),
+        header_extensions: RTCHeaderExtension::known().collect(),
     }
 }
 

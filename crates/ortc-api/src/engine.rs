@@ -93,6 +93,23 @@ impl EngineConfig {
         self
     }
 
+    /// Has the media threads run in real time, with this priority from 1 to 99 (`SCHED_FIFO` of
+    /// Linux). A system that refuses is logged once, and they run as any other.
+    #[must_use]
+    pub fn with_priority(mut self, priority: u8) -> Self {
+        self.forwarder.priority = Some(priority);
+        self
+    }
+
+    /// Has each UDP socket buffer so many bytes in each direction, 2 MiB by default. A system
+    /// that grants less is logged once, and they take what they get.
+    #[must_use]
+    pub fn with_socket_buffer(mut self, bytes: usize) -> Self {
+        self.forwarder.udp.receive_buffer = bytes;
+        self.forwarder.udp.send_buffer = bytes;
+        self
+    }
+
     /// Has `factory` make the socket port and the route port of all connections, in place of
     /// the packet forwarders. It is called once, on the control thread.
     #[must_use]

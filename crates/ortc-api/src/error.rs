@@ -289,6 +289,9 @@ pub enum TrackAttributeError {
     /// The pictures of a forwarded track are sent as they come.
     #[error("a forwarded track is sent as it comes: bound it where it is sent first")]
     Forwarded,
+    /// A local track sends no header extensions.
+    #[error("only a forwarded track has header extensions: describe none")]
+    NotForwarded,
     /// The pairs do not fit into a packet.
     #[error("rtpExtHeaders are lines of name=value, of at most 255 bytes together")]
     ExtHeaders,

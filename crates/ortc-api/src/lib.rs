@@ -84,7 +84,7 @@
 //! | `receive_track` | received once connected, and packets that came up to a second before | the track of the first time; `DuplicateSsrc` where the description is another | `Closed` |
 //! | `RTCTrack::start`, `stop` | remembered | nothing | `Closed`; `Removed` after `remove` |
 //! | `RTCTrack::remove` | removed | `Removed` | `Closed` |
-//! | `set_codecs`, `set_msid`, `set_media_attributes`, `set_rtp_ext_headers` | described from now on | the last counts | `set_codecs`: `Closed`; the others only describe |
+//! | `set_codecs`, `set_msid`, `set_media_attributes`, `set_rtp_ext_headers`, `set_header_extensions` | described from now on | the last counts | `set_codecs`, `set_header_extensions`: `Closed`; the others only describe |
 //! | `events`, `on_x`, `add_event_listener` | the first gets what came before it | all get what comes | the stream has ended, no handler is called |
 //! | `close` | closes | nothing | nothing |
 //!
@@ -263,7 +263,7 @@ pub use ortc_ice::{
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
-    RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, TrackKind,
+    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;

@@ -167,6 +167,7 @@ pub(crate) mod tests {
             codecs: vec![CodecName::Opus.default_codec()],
             media_attributes: None,
             rtp_ext_headers: None,
+            header_extensions: Vec::new(),
         }
     }
 

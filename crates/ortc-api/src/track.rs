@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 use ortc_io::ring::RingReceiver;
 use ortc_rtp::{
-    InsertedPacket, RTCCodec, RTCMediaAttributes, RTCTrackDescription, RtpCommand, Ssrc, TrackKind,
+    InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription,
+    RtpCommand, Ssrc, TrackKind,
 };
 
 use crate::codec;
@@ -38,6 +39,8 @@ struct TrackState {
     codecs: Vec<RTCCodec>,
     msid: Vec<String>,
     ext_headers: BTreeMap<String, String>,
+    /// Of a forwarded track, with the ids that it is sent with.
+    header_extensions: Vec<RTCHeaderExtension>,
     enabled: bool,
     removed: bool,
     /// The telephone keys that are sent with it, and what they call it.
@@ -53,10 +56,14 @@ impl RTCTrack {
         stream: &MediaStream,
         enabled: bool,
     ) -> Self {
+        let received = source.reception().map(|it| &it.description.header_extensions);
+        let passes = |extension: &&RTCHeaderExtension| !extension.is_hop_by_hop();
+        let header_extensions = received.into_iter().flatten().filter(passes).cloned().collect();
         let state = TrackState {
             codecs,
             msid: vec![stream.id().to_owned()],
             ext_headers: BTreeMap::new(),
+            header_extensions,
             enabled,
             removed: false,
             tones: None,
@@ -259,6 +266,46 @@ impl RTCTrack {
         Ok(())
     }
 
+    /// The header extensions that its packets may have (RFC 8285), with their ids. Those of a
+    /// forwarded track are by default those that it is received with, but for what concerns one
+    /// connection only; a local track has none.
+    pub fn header_extensions(&self) -> Vec<RTCHeaderExtension> {
+        lock(&self.inner.state).header_extensions.clone()
+    }
+
+    /// Sets the header extensions of a forwarded track and the ids that they are sent with,
+    /// those that its peer has for them: from now on and in descriptions. One that the track is
+    /// received with, by the name in the description of its sender, gets the id given here. All
+    /// others are left out, and so is what concerns one connection only
+    /// ([`RTCHeaderExtension::is_hop_by_hop`]).
+    ///
+    /// Numbers of packets stay continuous; of video, a key frame is asked for.
+    ///
+    /// # Errors
+    /// When no valid description has them; when the track is a local one, which sends none; when
+    /// it has been removed, or its connection closed.
+    pub fn set_header_extensions(
+        &self,
+        extensions: Vec<RTCHeaderExtension>,
+    ) -> Result<(), TrackAttributeError> {
+        if self.inner.source.reception().is_none() {
+            return Err(TrackAttributeError::NotForwarded);
+        }
+        let changed = RTCTrackDescription { header_extensions: extensions, ..self.description() };
+        changed.validate()?;
+        let mut state = lock(&self.inner.state);
+        let before = std::mem::replace(&mut state.header_extensions, changed.header_extensions);
+        let chosen = self.choose(&state.codecs);
+        let sent = match self.send_as(&state, chosen) {
+            Some((command, _)) => self.command(&state, command),
+            None => Err(TrackError::Removed),
+        };
+        if sent.is_err() {
+            state.header_extensions = before;
+        }
+        Ok(sent?)
+    }
+
     /// What the peer has to know to receive this track.
     #[doc(alias = "getDescription")]
     pub fn description(&self) -> RTCTrackDescription {
@@ -274,6 +321,7 @@ impl RTCTrack {
             codecs: state.codecs.clone(),
             media_attributes: (!attributes.is_empty()).then_some(attributes),
             rtp_ext_headers: (!state.ext_headers.is_empty()).then(|| state.ext_headers.clone()),
+            header_extensions: state.header_extensions.clone(),
         }
     }
 

@@ -240,6 +240,12 @@ impl Handler<SocketCommand> for ForwarderActor {
             }
             SocketCommand::SendControl(control) => ForwarderCommand::SendControl(control),
             SocketCommand::Path(connection, update) => ForwarderCommand::Path(connection, update),
+            SocketCommand::DelegateConsent(connection, delegation) => {
+                ForwarderCommand::DelegateConsent(connection, delegation)
+            }
+            SocketCommand::ReclaimConsent(connection, token) => {
+                ForwarderCommand::ReclaimConsent(connection, token)
+            }
         };
         self.forward(command, context);
     }

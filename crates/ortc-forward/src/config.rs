@@ -15,6 +15,11 @@ pub struct ForwarderConfig {
     /// below 0 without the right to, that is logged once and the thread runs on as it was.
     /// `None`, the default, leaves it as that of the process.
     pub niceness: Option<i32>,
+    /// The real-time priority of the thread, 1 to 99 (`SCHED_FIFO` of Linux): it then runs before
+    /// all that is not real-time, and niceness means nothing. If the system refuses, as it does
+    /// without the right to, that is logged once and the thread runs on as it was. `None`, the
+    /// default, leaves it to the scheduler.
+    pub priority: Option<u8>,
     /// Seeds sequence numbers, timestamps and report intervals; `None`, the default, draws
     /// from the system.
     pub seed: Option<u64>,
@@ -38,6 +43,7 @@ impl Default for ForwarderConfig {
             name: "ortc-forward".to_owned(),
             core: None,
             niceness: None,
+            priority: None,
             seed: None,
             command_capacity: 1024,
             event_capacity: 4096,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Admission, PathTable};
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
@@ -81,6 +82,7 @@ impl PacketForwarder {
         let plane = Plane {
             links: Slots::new(config.max_connections),
             paths: PathTable::new(),
+            consent: ConsentTable::new(),
             outgoing: SendBatch::new(),
             fan_out: FanOut::default(),
             mesh: Mesh::default(),
@@ -145,6 +147,7 @@ impl PacketForwarder {
         more |= self.receive(now, io);
         more |= self.plane.take_arrivals(now, io);
         self.expire(now, io);
+        self.plane.ask_for_consent(now, io);
         more |= self.serve_ready(io);
         while let Some(slot) = self.plane.touched.pop() {
             if let Some(id) = self.plane.links.at_mut(slot).map(|link| link.id) {
@@ -153,7 +156,9 @@ impl PacketForwarder {
         }
         self.plane.flush(io);
         more |= self.plane.mesh.flush_notices();
-        let deadlines = [self.plane.timers.next(), self.plane.paths.poll_timeout()];
+        let plane = &mut self.plane;
+        let deadlines =
+            [plane.timers.next(), plane.paths.poll_timeout(), plane.consent.poll_timeout()];
         let mut next = deadlines.into_iter().flatten().min();
         if self.plane.outbox.flush() {
             more |= held_back;
@@ -246,6 +251,9 @@ impl Plane {
         let kind = classify(bytes);
         if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
             return self.route_media(now, path, kind, index, bytes, io);
+        }
+        if kind == DatagramKind::Stun && self.take_consent(now, path, bytes, io) {
+            return;
         }
         let Admission::Deliver(connection) = self.paths.admit(now, path, kind, bytes) else {
             return;

@@ -76,6 +76,7 @@
 mod actor;
 mod clock;
 mod config;
+mod consent;
 mod fanout;
 mod forwarder;
 mod handle;

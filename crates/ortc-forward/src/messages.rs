@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix::Message;
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    Bind, ConnectionId, DatagramReceived, Join, PathUpdate, SendControl, Share, SharedSocket,
-    SocketEvent, SocketId, SrtpKeys,
+    Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, SendControl,
+    Share, SharedSocket, SocketEvent, SocketId, SrtpKeys,
 };
 use ortc_rtp::{
     ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap, TonePacket,
@@ -51,6 +51,10 @@ pub enum ForwarderCommand {
     SendControl(SendControl),
     /// What ICE has found out about a path.
     Path(ConnectionId, PathUpdate),
+    /// Keeps the consent of a connection's settled path.
+    DelegateConsent(ConnectionId, Box<ConsentDelegation>),
+    /// Gives it back to ICE.
+    ReclaimConsent(ConnectionId, u64),
     /// Opens a connection for media.
     Open(ConnectionId),
     /// Gives a connection its SRTP keys.

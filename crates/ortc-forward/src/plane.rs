@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Parked, PathTable};
 use ortc_io::{
     Bind, ConnectionId, DatagramIo, DatagramReceived, Join, Path, PathUpdate, SendBatch,
@@ -26,6 +27,7 @@ use crate::{ForwarderCommand, ForwarderEvent, ForwarderStats};
 pub(crate) struct Plane {
     pub(crate) links: Slots<Link>,
     pub(crate) paths: PathTable,
+    pub(crate) consent: ConsentTable,
     pub(crate) outgoing: SendBatch,
     pub(crate) fan_out: FanOut,
     pub(crate) mesh: Mesh,
@@ -67,6 +69,13 @@ impl Plane {
             ForwarderCommand::Unbind(id, socket) => self.unbind(id, socket, io),
             ForwarderCommand::SendControl(control) => self.send_control(now, &control, io),
             ForwarderCommand::Path(id, update) => self.update_path(now, id, update),
+            ForwarderCommand::DelegateConsent(id, delegation) => {
+                self.delegate_consent(now, id, &delegation);
+            }
+            ForwarderCommand::ReclaimConsent(id, token) => {
+                self.consent.reclaim(id, token);
+                self.tell_of_consent();
+            }
             ForwarderCommand::Open(id) => self.open(now, id, io),
             ForwarderCommand::SetKeys(id, keys) => {
                 let known = self.with_session(id, io, |session| {
@@ -245,6 +254,7 @@ impl Plane {
     /// has used.
     fn release(&mut self, id: ConnectionId, io: &mut impl DatagramIo) -> Vec<SocketId> {
         self.timers.disarm(id.slot);
+        self.consent.forget(id);
         if let Some(stats) = self.paths.stats(id) {
             self.stats.add_paths(&stats);
         }
@@ -351,6 +361,7 @@ impl Plane {
         }
         let event = SocketEvent::Unbound { socket, error: None };
         self.outbox.push(ForwarderEvent::Socket(id, event));
+        self.review_consent(id);
         self.touch(id);
     }
 
@@ -368,6 +379,7 @@ impl Plane {
         for id in self.paths.unbound(socket) {
             let event = SocketEvent::Unbound { socket, error: Some(Arc::clone(&error)) };
             self.outbox.push(ForwarderEvent::Socket(id, event));
+            self.review_consent(id);
             self.touch(id);
         }
         self.close_socket(socket, io);
@@ -396,7 +408,9 @@ impl Plane {
         while let Some((loser, path)) = self.paths.poll_taken() {
             let event = SocketEvent::PathTaken(path);
             self.outbox.push(ForwarderEvent::Socket(loser, event));
+            self.review_consent(loser);
         }
+        self.review_consent(id);
         let released = match updated {
             Ok(released) => released,
             Err(error) => {
@@ -503,6 +517,7 @@ impl Plane {
         stats.crossed = self.mesh.crossed;
         stats.crossed_dropped = self.mesh.dropped;
         stats.shared = self.paths.shared_stats();
+        stats.consent = self.consent.stats();
         stats.datagram_events_dropped = self.outbox.datagrams_dropped;
         stats.state_events_dropped = self.outbox.states_dropped;
         for link in self.links.iter_mut() {

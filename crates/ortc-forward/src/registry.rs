@@ -102,7 +102,10 @@ impl Registry {
                 entry.binding.retain(|(open, _)| open != token);
             }
             SocketEvent::Unbound { socket, .. } => entry.sockets.retain(|open| open != socket),
-            SocketEvent::Interfaces(_) | SocketEvent::PathTaken(_) => {}
+            SocketEvent::Interfaces(_)
+            | SocketEvent::PathTaken(_)
+            | SocketEvent::ConsentDelegated { .. }
+            | SocketEvent::ConsentReturned { .. } => {}
         }
         if let Some(ports) = &entry.ports {
             ports.events.do_send(event);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use ortc_io::SendBatch;
 use ortc_io::paths::{PathStats, SharedStats};
+use ortc_io::{ConsentStats, SendBatch};
 use ortc_rtp::SessionStats;
 
 /// What a forwarder has done and dropped since it started.
@@ -61,6 +61,8 @@ pub struct ForwarderStats {
     pub paths: PathStats,
     /// What has come in on shared sockets and was nobody's.
     pub shared: SharedStats,
+    /// Consent of settled paths, asked for and given on the thread.
+    pub consent: ConsentStats,
     /// What the sessions of all connections have counted, ended ones included.
     pub media: SessionStats,
     /// Connections that were given up because handling them panicked.
@@ -126,8 +128,21 @@ impl ForwarderStats {
         self.shared.unknown += shared.unknown;
         self.shared.held += shared.held;
         self.shared.held_dropped += shared.held_dropped;
+        self.add_consent(&other.consent);
         self.media.add(&other.media);
         self.panicked_connections += other.panicked_connections;
+    }
+
+    fn add_consent(&mut self, one: &ConsentStats) {
+        let all = &mut self.consent;
+        all.kept += one.kept;
+        all.delegated += one.delegated;
+        all.requests += one.requests;
+        all.confirmed += one.confirmed;
+        all.answered += one.answered;
+        all.forged += one.forged;
+        all.silent += one.silent;
+        all.refused += one.refused;
     }
 
     pub(crate) fn add_paths(&mut self, one: &PathStats) {

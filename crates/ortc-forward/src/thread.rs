@@ -1,4 +1,6 @@
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -78,10 +80,15 @@ pub fn spawn_connected(
     }
     connect(&mut forwarders);
     let mut started = Vec::new();
+    let told = Arc::new(AtomicBool::new(false));
     for (place, (forwarder, (io, handle, events))) in forwarders.into_iter().zip(rest).enumerate() {
         let (alive, finished) = bounded(0);
-        let scheduling =
-            Scheduling { core: config.core.map(|first| first + place), niceness: config.niceness };
+        let scheduling = Scheduling {
+            core: config.core.map(|first| first + place),
+            niceness: config.niceness,
+            priority: config.priority,
+            told: Arc::clone(&told),
+        };
         let join = std::thread::Builder::new()
             .name(format!("{}-{place}", config.name))
             .spawn(move || run(forwarder, io, scheduling, alive))?;
@@ -94,6 +101,9 @@ pub fn spawn_connected(
 struct Scheduling {
     core: Option<usize>,
     niceness: Option<i32>,
+    priority: Option<u8>,
+    /// Whether it was said that the priority is refused: by one thread for all of them.
+    told: Arc<AtomicBool>,
 }
 
 /// The thread: a turn, then a wait for whatever comes first.
@@ -103,6 +113,12 @@ fn run(mut forwarder: PacketForwarder, mut io: UdpIo, scheduling: Scheduling, _a
     }
     if let Some(niceness) = scheduling.niceness {
         be_nice(niceness);
+    }
+    if let Some(priority) = scheduling.priority
+        && let Err(error) = ortc_io::run_in_real_time(priority)
+        && !scheduling.told.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(priority, %error, "real-time priority is refused; all threads run on");
     }
     forwarder.meter_cpu(cpu_time);
     loop {

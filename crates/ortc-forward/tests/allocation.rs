@@ -21,8 +21,8 @@ use ortc_io::{
     SendBatch, SendReport, SharedSocket, SocketEvent, SocketId, SrtpKeys, SrtpProfile,
 };
 use ortc_rtp::{
-    ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType, ReceiverConfig, SenderConfig,
-    Ssrc, TrackSource, is_rtcp,
+    Extension, ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType, ReceiverConfig,
+    RtpHeader, RtpView, SenderConfig, SrtpReceiver, SrtpSender, Ssrc, TrackSource, is_rtcp,
 };
 
 const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
@@ -119,6 +119,11 @@ impl DatagramIo for End {
     }
 }
 
+fn srtp_keys(is_client: bool) -> SrtpKeys {
+    let material: Vec<u8> = (0..56).collect();
+    SrtpKeys::from_exported(SrtpProfile::AeadAes128Gcm, &material, is_client).expect("56")
+}
+
 /// A forwarder with one connection that may send to and receive from the other end, over a
 /// socket of its own or one that it shares with others.
 fn forwarder(
@@ -130,9 +135,7 @@ fn forwarder(
     let clock = WallClock::new(now, 0);
     let (mut forwarder, handle, mut events) =
         PacketForwarder::new(&ForwarderConfig::default(), 1, clock, Waker::noop().clone());
-    let material: Vec<u8> = (0..56).collect();
-    let keys =
-        SrtpKeys::from_exported(SrtpProfile::AeadAes128Gcm, &material, is_client).expect("56");
+    let keys = srtp_keys(is_client);
     let path = Path::plain(SOCKET, io.remote);
     let address = io.remote;
     let shared = SharedSocket { socket: SOCKET, local: address };
@@ -248,6 +251,86 @@ fn count_allocations(shares: bool) {
     assert_eq!(dropped, 0, "allocations for 640 packets that nobody takes");
 }
 
+/// Has what comes be sent back to where it comes from.
+fn forward_back(ssrc: Ssrc, extensions: Vec<(u8, u8)>) -> ForwardConfig {
+    let types = ForwardedPayloadType { received: OPUS, sent: OPUS, clock_rate: 48_000 };
+    ForwardConfig {
+        ssrc,
+        source: TrackSource { connection: ID, ssrc: SSRC },
+        payload_types: vec![types],
+        extensions,
+        cname: "somebody".to_owned(),
+        needs_key_frames: false,
+        enabled: true,
+    }
+}
+
+#[test]
+fn header_extensions_get_the_subscribers_ids_and_nothing_is_allocated_for_it() {
+    let start = Instant::now();
+    let (there, back) = (Queue::default(), Queue::default());
+    let remote = SocketAddr::from(([192, 0, 2, 1], 9));
+    let mut io = End { out: back.clone(), inward: there.clone(), remote };
+    let (mut forwarder, commands, _events) = forwarder(false, false, start, &mut io);
+    let (packets, _) = ring(1);
+    let config = ReceiverConfig { ssrc: SSRC, payload_types: vec![(OPUS, 48_000)], packets };
+    commands.send(ForwarderCommand::AddReceiver(ID, config)).unwrap();
+    // Another id, one that takes the two-byte form, and none.
+    for (ssrc, map) in [(100, vec![(1, 5), (3, 4)]), (101, vec![(2, 200)]), (102, Vec::new())] {
+        let forward = forward_back(Ssrc(ssrc), map);
+        commands.send(ForwarderCommand::AddForward(ID, forward)).unwrap();
+    }
+    let mut publisher = SrtpSender::from_keys(&srtp_keys(true)).unwrap();
+    let mut allocated = 0;
+    for round in 0..60u16 {
+        let now = start + Duration::from_millis(u64::from(round));
+        for n in 0..16 {
+            let [_, low] = (round * 16 + n).to_be_bytes();
+            let elements = [
+                Extension { id: 1, data: &[low] },
+                Extension { id: 2, data: &[low, 2] },
+                Extension { id: 3, data: &[low, 3, 3] },
+            ];
+            let header = RtpHeader {
+                payload_type: OPUS,
+                marker: false,
+                sequence: round * 16 + n,
+                timestamp: u32::from(round * 16 + n) * 960,
+                ssrc: SSRC,
+                extensions: &elements,
+            };
+            let mut packet = [0x55; 200];
+            let len = header.write(&mut packet).unwrap() + 100;
+            let len = publisher.protect_rtp(&mut packet, len).unwrap();
+            there.borrow_mut().push_back(packet[..len].to_vec());
+        }
+        let turn = counted_turn(&mut forwarder, now, &mut io, u32::from(round));
+        allocated += turn;
+    }
+    assert_eq!(allocated, 0, "allocations for 1,920 packets with other header extensions");
+
+    let mut subscriber = SrtpReceiver::from_keys(&srtp_keys(true)).unwrap();
+    let mut counts = [0; 3];
+    for mut datagram in back.borrow_mut().drain(..).filter(|datagram| !is_rtcp(datagram)) {
+        let opened = subscriber.unprotect_rtp(&mut datagram).unwrap();
+        let view = RtpView::parse(&datagram[..opened.len]).unwrap();
+        assert_eq!(view.payload(), [0x55; 100]);
+        let ssrc = view.ssrc().0;
+        let at = (ssrc - 100) as usize;
+        let low = counts[at] as u8;
+        let found: Vec<_> =
+            view.extensions().map(|e| e.map(|e| (e.id, e.data.to_vec())).unwrap()).collect();
+        let expected = match ssrc {
+            100 => vec![(5, vec![low]), (4, vec![low, 3, 3])],
+            101 => vec![(200, vec![low, 2])],
+            _ => Vec::new(),
+        };
+        assert_eq!(found, expected);
+        counts[at] += 1;
+    }
+    assert_eq!(counts, [960; 3]);
+}
+
 /// What a hostile peer, or somebody else, sends beside the genuine packets of a round.
 fn hostile(round: u32, genuine: &[Vec<u8>], earlier: &[Vec<u8>]) -> Vec<(bool, Vec<u8>)> {
     let mut all = Vec::new();
@@ -293,19 +376,7 @@ fn hostile_input_costs_no_memory_and_no_genuine_packet_that_is_forwarded() {
     to_b.send(ForwarderCommand::AddReceiver(ID, config)).unwrap();
     // Sent back to where it comes from, three times.
     for copy in 0..3 {
-        let forward = ForwardConfig {
-            ssrc: Ssrc(100 + copy),
-            source: TrackSource { connection: ID, ssrc: SSRC },
-            payload_types: vec![ForwardedPayloadType {
-                received: OPUS,
-                sent: OPUS,
-                clock_rate: 48_000,
-            }],
-            extensions: Vec::new(),
-            cname: "somebody".to_owned(),
-            needs_key_frames: false,
-            enabled: true,
-        };
+        let forward = forward_back(Ssrc(100 + copy), Vec::new());
         to_b.send(ForwarderCommand::AddForward(ID, forward)).unwrap();
     }
 

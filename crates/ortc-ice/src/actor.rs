@@ -81,6 +81,12 @@ impl IceActor {
                     datagram,
                 }),
                 Output::Path(update) => SocketCommand::Path(self.connection, update),
+                Output::DelegateConsent(delegation) => {
+                    SocketCommand::DelegateConsent(self.connection, delegation)
+                }
+                Output::ReclaimConsent(token) => {
+                    SocketCommand::ReclaimConsent(self.connection, token)
+                }
             };
             self.sockets.do_send(command);
         }

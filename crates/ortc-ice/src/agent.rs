@@ -3,9 +3,10 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ortc_io::{Path, PathUpdate, SharedSocket, SocketEvent, SocketId};
+use ortc_io::{ConsentDelegation, Path, PathUpdate, SharedSocket, SocketEvent, SocketId};
 use tracing::{debug, warn};
 
+use crate::delegation::Delegation;
 use crate::engine::{Engine, EngineEvent, MAX_PAIRS, Pace};
 use crate::held::HeldRequests;
 use crate::local::{Gathering, Local, WantedSocket};
@@ -64,6 +65,12 @@ pub enum Output {
     },
     /// Tell the socket port about a path.
     Path(PathUpdate),
+    /// Have the socket port keep the consent of the selected path, if it does such a thing;
+    /// answered by [`SocketEvent::ConsentDelegated`]. Until then it is kept here.
+    DelegateConsent(Box<ConsentDelegation>),
+    /// Take back what was delegated with this token; answered by
+    /// [`SocketEvent::ConsentReturned`], and kept here from now on.
+    ReclaimConsent(u64),
     /// Tell the owner.
     Event(IceEvent),
 }
@@ -89,6 +96,7 @@ pub struct IceAgent {
     pub(crate) transactions: Transactions,
     pub(crate) paths: Paths,
     pub(crate) upkeep: Upkeep,
+    pub(crate) delegation: Delegation,
     /// Addresses that the peer saw us under.
     pub(crate) mapped: Vec<SocketAddr>,
     pub(crate) stats: IceStats,
@@ -109,6 +117,7 @@ impl IceAgent {
             transactions: Transactions::default(),
             paths: Paths::default(),
             upkeep: Upkeep::new(config.timing, config.seed),
+            delegation: Delegation::default(),
             mapped: Vec::new(),
             stats: IceStats::default(),
             outputs: VecDeque::new(),
@@ -171,6 +180,7 @@ impl IceAgent {
                 self.held = HeldRequests::default();
             }
         }
+        self.review_delegation(now);
     }
 
     /// Takes an answer of the socket port.
@@ -225,7 +235,11 @@ impl IceAgent {
                 }
             }
             SocketEvent::PathTaken(path) => self.path_taken(now, path),
+            SocketEvent::ConsentDelegated { .. } | SocketEvent::ConsentReturned { .. } => {
+                self.handle_consent_event(now, &event);
+            }
         }
+        self.review_delegation(now);
     }
 
     /// Lets time pass. To be called at the time that [`poll_timeout`](Self::poll_timeout)
@@ -255,7 +269,10 @@ impl IceAgent {
         for path in self.paths.expire(now, self.config.timing.path_idle) {
             self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
         }
-        self.run_engine(now);
+        if !self.engine_rests() {
+            self.run_engine(now);
+        }
+        self.review_delegation(now);
     }
 
     /// The next thing to do.
@@ -274,7 +291,8 @@ impl IceAgent {
             return None;
         }
         let expiry = self.paths.next_expiry(self.config.timing.path_idle);
-        let own = [(self.engine_deadline, "a check is due"), (expiry, "a path has been silent")];
+        let check = self.engine_deadline.filter(|_| !self.engine_rests());
+        let own = [(check, "a check is due"), (expiry, "a path has been silent")];
         own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
     }
 
@@ -528,6 +546,9 @@ impl IceAgent {
                 self.stats.requests_withheld += 1;
                 return;
             }
+            if self.is_vouched_for(path) {
+                return self.vouch(now, path, &datagram);
+            }
             self.stats.requests_sent += 1;
             self.transactions.insert(now, id, path);
         }
@@ -554,6 +575,9 @@ impl IceAgent {
         let Some(theirs) = self.remotes.describe(remote).cloned() else { return };
         let first = self.state != IceState::Connected;
         let changed = self.paths.selected() != Some(path);
+        if !first && !changed && self.delegation.covers(path) {
+            return; // The port knows better when it was last answered.
+        }
         let answered = self.paths.select(path).unwrap_or(now);
         self.upkeep.selected(now, path, answered);
         if first || changed {
@@ -581,6 +605,10 @@ impl IceAgent {
 
     pub(crate) fn output_path(&mut self, update: Option<PathUpdate>) {
         self.outputs.extend(update.map(Output::Path));
+    }
+
+    pub(crate) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
     }
 
     fn event(&mut self, event: IceEvent) {

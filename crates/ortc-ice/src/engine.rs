@@ -150,6 +150,33 @@ impl Engine {
         self.inner.handle_timeout(now);
     }
 
+    /// Answers a check of its own in the peer's stead.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        request: &[u8],
+    ) {
+        let Some(password) = self.inner.remote_credentials().map(|known| known.pass.clone()) else {
+            return;
+        };
+        let Ok(request) = StunMessage::parse(request) else { return };
+        let reply = StunMessage::binding_reply(request.trans_id(), local);
+        let mut buffer = [0; 128];
+        let Ok(len) = reply.to_bytes(Some(password.as_bytes()), &mut buffer, sha1_hmac) else {
+            return;
+        };
+        if let Ok(reply) = StunMessage::parse(&buffer[..len]) {
+            self.handle(now, local, remote, reply);
+        }
+    }
+
+    /// A seed that nobody can tell from others.
+    pub(crate) fn seed(&mut self) -> u64 {
+        self.seeds.next()
+    }
+
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         self.inner.poll_timeout()
     }

@@ -34,6 +34,11 @@ impl IceAgent {
         if self.state == IceState::Closed {
             return;
         }
+        self.take_datagram(now, path, datagram);
+        self.review_delegation(now);
+    }
+
+    fn take_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) {
         if path.encapsulation != Encapsulation::Plain
             || self.gathering.by_socket(path.socket).is_none()
         {
@@ -144,7 +149,11 @@ impl IceAgent {
             self.stats.responses_received += 1;
         }
         self.feed_engine(now, path, message);
-        if success && self.paths.selected() == Some(path) && self.state == IceState::Connected {
+        if success
+            && self.paths.selected() == Some(path)
+            && self.state == IceState::Connected
+            && !self.delegation.covers(path)
+        {
             // Unsettled, the pace of before may still be that of answering.
             let pace = self.upkeep.consented(now).map_or(Pace::Search, Pace::Consent);
             self.set_pace(pace);

@@ -49,7 +49,10 @@
 //! - Together, both username fragments have at most 127 characters (§5.3 allows 256 each).
 //!
 //! Consent is that of RFC 7675: asked for every 4 to 6 s, gone after 30 s without a
-//! response.
+//! response. Once a connection has settled, that is [handed](ortc_io::consent) to the socket
+//! port, if it takes it: [`Output::DelegateConsent`]. It comes back with the first response that
+//! is overdue, and with everything that has ICE look at other paths: new candidates, a restart, a
+//! socket that is gone, another nomination. Spares are checked here all the while.
 //!
 //! # What is left out for now
 //!
@@ -65,6 +68,7 @@ mod agent;
 mod candidate_line;
 mod config;
 mod credentials;
+mod delegation;
 mod description;
 mod engine;
 mod error;

@@ -110,6 +110,15 @@ impl Paths {
         self.find(path).and_then(|index| self.known[index].answered)
     }
 
+    /// Notes that a path was last answered then, as somebody else has seen.
+    pub(crate) fn vouch(&mut self, path: Path, answered: Instant) {
+        if let Some(index) = self.find(path) {
+            let known = &mut self.known[index];
+            known.heard = known.heard.max(answered);
+            known.answered = known.answered.max(Some(answered));
+        }
+    }
+
     /// Forgets every path of a socket that is gone.
     pub(crate) fn remove_socket(&mut self, socket: SocketId) -> Vec<Path> {
         if self.selected.is_some_and(|path| path.socket == socket) {

@@ -7,6 +7,12 @@ pub struct IceStats {
     /// Checks not sent because the connection has settled on other pairs, or has lost the path
     /// to a newer connection.
     pub requests_withheld: u64,
+    /// Checks not sent because the socket port keeps the consent of their path.
+    pub requests_vouched: u64,
+    /// Times that the socket port has taken the consent of the selected path on.
+    pub consents_delegated: u64,
+    /// Times that it has given it back unasked.
+    pub consents_returned: u64,
     /// Authenticated requests taken.
     pub requests_received: u64,
     /// Authenticated responses taken.

@@ -94,8 +94,45 @@ impl Upkeep {
     }
 
     fn hurry_at(&self) -> Option<Instant> {
+        self.consent_from.filter(|_| !self.hurried).map(|from| from + self.patience())
+    }
+
+    /// How long after the last response the selected path is silent.
+    pub(crate) fn patience(&self) -> Duration {
         let longest = self.timing.consent_interval.mul_f64(1.2) + LATE;
-        self.consent_from.filter(|_| !self.hurried).map(|from| from + longest)
+        longest.min(self.timing.consent_timeout)
+    }
+
+    /// When a response last came on the selected path, while that is counted here.
+    pub(crate) fn answered(&self) -> Option<Instant> {
+        self.consent_from
+    }
+
+    /// Does not count responses any more: somebody else does.
+    pub(crate) fn pause_consent(&mut self) {
+        self.consent_from = None;
+    }
+
+    /// Counts responses again, the last of which came at `answered`.
+    pub(crate) fn resume_consent(&mut self, answered: Instant) {
+        self.consent_from.get_or_insert(answered);
+    }
+
+    /// Takes another time for a response that was only supposed to have come at `supposed`.
+    pub(crate) fn correct_consent(&mut self, supposed: Instant, answered: Instant) {
+        if self.consent_from == Some(supposed) {
+            self.consent_from = Some(answered);
+        }
+    }
+
+    /// Whether only some paths are checked, as the connection has settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Whether that is one.
+    pub(crate) fn keeps_one_path(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.len() == 1)
     }
 
     /// A pair was selected that was last answered at `answered`.

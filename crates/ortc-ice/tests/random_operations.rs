@@ -12,6 +12,12 @@ use ortc_io::{Path, PathUpdate};
 fn no_order_of_operations_breaks_an_invariant() {
     for seed in 0..300 {
         let mut pair = Pair::new(seed, &["192.0.2.1", "2001:db8::1"], &["198.51.100.1"]);
+        if seed % 3 > 0 {
+            pair.delegate();
+        }
+        if seed % 3 > 1 {
+            pair.sides[1].consent = None;
+        }
         for side in &mut pair.sides {
             (side.sets, side.signals) = (false, false);
         }
@@ -28,6 +34,7 @@ fn no_order_of_operations_breaks_an_invariant() {
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut pair = Pair::new(seed, &["192.0.2.1", "192.0.2.2"], &["198.51.100.1"]);
+        pair.delegate();
         pair.record = Some(Vec::new());
         pair.loss = 0.2;
         pair.start();

@@ -23,7 +23,8 @@
 //! 3. Send STUN anywhere with [`SendControl`]; all STUN that arrives is yours.
 //! 4. Say what you find out about paths ([`PathUpdate`]). DTLS and media are taken from
 //!    validated paths alone, and leave on the selected one.
-//! 5. Send [`Detach`], and wait for [`Detached`].
+//! 5. Once a connection has settled, hand the keeping of [`consent`] over; that is optional.
+//! 6. Send [`Detach`], and wait for [`Detached`].
 //!
 //! Several connections may share a socket, a server's one port for instance: somebody binds it
 //! with [`BindShared`], each connection [`Join`]s it under its ICE username fragment, and it is
@@ -100,12 +101,14 @@
 //! - **Unsafe code** is in one file, the Linux system calls.
 //!
 //! What this crate leaves out on purpose: it parses nothing beyond the first two bytes of a
-//! datagram (RFC 7983) and, on a shared socket, what names the connection in a STUN message;
-//! it holds no protocol state and knows no keys.
+//! datagram (RFC 7983), on a shared socket what names the connection in a STUN message, and
+//! binding messages on paths that ICE has [delegated](consent). Of that alone it holds state and
+//! keys.
 
 mod batch;
 mod clock;
 mod connection;
+pub mod consent;
 mod demux;
 mod interface_watch;
 mod interfaces;
@@ -125,6 +128,7 @@ pub mod sim;
 pub use batch::{DatagramIo, ReceiveBatch, ReceivedDatagram, SendBatch, SendReport};
 pub use clock::now;
 pub use connection::{ConnectionId, SocketId};
+pub use consent::{ConsentCredentials, ConsentDelegation, ConsentReturn, ConsentStats};
 pub use demux::{DatagramKind, classify};
 pub use interface_watch::InterfaceWatch;
 pub use interfaces::{InterfaceAddress, InterfaceKind};
@@ -134,4 +138,4 @@ pub use messages::{
     PathUpdate, SendControl, Share, SharedBound, SharedSocket, SocketCommand, SocketEvent,
 };
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
-pub use udp::{Offload, UdpConfig, UdpIo, UdpStats};
+pub use udp::{Offload, UdpConfig, UdpIo, UdpStats, run_in_real_time};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix::{Message, Recipient};
 use bytes::Bytes;
 
-use crate::{ConnectionId, InterfaceAddress, SocketId};
+use crate::{ConnectionId, ConsentDelegation, ConsentReturn, InterfaceAddress, SocketId};
 
 /// How a datagram is wrapped between a socket and the remote address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +70,12 @@ pub enum SocketCommand {
     SendControl(SendControl),
     /// What ICE has found out about a path.
     Path(ConnectionId, PathUpdate),
+    /// Hands the consent of a settled path over; answered with
+    /// [`SocketEvent::ConsentDelegated`], or not at all by a port that does not do it.
+    DelegateConsent(ConnectionId, Box<ConsentDelegation>),
+    /// Takes back what was delegated with this token; answered with
+    /// [`SocketEvent::ConsentReturned`], if it was not given back before.
+    ReclaimConsent(ConnectionId, u64),
 }
 
 /// Registers the recipients of a connection with a socket port.
@@ -238,6 +244,20 @@ pub enum SocketEvent {
     /// A newer connection on the same shared socket has validated this path: it is lost, and
     /// will not come back.
     PathTaken(Path),
+    /// The port keeps the consent of a path from now on; see [`consent`](crate::consent).
+    ConsentDelegated {
+        /// The token of the [`ConsentDelegation`].
+        token: u64,
+    },
+    /// The port does not keep it any more.
+    ConsentReturned {
+        /// The token of the [`ConsentDelegation`].
+        token: u64,
+        /// When a response last came.
+        answered: Instant,
+        /// Why.
+        reason: ConsentReturn,
+    },
 }
 
 /// One control datagram from the network.

@@ -9,7 +9,7 @@ use ortc_io::ring::{RingReceiver, RingSender};
 use crate::{
     ForwardConfig, ForwardedPayloadType, OutgoingPacket, RTCTrackDescription, ReceivedPacket,
     ReceiverConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig, TrackKind,
-    TrackSource,
+    TrackSource, header_extension,
 };
 
 /// Messages that may wait; commands come from one owner, events from one media plane.
@@ -119,7 +119,8 @@ impl RtpActor {
         })
     }
 
-    /// What is received is sent as the first codec of the description that is the same one.
+    /// What is received is sent as the first codec of the description that is the same one, and
+    /// a header extension by the id that the description has for its name.
     fn forward(
         &self,
         description: &RTCTrackDescription,
@@ -144,7 +145,10 @@ impl RtpActor {
             ssrc: description.ssrc().ok()?,
             source,
             payload_types,
-            extensions: Vec::new(),
+            extensions: header_extension::passed_on(
+                &received.header_extensions,
+                &description.header_extensions,
+            ),
             cname: self.cname.clone(),
             needs_key_frames: description.kind == TrackKind::Video,
             enabled,
@@ -233,7 +237,7 @@ mod tests {
     use ortc_io::{SrtpKeys, SrtpProfile};
 
     use super::*;
-    use crate::{DisconnectReason, PayloadType, Ssrc};
+    use crate::{DisconnectReason, PayloadType, RTCHeaderExtension, Ssrc};
 
     const ID: ConnectionId = ConnectionId { slot: 1, generation: 2 };
 
@@ -320,6 +324,29 @@ mod tests {
         assert!(matches!(all[..], [RouteCommand::RemoveSender(ID, Ssrc(7))]));
         let all = f.send(RtpCommand::RemoveReceiver(Ssrc(7))).await;
         assert!(matches!(all[..], [RouteCommand::RemoveReceiver(ID, Ssrc(7))]));
+    }
+
+    #[actix::test]
+    async fn header_extensions_are_forwarded_by_their_names() {
+        let f = Fixture::new().await;
+        let with = |extensions: &[(&str, u8)]| RTCTrackDescription {
+            header_extensions: extensions
+                .iter()
+                .map(|(uri, id)| RTCHeaderExtension { uri: (*uri).to_owned(), id: *id })
+                .collect(),
+            ..description()
+        };
+        f.settle().await;
+        f.routes.lock().unwrap().clear();
+        let other = ConnectionId { slot: 9, generation: 9 };
+        let forward = RtpCommand::Forward {
+            description: with(&[("urn:a", 7), ("urn:c", 8)]),
+            source: TrackSource { connection: other, ssrc: Ssrc(5) },
+            received: with(&[("urn:a", 1), ("urn:b", 2)]),
+            enabled: true,
+        };
+        let [RouteCommand::AddForward(ID, config)] = &f.send(forward).await[..] else { panic!() };
+        assert_eq!(config.extensions, [(1, 7)]);
     }
 
     #[actix::test]

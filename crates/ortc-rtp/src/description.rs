@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PayloadType, Ssrc};
+use crate::{PayloadType, RTCHeaderExtension, Ssrc, header_extension};
 
 /// Most codecs in one description: there are 96 payload types beside RTCP.
 const MAX_CODECS: usize = 96;
@@ -236,6 +236,11 @@ pub struct RTCTrackDescription {
     /// `name=value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtp_ext_headers: Option<BTreeMap<String, String>>,
+    /// The header extensions that its packets may have, with their ids; at most 32, and no id or
+    /// name twice. What is not named here may be in packets, and means nothing. A field of ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 32)))]
+    pub header_extensions: Vec<RTCHeaderExtension>,
 }
 
 impl RTCCodec {
@@ -368,7 +373,7 @@ impl RTCTrackDescription {
         if found > MAX_EXT_HEADERS + 1 {
             return Err(DescriptionError::ExtHeadersLength { found: found - 1 });
         }
-        Ok(())
+        header_extension::validate(&self.header_extensions)
     }
 
     /// The clock rate of one of its codecs in Hz: its own, or the default of its name; that of
@@ -483,6 +488,32 @@ pub enum DescriptionError {
         /// How many they take.
         found: usize,
     },
+    /// There are more header extensions than any packet has.
+    #[error("there are {found} headerExtensions, at most 32 are taken")]
+    TooManyHeaderExtensions {
+        /// How many there are.
+        found: usize,
+    },
+    /// The name of a header extension is no URI.
+    #[error(
+        "the uri of the header extension with id {id} is not 1 to 256 printable ASCII characters"
+    )]
+    HeaderExtensionUri {
+        /// Its id.
+        id: u8,
+    },
+    /// No header extension can have this id (RFC 8285 §4.2).
+    #[error("a header extension cannot have the id {id}: choose one from 1 to 14, or 16 to 255")]
+    HeaderExtensionId {
+        /// What it is.
+        id: u8,
+    },
+    /// Two header extensions have the same id or the same name.
+    #[error("the header extension with id {id} is there twice, by its id or by its uri")]
+    DuplicateHeaderExtension {
+        /// The id of the second.
+        id: u8,
+    },
 }
 
 /// Keeps foreign text short enough for a message.
@@ -540,6 +571,7 @@ mod tests {
             }],
             "mediaAttributes": [{ "videoMaxWidth": 640 }, { "videoMaxHeight": 480 }],
             "rtpExtHeaders": { "room": "7" },
+            "headerExtensions": [{ "uri": "urn:3gpp:video-orientation", "id": 4 }],
         });
         let description: RTCTrackDescription = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(description.validate(), Ok(()));
@@ -557,6 +589,41 @@ mod tests {
             let error = serde_json::from_value::<RTCTrackDescription>(value).unwrap_err();
             assert_eq!(error.to_string(), format!("missing field `{field}`"));
         }
+    }
+
+    #[test]
+    fn a_header_extension_that_is_not_sound_is_refused_by_name() {
+        let read = |extensions: serde_json::Value| {
+            let mut value: serde_json::Value = serde_json::from_str(OPUS).unwrap();
+            value["headerExtensions"] = extensions;
+            serde_json::from_value::<RTCTrackDescription>(value)
+                .map_err(|error| error.to_string())
+                .and_then(|description| description.validate().map_err(|error| error.to_string()))
+        };
+        for (extensions, message) in [
+            (serde_json::json!([{ "id": 1 }]), "missing field `uri`"),
+            (serde_json::json!([{ "uri": "urn:a" }]), "missing field `id`"),
+            (
+                serde_json::json!([{ "uri": "urn:a", "id": 256 }]),
+                "invalid value: integer `256`, expected u8",
+            ),
+            (
+                serde_json::json!([{ "uri": "urn:a", "id": 15 }]),
+                "a header extension cannot have the id 15: choose one from 1 to 14, or 16 to 255",
+            ),
+            (
+                serde_json::json!([{ "uri": "urn:a", "id": 1 }, { "uri": "urn:b", "id": 1 }]),
+                "the header extension with id 1 is there twice, by its id or by its uri",
+            ),
+            (
+                serde_json::json!([{ "uri": "a b", "id": 1 }]),
+                "the uri of the header extension with id 1 is not 1 to 256 printable ASCII \
+                 characters",
+            ),
+        ] {
+            assert_eq!(read(extensions), Err(message.to_owned()));
+        }
+        assert_eq!(read(serde_json::json!([{ "uri": "urn:a", "id": 1, "later": 2 }])), Ok(()));
     }
 
     #[test]

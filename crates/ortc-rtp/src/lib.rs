@@ -93,6 +93,7 @@ pub mod codec;
 mod compound;
 mod description;
 mod error;
+mod header_extension;
 mod messages;
 mod opus;
 mod session;
@@ -107,6 +108,7 @@ pub use description::{
     TrackKind,
 };
 pub use error::{RtpError, SrtpError};
+pub use header_extension::RTCHeaderExtension;
 pub use messages::{
     DisconnectReason, ForwardConfig, ForwardedPayloadType, InsertedPacket, OutgoingPacket,
     PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig, RouteCommand, RouteEvent,

@@ -50,6 +50,14 @@ pub struct ServeArgs {
     /// Pin the media threads to this core and those behind it.
     #[arg(long, value_name = "CORE")]
     pub pin: Option<usize>,
+    /// Run the media threads in real time (SCHED_FIFO), with this priority from 1 to 99. Where
+    /// the system refuses, that is logged once and they run on.
+    #[arg(long, value_name = "PRIORITY", value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub priority: Option<u8>,
+    /// Have each UDP socket buffer so many bytes each way; 2097152 without it. Where the system
+    /// grants less, that is logged once and all goes on.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub socket_buffer: Option<u32>,
 }
 
 /// The law of G.711.
@@ -201,6 +209,8 @@ mod tests {
         says("--listen 8080", "such as 127.0.0.1:8080");
         says("serve --udp 5000", "such as 127.0.0.1:8080");
         says("serve --threads 0", "0 is not in 1..=64");
+        says("serve --priority 0", "0 is not in 1..=99");
+        says("serve --socket-buffer 1k", "invalid digit");
         says("call", "--signal <URL>");
         says("call --signal ws://h/pairs/x --duration 0", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --duration nan", "above 0 and up to 604800");

@@ -34,9 +34,16 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let ServeArgs { listen, udp, threads, pin } = args;
-    let threads = threads.into();
-    let config = ServerConfig { listen, udp, threads, pin, ..ServerConfig::default() };
+    let ServeArgs { listen, udp, threads, pin, priority, socket_buffer } = args;
+    let config = ServerConfig {
+        listen,
+        udp,
+        threads: threads.into(),
+        pin,
+        priority,
+        socket_buffer: socket_buffer.map(|bytes| bytes as usize),
+        ..ServerConfig::default()
+    };
     let result = async {
         let shutdown = interrupted()?;
         let server = Server::bind(config).await?;

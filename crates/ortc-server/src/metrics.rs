@@ -167,6 +167,20 @@ impl Page {
                 ("backlog", stats.backlog_commands_dropped),
             ],
         );
+        let consent = &stats.consent;
+        self.labelled(
+            "ortc_consent_total",
+            "Consent of settled connections on the media thread (RFC 7675), by what happened.",
+            "what",
+            &[
+                ("requested", consent.requests),
+                ("confirmed", consent.confirmed),
+                ("answered", consent.answered),
+                ("forged", consent.forged),
+                ("silent", consent.silent),
+                ("refused", consent.refused),
+            ],
+        );
         self.counter(
             "ortc_panicked_connections_total",
             "Connections given up because handling them panicked.",

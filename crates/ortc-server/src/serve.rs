@@ -55,6 +55,10 @@ pub struct ServerConfig {
     /// The core that the first media thread is pinned to; the others take those behind it.
     /// Default `None`: where the scheduler has them.
     pub pin: Option<usize>,
+    /// The real-time priority of the media threads, 1 to 99. Default `None`: that of any other.
+    pub priority: Option<u8>,
+    /// Bytes that each UDP socket buffers in each direction. Default `None`: 2 MiB.
+    pub socket_buffer: Option<usize>,
     /// Limits of the signalling for pairs.
     pub pairs: PairLimits,
     /// Limits of rooms.
@@ -69,6 +73,8 @@ impl Default for ServerConfig {
             udp: None,
             threads: 1,
             pin: None,
+            priority: None,
+            socket_buffer: None,
             pairs: PairLimits::default(),
             rooms: RoomLimits::default(),
         }
@@ -128,9 +134,13 @@ impl Server {
             _ => ServeError::Bind(address, error),
         })?;
         let address = listener.local_addr()?;
-        let ServerConfig { udp, threads, pin, pairs, rooms, .. } = config;
+        let ServerConfig { udp, threads, pin, priority, socket_buffer, pairs, rooms, .. } = config;
         let mut engine = EngineConfig::new().with_threads(threads);
         engine.forwarder.core = pin;
+        engine.forwarder.priority = priority;
+        if let Some(bytes) = socket_buffer {
+            engine = engine.with_socket_buffer(bytes);
+        }
         let engine = Engine::new(engine).map_err(ServeError::Engine)?;
         let sockets = match udp {
             Some(udp) => RTCSocket::bind_each(&engine, udp).await?,

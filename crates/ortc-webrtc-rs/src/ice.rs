@@ -470,6 +470,8 @@ impl Handler<SocketEvent> for WebrtcIceActor {
             }
             // Only sockets that are shared have paths that could be.
             SocketEvent::PathTaken(_) => {}
+            // It keeps consent itself and delegates none.
+            SocketEvent::ConsentDelegated { .. } | SocketEvent::ConsentReturned { .. } => {}
             SocketEvent::Unbound { socket, .. } => {
                 self.locals.retain(|local| local.socket != socket);
                 self.lost(socket, context);

@@ -9,7 +9,7 @@ mod validator;
 use std::path::PathBuf;
 
 use ortc_api::{
-    CertificateFingerprint, CodecName, RTCCodecParam, RTCDtlsConnectionInfo,
+    CertificateFingerprint, CodecName, RTCCodecParam, RTCDtlsConnectionInfo, RTCHeaderExtension,
     RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer, RTCMediaAttributes,
     RTCTrackDescription, TrackKind, rtc_capabilities,
 };
@@ -121,6 +121,7 @@ fn what_we_write_is_valid() {
             RTCMediaAttributes::default(),
         ]),
         rtp_ext_headers: Some([("who".to_owned(), "alice".to_owned())].into()),
+        header_extensions: RTCHeaderExtension::known().collect(),
     };
     let flag = RTCCodecParam { name: "useinbandfec".into(), value: None };
     for (definition, value) in [
@@ -196,6 +197,7 @@ fn cases() -> Vec<(&'static str, Value, Vec<Change>)> {
     let server = json!({ "url": "turn:user@turn.example.org", "credential": "myPassword" });
     let dtls = json!({ "fingerprint": { "sha-256": (["AB"; 32].join(":")) } });
     let param = |value| json!([{ "name": "useinbandfec", "value": value }]);
+    let extension = |uri: &str, id| json!([{ "uri": uri, "id": id }]);
     vec![
         (
             "RTCIceConnectionInfo",
@@ -274,6 +276,16 @@ fn cases() -> Vec<(&'static str, Value, Vec<Change>)> {
                 ("/mediaAttributes", Some(json!({ "videoMaxWidth": 640 })), false),
                 ("/rtpExtHeaders", Some(json!({ "who": "alice" })), true),
                 ("/rtpExtHeaders", Some(json!({ "who": 1 })), false),
+                ("/headerExtensions", Some(extension("urn:a", json!(1))), true),
+                ("/headerExtensions", Some(extension("urn:a", json!(255))), true),
+                ("/headerExtensions", Some(extension("urn:a", json!(0))), false),
+                ("/headerExtensions", Some(extension("urn:a", json!(15))), false),
+                ("/headerExtensions", Some(extension("urn:a", json!(256))), false),
+                ("/headerExtensions", Some(extension("urn:a", json!("1"))), false),
+                ("/headerExtensions", Some(extension("", json!(1))), false),
+                ("/headerExtensions", Some(extension("urn: a", json!(1))), false),
+                ("/headerExtensions", Some(json!([{ "id": 1 }])), false),
+                ("/headerExtensions", Some(json!([{ "uri": "urn:a" }])), false),
             ],
         ),
         (
@@ -353,6 +365,7 @@ fn the_types_of_typescript_are_the_properties_of_the_schema() {
         "  codecs: RTCCodec[];",
         "  mediaAttributes?: RTCMediaAttributes[] | null;",
         "  rtpExtHeaders?: Record<string, string> | null;",
+        "  headerExtensions?: RTCHeaderExtension[];",
         "  url: string | string[];",
         "  type: \"host\" | \"srflx\" | \"prflx\" | \"relay\";",
         "export type CertificateFingerprint = Record<string, string>;",

@@ -40,6 +40,7 @@ fn keyword_holds(
             true
         }
         "const" => value == argument,
+        "not" => !is_valid(argument),
         "enum" => list().contains(value),
         "anyOf" => list().iter().any(is_valid),
         "oneOf" => list().iter().filter(|schema| is_valid(schema)).count() == 1,

@@ -2,6 +2,7 @@
 
 mod actor;
 mod closing;
+mod consent;
 mod fan_out;
 mod hostile;
 mod invariants;

@@ -10,9 +10,14 @@ use ortc_ice::{
     IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, RTCIceCandidateDescription,
     RTCIceConnectionInfo,
 };
+use ortc_io::consent::{CONSENT_BUFFER, ConsentTable, ConsentVerdict};
 use ortc_io::{
-    InterfaceAddress, InterfaceKind, Path, PathUpdate, SharedSocket, SocketEvent, SocketId,
+    ConnectionId, InterfaceAddress, InterfaceKind, Path, PathUpdate, SharedSocket, SocketEvent,
+    SocketId,
 };
+
+/// The connection of each side at its own port.
+pub const CONNECTION: ConnectionId = ConnectionId { slot: 0, generation: 0 };
 
 /// One side: an agent, its host and what it has said.
 pub struct Side {
@@ -29,6 +34,8 @@ pub struct Side {
     pub sets: bool,
     /// Whether they are signalled to the peer at once.
     pub signals: bool,
+    /// What keeps consent in the agent's stead; `None` is a port that does not.
+    pub consent: Option<ConsentTable>,
     next_slot: u32,
 }
 
@@ -44,6 +51,7 @@ impl Side {
             sent: BTreeMap::new(),
             sets: true,
             signals: true,
+            consent: None,
             next_slot: 0,
         }
     }
@@ -78,6 +86,13 @@ impl Side {
 
     pub fn socket(&self, address: SocketAddr) -> Option<SocketId> {
         self.sockets.iter().find(|(_, a)| *a == address).map(|(id, _)| *id)
+    }
+
+    /// When something is to be done next.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let consent = self.consent.as_ref().and_then(ConsentTable::poll_timeout);
+        let all = [self.agent.poll_timeout(), consent].into_iter().flatten();
+        all.map(|(at, _)| at).min()
     }
 
     pub fn is_connected(&self) -> bool {
@@ -209,16 +224,31 @@ impl Pair {
     /// Hands a datagram to a side, as if the network had brought it.
     pub fn inject(&mut self, side: usize, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         let socket = self.sides[side].socket(to).expect("a bound address");
-        let now = self.now;
-        self.sides[side].agent.handle_datagram(now, Path::plain(socket, from), datagram);
+        let (now, path, mut buffer) = (self.now, Path::plain(socket, from), CONSENT_BUFFER);
+        let consent = self.sides[side].consent.as_mut();
+        let verdict = consent.map_or(ConsentVerdict::Pass, |consent| {
+            consent.handle(now, CONNECTION, path, datagram, &mut buffer)
+        });
+        match verdict {
+            ConsentVerdict::Pass => self.sides[side].agent.handle_datagram(now, path, datagram),
+            ConsentVerdict::Done => {}
+            ConsentVerdict::Answer(len) => {
+                self.transmit(side, path, Bytes::copy_from_slice(&buffer[..len]));
+            }
+        }
         self.settle();
+    }
+
+    /// Has both sides' ports keep consent.
+    pub fn delegate(&mut self) {
+        self.sides.iter_mut().for_each(|side| side.consent = Some(ConsentTable::new()));
     }
 
     /// Goes to the next thing that happens, at the latest to `deadline`; false when there.
     fn step(&mut self, deadline: Instant) -> bool {
-        let timeouts = self.sides.iter().filter_map(|side| side.agent.poll_timeout());
+        let timeouts = self.sides.iter().filter_map(Side::poll_timeout);
         let arrival = self.flying.keys().next().map(|(at, _)| *at);
-        let next = timeouts.map(|(at, _)| at).chain(arrival).min().unwrap_or(deadline);
+        let next = timeouts.chain(arrival).min().unwrap_or(deadline);
         if next > deadline {
             self.now = deadline;
             return false;
@@ -235,9 +265,18 @@ impl Pair {
                 self.inject(side, from, to, &datagram);
             }
         }
-        for side in &mut self.sides {
+        for index in 0..2 {
+            let side = &mut self.sides[index];
             if side.agent.poll_timeout().is_some_and(|(at, _)| at <= self.now) {
                 side.agent.handle_timeout(self.now);
+            }
+            let mut buffer = CONSENT_BUFFER;
+            while let Some((path, len)) = self.sides[index]
+                .consent
+                .as_mut()
+                .and_then(|consent| consent.poll_request(self.now, &mut buffer))
+            {
+                self.transmit(index, path, Bytes::copy_from_slice(&buffer[..len]));
             }
         }
         self.settle();
@@ -247,13 +286,36 @@ impl Pair {
     /// Carries out everything that both sides want done.
     pub fn settle(&mut self) {
         loop {
-            let Some((side, output)) =
-                (0..2).find_map(|side| Some((side, self.sides[side].agent.poll_output()?)))
-            else {
+            let output = |side: usize| Some((side, self.sides[side].agent.poll_output()?));
+            if let Some((side, output)) = (0..2).find_map(output) {
+                self.carry_out(side, output);
+                continue;
+            }
+            let now = self.now;
+            let told = self.sides.iter_mut().find_map(|side| {
+                let (_, event) = side.consent.as_mut()?.poll_event()?;
+                side.agent.handle_socket_event(now, event);
+                Some(())
+            });
+            if told.is_none() {
                 return;
-            };
-            self.carry_out(side, output);
+            }
         }
+    }
+
+    fn transmit(&mut self, index: usize, path: Path, datagram: Bytes) {
+        let side = &mut self.sides[index];
+        let from = side.address(path.socket).expect("a bound socket");
+        *side.sent.entry(from).or_default() += 1;
+        if let Some(record) = &mut self.record {
+            record.push((from, path.remote, datagram.clone()));
+        }
+        if self.random.f64() < self.loss || (self.blocks)(from, path.remote) {
+            return;
+        }
+        self.sequence += 1;
+        let key = (self.now + self.delay, self.sequence);
+        self.flying.insert(key, (from, path.remote, datagram));
     }
 
     fn carry_out(&mut self, index: usize, output: Output) {
@@ -279,20 +341,27 @@ impl Pair {
             // There are no forks here.
             Output::Share { .. } | Output::Release(_) | Output::ClaimPeer(_) => {}
             Output::Unbind(socket) => side.sockets.retain(|(id, _)| *id != socket),
-            Output::Transmit { path, datagram } => {
-                let from = side.address(path.socket).expect("a bound socket");
-                *side.sent.entry(from).or_default() += 1;
-                if let Some(record) = &mut self.record {
-                    record.push((from, path.remote, datagram.clone()));
+            Output::Transmit { path, datagram } => self.transmit(index, path, datagram),
+            Output::Path(update) => {
+                side.updates.push((elapsed, update));
+                if let Some(consent) = &mut side.consent {
+                    match update {
+                        PathUpdate::Selected(path) => consent.review(CONNECTION, Some(path)),
+                        PathUpdate::SendingSuspended => consent.review(CONNECTION, None),
+                        _ => {}
+                    }
                 }
-                if self.random.f64() < self.loss || (self.blocks)(from, path.remote) {
-                    return;
-                }
-                self.sequence += 1;
-                let key = (now + self.delay, self.sequence);
-                self.flying.insert(key, (from, path.remote, datagram));
             }
-            Output::Path(update) => side.updates.push((elapsed, update)),
+            Output::DelegateConsent(delegation) => {
+                if let Some(consent) = &mut side.consent {
+                    consent.delegate(now, CONNECTION, &delegation);
+                }
+            }
+            Output::ReclaimConsent(token) => {
+                if let Some(consent) = &mut side.consent {
+                    consent.reclaim(CONNECTION, token);
+                }
+            }
             Output::Event(event) => {
                 side.events.push((elapsed, event.clone()));
                 if let IceEvent::CandidateFound(candidate) = event {

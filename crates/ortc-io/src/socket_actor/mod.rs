@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::tokio_io::TokioIo;
+use crate::consent::{CONSENT_BUFFER, ConsentStats, ConsentTable, ConsentVerdict};
 use crate::paths::{Admission, Parked, PathError, PathStats, PathTable, SharedStats};
 use crate::{
     Attach, Bind, BindShared, ConnectionId, DatagramIo, DatagramKind, DatagramReceived, Detach,
@@ -36,12 +37,14 @@ pub struct SocketActor {
     io: Box<dyn DatagramIo>,
     readiness: Arc<Notify>,
     paths: PathTable,
+    consent: ConsentTable,
     /// Sorted by connection.
     attached: Vec<(ConnectionId, Ports)>,
     received: ReceiveBatch,
     outgoing: SendBatch,
     watcher: Option<JoinHandle<()>>,
     grace: Option<SpawnHandle>,
+    consent_due: Option<SpawnHandle>,
     stats: SocketActorStats,
 }
 
@@ -70,6 +73,8 @@ pub struct SocketActorStats {
     pub orphaned: u64,
     /// What has come in on shared sockets and was nobody's.
     pub shared: SharedStats,
+    /// Consent of settled paths, asked for and given here.
+    pub consent: ConsentStats,
 }
 
 #[derive(Debug)]
@@ -135,11 +140,13 @@ impl SocketActor {
             io: Box::new(io),
             readiness,
             paths: PathTable::new(),
+            consent: ConsentTable::new(),
             attached: Vec::new(),
             received: ReceiveBatch::new(),
             outgoing: SendBatch::new(),
             watcher: None,
             grace: None,
+            consent_due: None,
             stats: SocketActorStats::default(),
         }
     }
@@ -168,6 +175,7 @@ impl SocketActor {
     }
 
     fn detach(&mut self, detach: &Detach) {
+        self.consent.forget(detach.connection);
         for socket in self.paths.detach(detach.connection) {
             self.io.close(socket);
         }
@@ -227,6 +235,7 @@ impl SocketActor {
                     self.io.close(socket);
                 }
                 self.tell(connection, SocketEvent::Unbound { socket, error: None });
+                self.review_consent(connection);
             }
             Err(error) => self.refuse(&error),
         }
@@ -237,6 +246,7 @@ impl SocketActor {
         for user in self.paths.unbound(socket) {
             let error = Some(Arc::clone(error));
             self.tell(user, SocketEvent::Unbound { socket, error });
+            self.review_consent(user);
         }
     }
 
@@ -246,6 +256,49 @@ impl SocketActor {
             Vec::new()
         });
         self.tell(connection, SocketEvent::Interfaces(interfaces));
+    }
+
+    /// Has ICE take over where a connection does not send any more.
+    fn review_consent(&mut self, connection: ConnectionId) {
+        self.consent.review(connection, self.paths.sending_path(connection));
+        self.tell_of_consent();
+    }
+
+    fn tell_of_consent(&mut self) {
+        while let Some((connection, event)) = self.consent.poll_event() {
+            self.tell(connection, event);
+        }
+    }
+
+    fn send_consent(&mut self, path: crate::Path, datagram: &[u8]) {
+        if self.outgoing.push(path.socket, path.remote, datagram) {
+            self.flush();
+        } else {
+            self.stats.send_failed += 1;
+        }
+    }
+
+    fn flush(&mut self) {
+        let report = self.io.send(&mut self.outgoing);
+        self.stats.sent += report.sent as u64;
+        self.stats.send_failed += report.dropped as u64;
+    }
+
+    /// Waits for the next request that is due.
+    fn arm_consent(&mut self, context: &mut Context<Self>) {
+        if let Some(armed) = self.consent_due.take() {
+            context.cancel_future(armed);
+        }
+        self.consent_due = self.consent.poll_timeout().map(|(at, _)| {
+            context.run_later(at.saturating_duration_since(now()), |actor, context| {
+                let mut buffer = CONSENT_BUFFER;
+                while let Some((path, len)) = actor.consent.poll_request(now(), &mut buffer) {
+                    actor.send_consent(path, &buffer[..len]);
+                }
+                actor.tell_of_consent();
+                actor.arm_consent(context);
+            })
+        });
     }
 
     fn send_control(&mut self, control: &SendControl) {
@@ -260,9 +313,7 @@ impl SocketActor {
             self.stats.send_failed += 1;
             return;
         }
-        let report = self.io.send(&mut self.outgoing);
-        self.stats.sent += report.sent as u64;
-        self.stats.send_failed += report.dropped as u64;
+        self.flush();
     }
 
     /// Takes what has arrived; returns whether there is more.
@@ -303,6 +354,17 @@ impl SocketActor {
         let path = crate::Path::plain(datagram.socket, datagram.remote);
         let kind = classify(bytes);
         self.stats.received += 1;
+        if kind == DatagramKind::Stun
+            && let Some(connection) = self.paths.route(at, path)
+        {
+            let mut buffer = CONSENT_BUFFER;
+            match self.consent.handle(at, connection, path, bytes, &mut buffer) {
+                ConsentVerdict::Pass => {}
+                ConsentVerdict::Done => return self.tell_of_consent(),
+                ConsentVerdict::Answer(len) => return self.send_consent(path, &buffer[..len]),
+            }
+        }
+        let (_, bytes) = self.received.get_mut(index);
         if let Admission::Deliver(connection) = self.paths.admit(at, path, kind, bytes) {
             let datagram = Bytes::copy_from_slice(bytes);
             let message = DatagramReceived { connection, path, received_at: at, datagram };
@@ -436,7 +498,22 @@ impl Handler<SocketCommand> for SocketActor {
                 }
                 while let Some((loser, path)) = self.paths.poll_taken() {
                     self.tell(loser, SocketEvent::PathTaken(path));
+                    self.review_consent(loser);
                 }
+                self.review_consent(connection);
+            }
+            SocketCommand::DelegateConsent(connection, delegation) => {
+                if self.paths.sending_path(connection) == Some(delegation.path) {
+                    self.consent.delegate(now(), connection, &delegation);
+                    self.tell_of_consent();
+                    self.arm_consent(context);
+                } else {
+                    self.stats.refused += 1;
+                }
+            }
+            SocketCommand::ReclaimConsent(connection, token) => {
+                self.consent.reclaim(connection, token);
+                self.tell_of_consent();
             }
         }
     }
@@ -470,6 +547,7 @@ impl Handler<ReadSocketStats> for SocketActor {
         let total = SocketActorStats {
             orphaned: self.paths.orphaned(),
             shared: self.paths.shared_stats(),
+            consent: self.consent.stats(),
             ..self.stats
         };
         actix::MessageResult((total, self.paths.stats(read.0)))

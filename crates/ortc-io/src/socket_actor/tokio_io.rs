@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::batch::MAX_DATAGRAM;
-use crate::udp::{Buffers, open};
+use crate::udp::open;
 use crate::{
     DatagramIo, InterfaceAddress, ReceiveBatch, SendBatch, SendReport, SocketId, interfaces,
 };
@@ -82,7 +82,7 @@ async fn watch(id: SocketId, socket: Arc<UdpSocket>, drained: Arc<Notify>, share
 
 impl DatagramIo for TokioIo {
     fn bind(&mut self, address: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
-        let socket = Arc::new(UdpSocket::from_std(open(address, Buffers::default())?)?);
+        let socket = Arc::new(UdpSocket::from_std(open(address)?)?);
         let local = socket.local_addr()?;
         let index = self.slots.iter().position(|slot| slot.socket.is_none());
         let index = index.unwrap_or_else(|| {

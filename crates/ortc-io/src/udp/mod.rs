@@ -23,7 +23,8 @@ use std::time::Instant;
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 
-pub(crate) use self::open::{Buffers, open};
+pub(crate) use self::open::open;
+use self::open::{Buffers, size_buffers};
 use self::sending::{SEND_MESSAGES, send_all};
 use self::sys::{Receiver, Sender};
 #[cfg(target_os = "linux")]
@@ -54,10 +55,12 @@ pub enum Offload {
 /// How [`UdpIo`] opens and uses its sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpConfig {
-    /// Receive buffer per socket in bytes; the system may grant less. Default 2 MiB: 100 ms
-    /// at 150 Mbit/s.
+    /// Receive buffer per socket in bytes. The system may grant less, by its own limit
+    /// (`net.core.rmem_max` of Linux) unless the process may administrate the network; that is
+    /// logged once, and a warning if it is more than the default. Default 2 MiB: 100 ms at
+    /// 150 Mbit/s.
     pub receive_buffer: usize,
-    /// Send buffer per socket in bytes; the system may grant less. Default 2 MiB.
+    /// Send buffer per socket in bytes; the same holds. Default 2 MiB.
     pub send_buffer: usize,
     /// Whether runs are handed over whole, for the kernel or the interface to cut
     /// (`UDP_SEGMENT`, Linux). Default: where that works.
@@ -66,11 +69,14 @@ pub struct UdpConfig {
     pub gro: Offload,
 }
 
+/// What a socket's buffers are wished to have.
+const DEFAULT_BUFFER: usize = 2 << 20;
+
 impl Default for UdpConfig {
     fn default() -> Self {
         Self {
-            receive_buffer: 2 << 20,
-            send_buffer: 2 << 20,
+            receive_buffer: DEFAULT_BUFFER,
+            send_buffer: DEFAULT_BUFFER,
             gso: Offload::Auto,
             gro: Offload::Auto,
         }
@@ -122,6 +128,8 @@ pub struct UdpIo {
     ready: VecDeque<u32>,
     /// Whether runs are handed over whole.
     gso: bool,
+    /// Whether it was said that buffers are smaller than was asked for.
+    has_told_of_buffers: bool,
     sender: Sender,
     receiver: Receiver,
     stats: UdpStats,
@@ -156,6 +164,7 @@ impl UdpIo {
             slots: Vec::new(),
             ready: VecDeque::new(),
             gso: config.gso == Offload::Auto && sys::can_segment(),
+            has_told_of_buffers: false,
             sender: Sender::new(SEND_MESSAGES),
             receiver: Receiver::new(),
             stats: UdpStats::default(),
@@ -208,6 +217,28 @@ impl UdpIo {
         self.stats
     }
 
+    /// Says once that buffers are smaller than was asked for; the default is only a wish.
+    fn tell_of_buffers(&mut self, granted: Buffers) {
+        let UdpConfig { receive_buffer, send_buffer, .. } = self.config;
+        let is_less = granted.receive < receive_buffer || granted.send < send_buffer;
+        if !is_less || self.has_told_of_buffers {
+            return;
+        }
+        self.has_told_of_buffers = true;
+        let (receive, send) = (granted.receive, granted.send);
+        if receive_buffer.max(send_buffer) > DEFAULT_BUFFER {
+            tracing::warn!(
+                receive_buffer,
+                send_buffer,
+                receive,
+                send,
+                "the system grants smaller socket buffers; all goes on"
+            );
+        } else {
+            tracing::debug!(receive, send, "the system grants smaller socket buffers");
+        }
+    }
+
     /// Receives from one socket; returns whether it has been emptied.
     fn receive_from(&mut self, number: u32, batch: &mut ReceiveBatch) -> io::Result<bool> {
         let slot = &self.slots[number as usize];
@@ -239,11 +270,11 @@ impl UdpIo {
 
 impl DatagramIo for UdpIo {
     fn bind(&mut self, address: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
-        let buffers = Buffers {
-            receive: Some(self.config.receive_buffer),
-            send: Some(self.config.send_buffer),
-        };
-        let mut udp = UdpSocket::from_std(open(address, buffers)?);
+        let udp = open(address)?;
+        let UdpConfig { receive_buffer: receive, send_buffer: send, .. } = self.config;
+        let granted = size_buffers(&udp, Buffers { receive, send });
+        self.tell_of_buffers(granted);
+        let mut udp = UdpSocket::from_std(udp);
         let local = udp.local_addr()?;
         let gro = self.config.gro == Offload::Auto && sys::join_arrivals(&udp);
         let index = self.slots.iter().position(|slot| slot.socket.is_none() && !slot.queued);
@@ -317,6 +348,16 @@ impl DatagramIo for UdpIo {
     fn interfaces(&mut self) -> io::Result<Vec<InterfaceAddress>> {
         interfaces::enumerate()
     }
+}
+
+/// Has the calling thread run before all that are not real-time (`SCHED_FIFO` of Linux), with a
+/// priority from 1 to 99 among those that are. Threads that it starts do not inherit that.
+///
+/// # Errors
+/// Where the system has no such thing, or does not permit it: it takes `CAP_SYS_NICE`, or a
+/// limit `RLIMIT_RTPRIO` of that priority. Nothing has changed then.
+pub fn run_in_real_time(priority: u8) -> io::Result<()> {
+    sys::run_in_real_time(priority)
 }
 
 fn find(slots: &[Slot], id: SocketId) -> Option<&Socket> {

@@ -1,34 +1,48 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Sizes of a socket's buffers in bytes; `None` leaves the system's default.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Buffers {
-    pub(crate) receive: Option<usize>,
-    pub(crate) send: Option<usize>,
-}
+use super::sys::{force_receive_buffer, force_send_buffer};
 
 /// Opens a non-blocking UDP socket. One for IPv6 never takes IPv4, so that both can have the
 /// same port.
-pub(crate) fn open(address: SocketAddr, buffers: Buffers) -> io::Result<UdpSocket> {
+pub(crate) fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    // A system that refuses the size altogether still has a default to work with.
-    if let Some(size) = buffers.receive
-        && let Err(error) = socket.set_recv_buffer_size(size)
-    {
-        tracing::debug!(%error, size, "the receive buffer keeps its size");
-    }
-    if let Some(size) = buffers.send
-        && let Err(error) = socket.set_send_buffer_size(size)
-    {
-        tracing::debug!(%error, size, "the send buffer keeps its size");
-    }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Sizes of a socket's buffers in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Buffers {
+    pub(super) receive: usize,
+    pub(super) send: usize,
+}
+
+/// Sizes the buffers of a socket, beyond the limit of the system where that is permitted; returns
+/// what it has got.
+///
+/// A system that refuses a size altogether still has a default to work with.
+pub(super) fn size_buffers(socket: &UdpSocket, wanted: Buffers) -> Buffers {
+    // More than that is a number that the system cannot be told.
+    let most = i32::MAX as usize / 2;
+    let wanted = Buffers { receive: wanted.receive.min(most), send: wanted.send.min(most) };
+    let sizes = SockRef::from(socket);
+    if force_receive_buffer(socket, wanted.receive).is_err() {
+        let _ = sizes.set_recv_buffer_size(wanted.receive);
+    }
+    if force_send_buffer(socket, wanted.send).is_err() {
+        let _ = sizes.set_send_buffer_size(wanted.send);
+    }
+    // Linux says twice what it was told: half of it is for its own bookkeeping.
+    let share = if cfg!(target_os = "linux") { 2 } else { 1 };
+    Buffers {
+        receive: sizes.recv_buffer_size().unwrap_or(0) / share,
+        send: sizes.send_buffer_size().unwrap_or(0) / share,
+    }
 }

@@ -1,4 +1,5 @@
-//! `recvmmsg` with `UDP_GRO`, `sendmmsg` with `UDP_SEGMENT`: the only unsafe code here.
+//! `recvmmsg` with `UDP_GRO`, `sendmmsg` with `UDP_SEGMENT`, sizes of buffers and real-time
+//! scheduling: the only unsafe code here.
 #![allow(unsafe_code, reason = "these system calls have no safe wrapper without a copy")]
 
 use std::io;
@@ -109,13 +110,13 @@ impl Name {
     }
 }
 
-fn set_option(socket: &impl AsRawFd, option: c_int, value: c_int) -> io::Result<()> {
+fn set_option(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the kernel
     // reads `size_of::<c_int>()` bytes from `value`, which lives through the call.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_UDP,
+            level,
             option,
             ptr::from_ref(&value).cast::<c_void>(),
             size_of::<c_int>() as libc::socklen_t,
@@ -127,13 +128,39 @@ fn set_option(socket: &impl AsRawFd, option: c_int, value: c_int) -> io::Result<
 /// Whether the kernel can cut runs into datagrams (Linux 4.18 and later).
 pub(super) fn can_segment() -> bool {
     std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|socket| set_option(&socket, libc::UDP_SEGMENT, 1200))
+        .and_then(|socket| set_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 1200))
         .is_ok()
 }
 
 /// Asks for runs to be received whole (Linux 5.0 and later); returns whether they will be.
 pub(super) fn join_arrivals(socket: &UdpSocket) -> bool {
-    set_option(socket, libc::UDP_GRO, 1).is_ok()
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok()
+}
+
+/// Sizes the receive buffer beyond the limit of the system (`rmem_max`), which takes the right to
+/// administrate the network.
+pub(super) fn force_receive_buffer(socket: &impl AsRawFd, size: usize) -> io::Result<()> {
+    let size = c_int::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size)
+}
+
+/// Sizes the send buffer beyond the limit of the system (`wmem_max`), with the same right.
+pub(super) fn force_send_buffer(socket: &impl AsRawFd, size: usize) -> io::Result<()> {
+    let size = c_int::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size)
+}
+
+/// Has the calling thread run before all that are not real-time, in the order of `priority`
+/// among those that are (`SCHED_FIFO`). Its children do not inherit that.
+pub(super) fn run_in_real_time(priority: u8) -> io::Result<()> {
+    // SAFETY: a plain C structure of integers, for which all-zero bytes are a valid value.
+    let mut parameters: libc::sched_param = unsafe { zeroed() };
+    parameters.sched_priority = c_int::from(priority);
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: 0 is the calling thread, and the kernel only reads `parameters`, which live through
+    // the call.
+    let outcome = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether the error may be that of a run that was to be cut: an interface without checksum

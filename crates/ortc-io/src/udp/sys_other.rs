@@ -42,6 +42,18 @@ pub(super) fn join_arrivals(_: &UdpSocket) -> bool {
     false
 }
 
+pub(super) fn force_receive_buffer(_: &impl Sized, _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn force_send_buffer(_: &impl Sized, _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn run_in_real_time(_: u8) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "threads have no priority of their own here"))
+}
+
 pub(super) fn refuses_segments(_: &io::Error) -> bool {
     false
 }

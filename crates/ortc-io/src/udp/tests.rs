@@ -280,3 +280,44 @@ fn a_datagram_a_call_works_where_there_is_nothing_better() {
     let empty = receiver.receive(&right, &mut arena, MAX_DATAGRAM, 6).unwrap_err();
     assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
 }
+
+#[test]
+fn buffers_are_sized_and_a_refusal_is_told_once_and_harms_nobody() {
+    let buffers = |bytes| UdpConfig { receive_buffer: bytes, send_buffer: bytes, ..SINGLE };
+    // Every system grants that.
+    let mut granted_all = pair(LOOPBACKS[0], buffers(64 << 10));
+    assert!(!granted_all.left.has_told_of_buffers);
+    let sizes = Buffers { receive: 64 << 10, send: 64 << 10 };
+    let granted = size_buffers(&open("127.0.0.1:0".parse().unwrap()).unwrap(), sizes);
+    assert!(granted.receive >= sizes.receive && granted.send >= sizes.send, "{granted:?}");
+    assert_eq!(exchange(&mut granted_all, &[100; 4]).sent, 4);
+    // None grants that.
+    let mut refused = pair(LOOPBACKS[0], buffers(usize::MAX));
+    assert!(refused.left.has_told_of_buffers && refused.right.has_told_of_buffers);
+    assert_eq!(exchange(&mut refused, &[100; 4]).sent, 4);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thread_runs_in_real_time_where_that_is_permitted_and_else_as_before() {
+    /// Scheduling policy and real-time priority of this thread (proc(5)).
+    fn scheduling() -> (u32, u32) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        // Behind the name, which may have spaces in it, comes the third field.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        (fields[41 - 3].parse().unwrap(), fields[40 - 3].parse().unwrap())
+    }
+    let thread = std::thread::spawn(|| {
+        assert_eq!(run_in_real_time(100).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let before = scheduling();
+        match run_in_real_time(1) {
+            Ok(()) => assert_eq!(scheduling(), (libc::SCHED_FIFO as u32, 1)),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                assert_eq!(scheduling(), before);
+            }
+        }
+    });
+    thread.join().unwrap();
+}

@@ -300,6 +300,7 @@ mod tests {
                 codecs: codecs.iter().map(|codec| codec.default_codec()).collect(),
                 media_attributes: None,
                 rtp_ext_headers: None,
+                header_extensions: Vec::new(),
             };
             Recorder::new(&self.0, &description)
         }
