@@ -283,6 +283,8 @@ impl RTCConnection {
                 dtls: engine.dtls_config(options.dtls_version),
                 random,
                 ice_servers: options.ice_servers,
+                ice_server_roots: options.ice_server_roots,
+                candidate_types: options.candidate_types,
                 interfaces: options.interfaces,
                 socket: options.socket.as_ref().map(RTCSocket::for_connection),
                 transports: options.transports,

@@ -228,6 +228,9 @@ impl ConnectionCore {
             IceEvent::CandidateIgnored { candidate, reason } => {
                 tracing::debug!(%candidate, %reason, "a remote candidate is of no use");
             }
+            IceEvent::ServerFailed { url, reason } => {
+                self.emit(RTCEvent::IceServerFailed { url, reason });
+            }
             IceEvent::StateChanged(_) | IceEvent::CandidateWithdrawn(_) => {}
         }
     }

@@ -11,6 +11,7 @@ use crate::held::HeldRequests;
 use crate::local::{Gathering, Local, WantedSocket};
 use crate::paths::Paths;
 use crate::remote::RemoteCandidates;
+use crate::servers::Servers;
 use crate::state::{self, Cause};
 use crate::transactions::Transactions;
 use crate::upkeep::{Due, Upkeep};
@@ -39,6 +40,22 @@ pub enum Output {
         shared: SharedSocket,
         /// Our username fragment, by which requests are told to be ours.
         username_frag: String,
+    },
+    /// Resolve a name; answered by [`IceAgent::handle_resolved`].
+    Resolve {
+        /// To be repeated in the answer.
+        token: u64,
+        /// The name; one that ends in `.local` is asked of the link (RFC 6762).
+        host: String,
+    },
+    /// Open a stream to a TURN server; answered like [`Bind`](Self::Bind).
+    OpenStream {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Its address.
+        server: SocketAddr,
+        /// Over TLS, with a certificate for this name.
+        tls: Option<String>,
     },
     /// Close a socket whose address is gone, or let go of it if it is shared.
     Unbind(SocketId),
@@ -71,6 +88,9 @@ pub struct IceAgent {
     /// Made at [`IceCommand::Connect`], so that the role precedes every pair.
     pub(crate) engine: Option<Engine>,
     pub(crate) gathering: Gathering,
+    pub(crate) servers: Servers,
+    /// Whether the end of candidates is still to be told.
+    pub(crate) is_gathering: bool,
     pub(crate) remotes: RemoteCandidates,
     pub(crate) held: HeldRequests,
     pub(crate) transactions: Transactions,
@@ -91,6 +111,8 @@ impl IceAgent {
             remote: None,
             engine: None,
             gathering: Gathering::new(&config),
+            servers: Servers::new(&config.servers, config.seed),
+            is_gathering: false,
             remotes: RemoteCandidates::default(),
             held: HeldRequests::default(),
             transactions: Transactions::default(),
@@ -130,19 +152,15 @@ impl IceAgent {
             return;
         }
         match command {
-            IceCommand::Gather => {
-                if !self.config.servers.is_empty() {
-                    warn!("candidates of STUN and TURN servers are not gathered yet");
-                }
-                self.gather();
-            }
-            IceCommand::Update => self.gather(),
+            IceCommand::Gather | IceCommand::Update => self.gather(now),
             IceCommand::SetLocalCandidate(candidate) => self.set_local(now, candidate),
             IceCommand::SetRemoteCandidate(candidate) => self.set_remote(now, candidate),
             // Checks go on regardless: a peer-reflexive candidate may always turn up.
             IceCommand::RemoteEndOfCandidates => debug!("the peer has no more candidates"),
             IceCommand::Connect { remote, controlling } => self.connect(now, remote, controlling),
             IceCommand::Close => {
+                self.servers.close();
+                self.run_servers(now);
                 self.change_state(Cause::CloseRequested);
                 self.engine = None;
                 self.held = HeldRequests::default();
@@ -167,27 +185,37 @@ impl IceAgent {
                 for wanted in difference.wanted {
                     self.want(wanted);
                 }
-                self.after_gathering();
+                self.after_gathering(now);
             }
             SocketEvent::Bound { token, socket, local } => {
-                match self.gathering.bound(token, socket, local) {
+                if self.servers.opened(now, token, socket) {
+                    return self.run_servers(now);
+                }
+                match self.gathering.bound(token, socket, local).cloned() {
                     Some(local) => {
-                        let found = IceEvent::CandidateFound(local.description.clone());
-                        self.event(found);
-                        self.after_gathering();
+                        self.report(Some(&local));
+                        let shared = self.gathering.is_shared(socket);
+                        self.servers.bound(now, socket, local.address, shared);
+                        self.servers_timeout(now);
                     }
                     None => self.outputs.push_back(Output::Unbind(socket)),
                 }
             }
             SocketEvent::BindFailed { token, address, error } => {
+                if self.servers.open_failed(token, &error.to_string()) {
+                    return self.run_servers(now);
+                }
                 if let Some(next) = self.gathering.bind_failed(token) {
                     return self.want(next);
                 }
                 warn!(%address, %error, "no candidate on this address");
                 self.stats.bind_failures += 1;
-                self.after_gathering();
+                self.after_gathering(now);
             }
             SocketEvent::Unbound { socket, error } => {
+                let reason = error.as_ref().map(ToString::to_string);
+                self.servers.unbound(socket, reason.as_deref());
+                self.run_servers(now);
                 if let Some(local) = self.gathering.unbound(socket) {
                     debug!(address = %local.address, ?error, "a socket is gone");
                     self.withdraw(now, local);
@@ -224,6 +252,7 @@ impl IceAgent {
         for path in self.paths.expire(now, self.config.timing.path_idle) {
             self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
         }
+        self.servers_timeout(now);
         self.run_engine(now);
     }
 
@@ -243,7 +272,11 @@ impl IceAgent {
             return None;
         }
         let expiry = self.paths.next_expiry(self.config.timing.path_idle);
-        let own = [(self.engine_deadline, "a check is due"), (expiry, "a path has been silent")];
+        let own = [
+            (self.engine_deadline, "a check is due"),
+            (expiry, "a path has been silent"),
+            (self.servers_deadline(), "a server is to be asked"),
+        ];
         own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
     }
 
@@ -271,17 +304,21 @@ impl IceAgent {
         }
     }
 
-    fn gather(&mut self) {
+    fn gather(&mut self, now: Instant) {
         if self.gathering.start() {
+            self.is_gathering = true;
             self.outputs.push_back(Output::Enumerate);
+            self.servers.start(now);
+            self.run_servers(now);
         }
     }
 
-    fn after_gathering(&mut self) {
-        if self.gathering.has_ended() {
+    pub(crate) fn after_gathering(&mut self, now: Instant) {
+        if self.is_gathering && self.gathering.has_ended() && !self.servers.is_gathering() {
+            self.is_gathering = false;
             self.event(IceEvent::EndOfCandidates);
             if self.gathering.take_again() {
-                self.gather();
+                self.gather(now);
             }
         }
     }
@@ -340,7 +377,7 @@ impl IceAgent {
         self.remotes.forget_learned();
         self.paths.lift_bars();
         self.paths.check_again();
-        for local in self.gathering.set_candidates() {
+        for local in self.gathering.set_bases() {
             engine.add_local(local);
         }
         for (usable, description) in self.remotes.signalled() {
@@ -363,14 +400,15 @@ impl IceAgent {
 
     /// Takes a candidate of ours out of play.
     fn withdraw(&mut self, now: Instant, local: Local) {
-        if let Some(engine) = self.engine.as_mut().filter(|_| local.set) {
-            engine.withdraw_local(&local);
-        }
         for path in self.paths.remove_socket(local.socket) {
             self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
         }
-        self.event(IceEvent::CandidateWithdrawn(local.description));
-        self.run_engine(now);
+        self.servers.unbound(local.socket, None);
+        for lost in self.gathering.remove_of_servers(local.socket) {
+            self.retire(now, &lost);
+        }
+        self.retire(now, &local);
+        self.run_servers(now);
     }
 
     /// Starts all checks afresh, and again after a while.
@@ -391,7 +429,7 @@ impl IceAgent {
 
     pub(crate) fn pair_count(&self) -> usize {
         let of = |ipv4| {
-            let locals = self.gathering.set_candidates().filter(|l| l.address.is_ipv4() == ipv4);
+            let locals = self.gathering.set_bases().filter(|l| l.address.is_ipv4() == ipv4);
             locals.count() * self.remotes.count_family(ipv4)
         };
         (of(true) + of(false)).min(MAX_PAIRS)
@@ -428,8 +466,7 @@ impl IceAgent {
     }
 
     fn transmit(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: Bytes) {
-        let Some(local) = self.gathering.by_address(from) else { return };
-        let path = Path::plain(local.socket, to);
+        let Some(path) = self.path_between(from, to) else { return };
         if let Some(id) = crate::inbound::request_id(&datagram) {
             if !self.wants_check(path) {
                 self.stats.requests_withheld += 1;
@@ -438,7 +475,7 @@ impl IceAgent {
             self.stats.requests_sent += 1;
             self.transactions.insert(now, id, path);
         }
-        self.outputs.push_back(Output::Transmit { path, datagram });
+        self.send(now, path, datagram);
     }
 
     /// Whether a check on this path is worth sending.
@@ -455,9 +492,11 @@ impl IceAgent {
     }
 
     fn select(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr) {
-        let Some(local) = self.gathering.by_address(local) else { return };
-        let path = Path::plain(local.socket, remote);
-        let ours = local.description.clone();
+        let Some(path) = self.path_between(local, remote) else { return };
+        let Some(ours) = self.gathering.by_address(local).map(|local| local.description.clone())
+        else {
+            return;
+        };
         let Some(theirs) = self.remotes.describe(remote).cloned() else { return };
         let first = self.state != IceState::Connected;
         let changed = self.paths.selected() != Some(path);
@@ -490,7 +529,11 @@ impl IceAgent {
         self.outputs.extend(update.map(Output::Path));
     }
 
-    fn event(&mut self, event: IceEvent) {
-        self.outputs.push_back(Output::Event(event));
+    pub(crate) fn event(&mut self, event: IceEvent) {
+        self.output(Output::Event(event));
+    }
+
+    pub(crate) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
     }
 }

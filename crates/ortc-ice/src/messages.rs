@@ -1,6 +1,8 @@
 use actix::Message;
 
-use crate::{IceStats, IgnoredReason, RTCIceCandidateDescription, RTCIceConnectionInfo};
+use crate::{
+    IceStats, IgnoredReason, RTCIceCandidateDescription, RTCIceConnectionInfo, ServerFailure,
+};
 
 /// What the owner of an ICE actor asks of it.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
@@ -36,7 +38,7 @@ pub enum IceEvent {
     CandidateFound(RTCIceCandidateDescription),
     /// A local candidate is gone, as found by [`IceCommand::Update`].
     CandidateWithdrawn(RTCIceCandidateDescription),
-    /// All candidates of this gathering have been reported.
+    /// All candidates of this gathering have been reported: every server has answered or failed.
     EndOfCandidates,
     /// A candidate that was set takes no part; the session goes on without it.
     CandidateIgnored {
@@ -44,6 +46,13 @@ pub enum IceEvent {
         candidate: RTCIceCandidateDescription,
         /// Why.
         reason: IgnoredReason,
+    },
+    /// A STUN or TURN server is of no use, or not any more; gathering goes on without it.
+    ServerFailed {
+        /// Its URI, as it was configured.
+        url: String,
+        /// Why.
+        reason: ServerFailure,
     },
     /// The state has changed.
     StateChanged(IceState),

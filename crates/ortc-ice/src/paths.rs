@@ -1,6 +1,7 @@
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ortc_io::{Path, PathUpdate, SocketId};
+use ortc_io::{Encapsulation, Path, PathUpdate, SocketId};
 
 /// Most paths that are known at once, as many as a socket port keeps for a connection.
 const MAX_PATHS: usize = 256;
@@ -115,6 +116,21 @@ impl Paths {
             self.selected = None;
         }
         self.remove(|known| known.path.socket == socket)
+    }
+
+    /// Forgets every path through a relay that is gone.
+    pub(crate) fn remove_relayed(&mut self, socket: SocketId, server: SocketAddr) -> Vec<Path> {
+        let is_gone = |path: Path| {
+            path.encapsulation != Encapsulation::Plain
+                && (path.socket, path.remote) == (socket, server)
+        };
+        self.selected.take_if(|path| is_gone(*path));
+        self.remove(|known| is_gone(known.path))
+    }
+
+    /// Whether a path is in use, or may be soon.
+    pub(crate) fn is_known(&self, path: Path) -> bool {
+        self.selected == Some(path) || self.find(path).is_some()
     }
 
     /// Forgets every path but the selected one on which nothing was heard for `idle`.
