@@ -287,7 +287,7 @@ mod tests {
             if let Some(message) = Message::parse(&bytes) {
                 read += 1;
                 message.error_code();
-                kinds.map(|kind| message.address(kind));
+                kinds.iter().for_each(|kind| _ = message.address(*kind));
                 message.verify(b"key");
             }
         }
