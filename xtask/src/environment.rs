@@ -23,6 +23,11 @@ const NEEDED: &[Program] = &[
         probe: "--version",
         package: "chromium",
     },
+    // Relays calls, and stands between the NATs of the tests.
+    Program { names: &["turnserver"], probe: "--version", package: "coturn" },
+    // Make networks with NATs, where that is allowed.
+    Program { names: &["ip"], probe: "-V", package: "iproute2" },
+    Program { names: &["nft"], probe: "--version", package: "nftables" },
     // The other peer of the DTMF tests, by the elements that they use: packets of telephone
     // events and the detector are in one set of plugins, RTP and G.711 in another.
     Program { names: &["gst-launch-1.0"], probe: "--version", package: "gstreamer1.0-tools" },

@@ -96,11 +96,13 @@ impl ConnectionActor {
         let (random, cname) = start.random.split_at(16);
         let number =
             |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-        let ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
+        let mut ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
             .with_servers(start.ice_servers)
+            .with_candidate_types(start.candidate_types)
             .with_interfaces(start.interfaces)
             .with_lite(start.ice_lite)
             .with_seed(number(&random[8..]));
+        ice.server_roots = start.ice_server_roots;
         let (ice, port, fork) = match start.socket {
             None => (ice, None, None),
             Some(SocketUse::Port { hosts, hold }) => {

@@ -317,6 +317,8 @@ impl RTCConnection {
                 dtls: engine.dtls_config(options.dtls_version),
                 random,
                 ice_servers: options.ice_servers,
+                ice_server_roots: options.ice_server_roots,
+                candidate_types: options.candidate_types,
                 interfaces: options.interfaces,
                 follow_network: options.follow_network,
                 connect_timeout: options.connect_timeout,

@@ -241,6 +241,9 @@ impl ConnectionCore {
             // Of interest to the forks, which are the shell's.
             IceEvent::SocketsShared { .. } => {}
             IceEvent::CandidateWithdrawn(gone) => self.emit(RTCEvent::CandidateWithdrawn(gone)),
+            IceEvent::ServerFailed { url, reason } => {
+                self.emit(RTCEvent::IceServerFailed { url, reason });
+            }
             IceEvent::StateChanged(_) => {}
         }
     }

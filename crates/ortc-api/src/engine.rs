@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::{Addr, Recipient};
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
 use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot};
-use ortc_ice::{InterfaceFilter, RTCIceServer};
+use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer};
 use ortc_io::ConnectionId;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -175,6 +175,8 @@ pub(crate) struct Start {
     pub(crate) certificate: Certificate,
     pub(crate) dtls: DtlsConfig,
     pub(crate) ice_servers: Vec<RTCIceServer>,
+    pub(crate) ice_server_roots: Option<Arc<[Vec<u8>]>>,
+    pub(crate) candidate_types: CandidateTypes,
     pub(crate) interfaces: InterfaceFilter,
     pub(crate) follow_network: bool,
     pub(crate) connect_timeout: Duration,

@@ -1,7 +1,7 @@
 //! What a connection, and what it receives, tells its application.
 
 use ortc_dtls::DtlsFailure;
-use ortc_ice::RTCIceCandidateDescription;
+use ortc_ice::{RTCIceCandidateDescription, ServerFailure};
 use ortc_rtp::DisconnectReason;
 
 use crate::dtmf::RTCDTMFHandler;
@@ -35,6 +35,14 @@ pub enum RTCEvent {
     AddStream(MediaStream),
     /// A described audio track has telephone keys (`onadddtmfhandler` of draft B).
     AddDtmfHandler(RTCDTMFHandler),
+    /// A STUN or TURN server is of no use, or not any more: an addition of ours. The connection
+    /// goes on without it.
+    IceServerFailed {
+        /// Its URI, as it was given.
+        url: String,
+        /// Why.
+        reason: ServerFailure,
+    },
 }
 
 /// Why a connection is disconnected.
@@ -87,6 +95,8 @@ pub enum RTCEventKind {
     AddStream,
     /// [`RTCEvent::AddDtmfHandler`].
     AddDtmfHandler,
+    /// [`RTCEvent::IceServerFailed`].
+    IceServerFailed,
 }
 
 impl Event for RTCEvent {
@@ -102,6 +112,7 @@ impl Event for RTCEvent {
             Self::Disconnected(_) => RTCEventKind::Disconnected,
             Self::AddStream(_) => RTCEventKind::AddStream,
             Self::AddDtmfHandler(_) => RTCEventKind::AddDtmfHandler,
+            Self::IceServerFailed { .. } => RTCEventKind::IceServerFailed,
         }
     }
 
@@ -112,6 +123,7 @@ impl Event for RTCEvent {
                 | Self::CandidateWithdrawn(_)
                 | Self::AddStream(_)
                 | Self::AddDtmfHandler(_)
+                | Self::IceServerFailed { .. }
         )
     }
 }

@@ -104,8 +104,12 @@
 //! # STUN and TURN servers
 //!
 //! [`RTCConnectionOptions::with_ice_servers`] takes them as the drafts write them; a malformed
-//! one is an error of [`RTCConnection::new`]. They are handed to the ICE actor, of which the
-//! default one does not gather from them yet and says so in a warning.
+//! one is an error of [`RTCConnection::new`]. All are asked at once, and what they say becomes
+//! candidates. One that does not answer, or refuses, is [`RTCEvent::IceServerFailed`], and
+//! harms nothing. What a TURN server relays goes through the media thread, in place; TURN over
+//! TCP and TLS by way of a task and two bounded queues.
+//!
+//! [`CandidateTypes::RELAYED`] leaves nothing but relays: the peer learns no address of ours.
 //!
 //! # Who the peer is
 //!
@@ -257,8 +261,8 @@ pub use ortc_dtls::{
 pub use ortc_dtmf::{DTMFTone, InsertDtmfError, PlayError};
 pub use ortc_forward::{ForwarderStats, RunHistogram};
 pub use ortc_ice::{
-    CredentialsError, InterfaceFilter, RTCIceCandidateDescription, RTCIceConnectionInfo,
-    RTCIceServer, ServerError,
+    CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
+    RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure,
 };
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{

@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use ortc_dtls::{Certificate, DtlsVersion};
-use ortc_ice::{InterfaceFilter, RTCIceServer};
+use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer};
 
 use crate::engine::Engine;
 use crate::socket::RTCSocket;
@@ -13,10 +14,16 @@ use crate::transports::Transports;
 pub struct RTCConnectionOptions {
     /// The threads to run on; the process-wide engine when `None`.
     pub engine: Option<Engine>,
-    /// STUN and TURN servers (drafts: `iceServers`): checked when the connection is made, and
-    /// handed to the ICE actor. The default one does not gather from them yet, and says so in
-    /// a warning.
+    /// STUN and TURN servers (drafts: `iceServers`): checked when the connection is made, and all
+    /// asked at once. One that fails is an event
+    /// ([`RTCEvent::IceServerFailed`](crate::RTCEvent::IceServerFailed)) and harms nothing.
     pub ice_servers: Vec<RTCIceServer>,
+    /// Certificates (DER) by which TURN servers are trusted over TLS; the system's own roots
+    /// when `None`.
+    pub ice_server_roots: Option<Arc<[Vec<u8>]>>,
+    /// Which types of local candidates take part: [`CandidateTypes::RELAYED`] keeps the
+    /// addresses of this host from the peer.
+    pub candidate_types: CandidateTypes,
     /// Which addresses of this host become candidates; by default all but loopback.
     pub interfaces: InterfaceFilter,
     /// Whether it gathers again, as [`update`](crate::RTCConnection::update) does, whenever
@@ -46,6 +53,8 @@ impl Default for RTCConnectionOptions {
         Self {
             engine: None,
             ice_servers: Vec::new(),
+            ice_server_roots: None,
+            candidate_types: CandidateTypes::default(),
             interfaces: InterfaceFilter::default(),
             follow_network: false,
             ice_lite: false,
@@ -86,6 +95,22 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_ice_servers(mut self, servers: impl IntoIterator<Item = RTCIceServer>) -> Self {
         self.ice_servers = servers.into_iter().collect();
+        self
+    }
+
+    /// Trusts TURN servers over TLS by these certificates (DER) alone, in place of the system's
+    /// roots.
+    #[must_use]
+    pub fn with_ice_server_roots(mut self, roots: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.ice_server_roots = Some(roots.into_iter().collect());
+        self
+    }
+
+    /// Has only these types of local candidates take part; see
+    /// [`candidate_types`](Self::candidate_types).
+    #[must_use]
+    pub fn with_candidate_types(mut self, types: CandidateTypes) -> Self {
+        self.candidate_types = types;
         self
     }
 

@@ -1,13 +1,14 @@
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
 use ortc_io::ring::RingReceiver;
-use ortc_io::{BindShared, SocketCommand};
+use ortc_io::{BindShared, ConnectionId, OpenStream, SocketCommand, StreamEnd, StreamTask};
 use ortc_rtp::RouteCommand;
 #[cfg(any(test, feature = "sim"))]
 use ortc_rtp::SessionOptions;
@@ -170,6 +171,19 @@ impl ForwarderActor {
         }
     }
 
+    /// Connects off this actor, which is not kept alive by it.
+    fn open_stream(&mut self, open: OpenStream, context: &mut Context<Self>) {
+        let OpenStream { connection, token, server, tls } = open;
+        self.registry.binding(connection, token, server);
+        let actor = context.address().downgrade();
+        actix::spawn(async move {
+            let result = ortc_io::open_stream(server, tls).await;
+            if let Some(actor) = actor.upgrade() {
+                actor.do_send(StreamOpened { connection, token, server, result });
+            }
+        });
+    }
+
     fn forwarder_gone(&mut self) {
         if !self.gone {
             self.gone = true;
@@ -222,6 +236,7 @@ impl Handler<SocketCommand> for ForwarderActor {
                 self.registry.binding(bind.connection, bind.token, bind.address);
                 ForwarderCommand::Bind(bind)
             }
+            SocketCommand::OpenStream(open) => return self.open_stream(open, context),
             SocketCommand::BindShared(BindShared { address, reply }) => {
                 let token = self.registry.sharing(reply);
                 ForwarderCommand::BindShared { token, address }
@@ -321,6 +336,35 @@ impl Handler<TakeSnapshot> for ForwarderActor {
                 ..stats
             })
         })
+    }
+}
+
+/// What became of an [`OpenStream`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct StreamOpened {
+    connection: ConnectionId,
+    token: u64,
+    server: SocketAddr,
+    result: io::Result<(StreamEnd, StreamTask)>,
+}
+
+impl Handler<StreamOpened> for ForwarderActor {
+    type Result = ();
+
+    fn handle(&mut self, opened: StreamOpened, context: &mut Context<Self>) {
+        let StreamOpened { connection, token, server, result } = opened;
+        match result {
+            Ok((stream, task)) => {
+                actix::spawn(task.run());
+                let stream = Box::new(stream);
+                self.forward(
+                    ForwarderCommand::Adopt { connection, token, server, stream },
+                    context,
+                );
+            }
+            Err(error) => self.registry.bind_failed(connection, token, server, error),
+        }
     }
 }
 

@@ -144,7 +144,7 @@ impl Link {
                 if let Ok(packet) = RtpView::parse(batch.packet(datagram, rtp.len))
                     && let Some(room) = session.forward_room(&mut target, &packet)
                 {
-                    let fits = outgoing.push_with(path.socket, path.remote, room, |buffer| {
+                    let fits = outgoing.push_on(path, room, |buffer| {
                         session.write_forward(now, target, &packet, rtp.index, buffer)
                     });
                     if !fits && !outgoing.is_empty() {

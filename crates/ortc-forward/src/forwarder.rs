@@ -8,7 +8,8 @@ use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Admission, PathTable};
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    DatagramIo, DatagramKind, DatagramReceived, Path, ReceiveBatch, SendBatch, SocketId, classify,
+    DatagramIo, DatagramKind, DatagramReceived, Encapsulation, Path, ReceiveBatch, SendBatch,
+    SocketId, classify,
 };
 
 use crate::clock::WallClock;
@@ -185,8 +186,12 @@ impl PacketForwarder {
             let more = io.receive(&mut self.incoming, &mut self.failed);
             self.plane.stats.received += self.incoming.len() as u64;
             for index in 0..self.incoming.len() {
+                let encapsulation = match self.incoming.unwrap_channel_data(index) {
+                    Some(channel) => Encapsulation::ChannelData(channel),
+                    None => Encapsulation::Plain,
+                };
                 let (datagram, bytes) = self.incoming.get_mut(index);
-                let path = Path::plain(datagram.socket, datagram.remote);
+                let path = Path { encapsulation, ..Path::plain(datagram.socket, datagram.remote) };
                 self.plane.route(now, path, index, bytes, io);
             }
             self.plane.fan_out(now, &self.incoming, io);

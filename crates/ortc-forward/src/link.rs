@@ -87,9 +87,7 @@ impl Link {
             if *share == 0 {
                 return Transmitted::Share;
             }
-            let fits = batch.push_with(path.socket, path.remote, room, |buffer| {
-                session.write_transmit(now, buffer)
-            });
+            let fits = batch.push_on(path, room, |buffer| session.write_transmit(now, buffer));
             if !fits {
                 return Transmitted::BatchFull;
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix::Message;
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, SendControl,
-    Share, SharedSocket, SocketEvent, SocketId, SrtpKeys,
+    Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, SendControl, Share,
+    SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
 use ortc_rtp::{
     ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap, TonePacket,
@@ -29,6 +29,18 @@ pub enum ForwarderCommand {
     EnumerateInterfaces(ConnectionId),
     /// Binds a socket.
     Bind(Bind),
+    /// Takes a stream to a TURN server among a connection's sockets; answered as if it had
+    /// been bound.
+    Adopt {
+        /// The connection.
+        connection: ConnectionId,
+        /// Repeated in the answer.
+        token: u64,
+        /// The address of the server.
+        server: SocketAddr,
+        /// The stream.
+        stream: Box<StreamEnd>,
+    },
     /// Binds sockets that connections may share; answered with
     /// [`ForwarderEvent::SharedBound`].
     BindShared {

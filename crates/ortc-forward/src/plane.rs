@@ -58,7 +58,14 @@ impl Plane {
             ForwarderCommand::Attach(id) => self.attach(now, id, io),
             ForwarderCommand::Detach(id) => self.detach(now, id, io),
             ForwarderCommand::EnumerateInterfaces(id) => self.enumerate(id, io),
-            ForwarderCommand::Bind(bind) => self.bind(bind, io),
+            ForwarderCommand::Bind(Bind { connection, token, address }) => {
+                let bound = self.bind_for(connection, io, |io| io.bind(address));
+                self.answer_bind(connection, token, address, bound);
+            }
+            ForwarderCommand::Adopt { connection, token, server, stream } => {
+                let bound = self.bind_for(connection, io, |io| io.adopt(*stream));
+                self.answer_bind(connection, token, server, bound);
+            }
             ForwarderCommand::BindShared { token, address } => {
                 self.bind_shared(token, address, io);
             }
@@ -273,26 +280,31 @@ impl Plane {
         self.outbox.push(ForwarderEvent::Socket(id, SocketEvent::Interfaces(interfaces)));
     }
 
-    fn bind(&mut self, bind: Bind, io: &mut impl DatagramIo) {
-        let Bind { connection, token, address } = bind;
-        let event = match self.bind_for(connection, address, io) {
+    fn answer_bind(
+        &mut self,
+        connection: ConnectionId,
+        token: u64,
+        address: SocketAddr,
+        bound: io::Result<(SocketId, SocketAddr)>,
+    ) {
+        let event = match bound {
             Ok((socket, local)) => SocketEvent::Bound { token, socket, local },
             Err(error) => SocketEvent::BindFailed { token, address, error: Arc::new(error) },
         };
         self.outbox.push(ForwarderEvent::Socket(connection, event));
     }
 
-    fn bind_for(
+    fn bind_for<I: DatagramIo>(
         &mut self,
         id: ConnectionId,
-        address: SocketAddr,
-        io: &mut impl DatagramIo,
+        io: &mut I,
+        bind: impl FnOnce(&mut I) -> io::Result<(SocketId, SocketAddr)>,
     ) -> io::Result<(SocketId, SocketAddr)> {
         if !self.paths.is_attached(id) {
             self.stats.stale_commands += 1;
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the connection is gone"));
         }
-        let (socket, local) = io.bind(address)?;
+        let (socket, local) = bind(io)?;
         if let Err(error) = self.paths.bound(id, socket, local) {
             io.close(socket);
             return Err(io::Error::other(error));
@@ -393,14 +405,18 @@ impl Plane {
     fn send_control(&mut self, now: Instant, control: &SendControl, io: &mut impl DatagramIo) {
         let SendControl { connection, path, datagram } = control;
         let path = self.paths.outgoing(now, *connection, *path, datagram);
-        let Some(Path { socket, remote, .. }) = path else { return };
-        if self.outgoing.push(socket, remote, &control.datagram) {
-            return;
+        let Some(path) = path else { return };
+        if !self.push_control(path, datagram) {
+            self.flush(io);
+            self.stats.send_dropped += u64::from(!self.push_control(path, datagram));
         }
-        self.flush(io);
-        if !self.outgoing.push(socket, remote, &control.datagram) {
-            self.stats.send_dropped += 1;
-        }
+    }
+
+    fn push_control(&mut self, path: Path, datagram: &[u8]) -> bool {
+        self.outgoing.push_on(path, datagram.len(), |buffer| {
+            buffer[..datagram.len()].copy_from_slice(datagram);
+            Some(datagram.len())
+        })
     }
 
     fn update_path(&mut self, now: Instant, id: ConnectionId, update: PathUpdate) {

@@ -53,6 +53,18 @@ impl Registry {
         }
     }
 
+    /// Answers that a socket or a stream could not be had.
+    pub(crate) fn bind_failed(
+        &mut self,
+        connection: ConnectionId,
+        token: u64,
+        address: SocketAddr,
+        error: io::Error,
+    ) {
+        let error = Arc::new(error);
+        self.socket(connection, SocketEvent::BindFailed { token, address, error });
+    }
+
     /// Notes who wants sockets to share; returns the token of the answer.
     pub(crate) fn sharing(&mut self, answer: Recipient<SharedBound>) -> u64 {
         let token = self.next_token;
@@ -159,6 +171,11 @@ impl Registry {
                     error: stopped(),
                 },
             ),
+            ForwarderCommand::Adopt { connection, token, server, .. } => {
+                let event =
+                    SocketEvent::BindFailed { token: *token, address: *server, error: stopped() };
+                self.socket(*connection, event);
+            }
             ForwarderCommand::BindShared { token, .. } => {
                 self.dispatch(ForwarderEvent::SharedBound(*token, Err(stopped())));
             }

@@ -1,13 +1,17 @@
+use std::sync::Arc;
 use std::time::Instant;
 
+use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, SpawnHandle,
     WeakRecipient,
 };
 use ortc_io::{
-    Bind, ConnectionId, DatagramReceived, Join, SendControl, Share, SocketCommand, SocketEvent, now,
+    Bind, ConnectionId, DatagramReceived, Join, OpenStream, SendControl, Share, SocketCommand,
+    SocketEvent, StreamTls, now,
 };
 
+use crate::resolver::resolve;
 use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, ReadIceStats};
 
 /// Messages that wait for this actor before `try_send` refuses more.
@@ -27,6 +31,7 @@ pub struct IceActor {
     connection: ConnectionId,
     sockets: Recipient<SocketCommand>,
     owner: WeakRecipient<IceEvent>,
+    roots: Option<Arc<[Vec<u8>]>>,
     timer: Option<(Instant, SpawnHandle)>,
 }
 
@@ -38,7 +43,8 @@ impl IceActor {
         sockets: Recipient<SocketCommand>,
         owner: WeakRecipient<IceEvent>,
     ) -> Self {
-        Self { agent: IceAgent::new(config), connection, sockets, owner, timer: None }
+        let roots = config.server_roots.clone();
+        Self { agent: IceAgent::new(config), connection, sockets, owner, roots, timer: None }
     }
 
     /// Hands on what the agent has to say and waits for the time that it names.
@@ -74,6 +80,21 @@ impl IceActor {
                 }),
                 Output::Release(socket) => SocketCommand::ReleaseShared(socket),
                 Output::ClaimPeer(peer) => SocketCommand::ClaimPeer(self.connection, peer),
+                Output::Resolve { token, host } => {
+                    let answer = wrap_future::<_, Self>(resolve(host)).map(
+                        move |result, actor: &mut Self, ctx: &mut Context<Self>| {
+                            actor.agent.handle_resolved(now(), token, result);
+                            actor.drive(ctx);
+                        },
+                    );
+                    ctx.spawn(answer);
+                    continue;
+                }
+                Output::OpenStream { token, server, tls } => {
+                    let tls = tls.map(|name| StreamTls { name, roots: self.roots.clone() });
+                    let connection = self.connection;
+                    SocketCommand::OpenStream(OpenStream { connection, token, server, tls })
+                }
                 Output::Unbind(socket) => SocketCommand::Unbind(self.connection, socket),
                 Output::Transmit { path, datagram } => SocketCommand::SendControl(SendControl {
                     connection: self.connection,

@@ -3,7 +3,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ortc_io::{ConsentDelegation, Path, PathUpdate, SharedSocket, SocketEvent, SocketId};
+use ortc_io::{
+    ConsentDelegation, Encapsulation, Path, PathUpdate, SharedSocket, SocketEvent, SocketId,
+};
 use tracing::{debug, warn};
 
 use crate::delegation::Delegation;
@@ -12,6 +14,7 @@ use crate::held::HeldRequests;
 use crate::local::{Gathering, Local, WantedSocket};
 use crate::paths::Paths;
 use crate::remote::RemoteCandidates;
+use crate::servers::Servers;
 use crate::state::{self, Cause};
 use crate::transactions::Transactions;
 use crate::upkeep::{Due, Upkeep};
@@ -54,6 +57,22 @@ pub enum Output {
     Release(SocketId),
     /// Have requests of the peer with this username fragment: other forks have those of others.
     ClaimPeer(String),
+    /// Resolve a name; answered by [`IceAgent::handle_resolved`].
+    Resolve {
+        /// To be repeated in the answer.
+        token: u64,
+        /// The name; one that ends in `.local` is asked of the link (RFC 6762).
+        host: String,
+    },
+    /// Open a stream to a TURN server; answered like [`Bind`](Self::Bind).
+    OpenStream {
+        /// To be repeated in the answer.
+        token: u64,
+        /// Its address.
+        server: SocketAddr,
+        /// Over TLS, with a certificate for this name.
+        tls: Option<String>,
+    },
     /// Close a socket whose address is gone, or let go of it if it is shared.
     Unbind(SocketId),
     /// Send a STUN datagram.
@@ -91,6 +110,9 @@ pub struct IceAgent {
     /// Made at [`IceCommand::Connect`], so that the role precedes every pair.
     pub(crate) engine: Option<Engine>,
     pub(crate) gathering: Gathering,
+    pub(crate) servers: Servers,
+    /// Whether the end of candidates is still to be told.
+    pub(crate) is_gathering: bool,
     pub(crate) remotes: RemoteCandidates,
     pub(crate) held: HeldRequests,
     pub(crate) transactions: Transactions,
@@ -112,6 +134,8 @@ impl IceAgent {
             remote: None,
             engine: None,
             gathering: Gathering::new(&config),
+            servers: Servers::new(&config.servers, config.seed),
+            is_gathering: false,
             remotes: RemoteCandidates::default(),
             held: HeldRequests::default(),
             transactions: Transactions::default(),
@@ -152,20 +176,14 @@ impl IceAgent {
             return;
         }
         match command {
-            IceCommand::Gather => {
-                if !self.config.servers.is_empty() {
-                    warn!("candidates of STUN and TURN servers are not gathered yet");
-                }
-                self.gather();
-            }
-            IceCommand::Update => self.gather(),
+            IceCommand::Gather | IceCommand::Update => self.gather(now),
             IceCommand::ShareSockets => self.share_sockets(),
             IceCommand::AddShared { hosts, complete } => {
                 let had_ended = self.gathering.has_ended();
                 if self.gathering.add_shared(hosts, complete) {
-                    self.gather();
+                    self.gather(now);
                 } else if !had_ended {
-                    self.after_gathering();
+                    self.after_gathering(now);
                 }
             }
             IceCommand::SetLocalCandidate(candidate) => self.set_local(now, candidate),
@@ -175,6 +193,8 @@ impl IceAgent {
             IceCommand::RemoteEndOfCandidates => debug!("the peer has no more candidates"),
             IceCommand::Connect { remote, controlling } => self.connect(now, remote, controlling),
             IceCommand::Close => {
+                self.servers.close();
+                self.run_servers(now);
                 self.change_state(Cause::CloseRequested);
                 self.engine = None;
                 self.held = HeldRequests::default();
@@ -203,32 +223,41 @@ impl IceAgent {
                 for wanted in difference.wanted {
                     self.want(wanted);
                 }
-                self.after_gathering();
+                self.after_gathering(now);
             }
             SocketEvent::Bound { token, socket, local } => {
-                match self.gathering.bound(token, socket, local) {
+                if self.servers.opened(now, token, socket) {
+                    return self.run_servers(now);
+                }
+                match self.gathering.bound(token, socket, local).cloned() {
                     Some(local) => {
-                        let found = IceEvent::CandidateFound(local.description.clone());
-                        let host = local.shared_host();
-                        self.event(found);
+                        self.report(Some(&local));
                         if self.gathering.is_sharing {
-                            self.share(vec![host]);
+                            self.share(vec![local.shared_host()]);
                         }
                         self.claim_peer();
-                        self.after_gathering();
+                        let shared = self.gathering.is_shared(socket);
+                        self.servers.bound(now, socket, local.address, shared);
+                        self.servers_timeout(now);
                     }
                     None => self.outputs.push_back(Output::Unbind(socket)),
                 }
             }
             SocketEvent::BindFailed { token, address, error } => {
+                if self.servers.open_failed(token, &error.to_string()) {
+                    return self.run_servers(now);
+                }
                 if let Some(next) = self.gathering.bind_failed(token) {
                     return self.want(next);
                 }
                 warn!(%address, %error, "no candidate on this address");
                 self.stats.bind_failures += 1;
-                self.after_gathering();
+                self.after_gathering(now);
             }
             SocketEvent::Unbound { socket, error } => {
+                let reason = error.as_ref().map(ToString::to_string);
+                self.servers.unbound(socket, reason.as_deref());
+                self.run_servers(now);
                 if let Some(local) = self.gathering.unbound(socket) {
                     debug!(address = %local.address, ?error, "a socket is gone");
                     self.withdraw(now, local);
@@ -269,6 +298,7 @@ impl IceAgent {
         for path in self.paths.expire(now, self.config.timing.path_idle) {
             self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
         }
+        self.servers_timeout(now);
         if !self.engine_rests() {
             self.run_engine(now);
         }
@@ -292,7 +322,11 @@ impl IceAgent {
         }
         let expiry = self.paths.next_expiry(self.config.timing.path_idle);
         let check = self.engine_deadline.filter(|_| !self.engine_rests());
-        let own = [(check, "a check is due"), (expiry, "a path has been silent")];
+        let own = [
+            (check, "a check is due"),
+            (expiry, "a path has been silent"),
+            (self.servers_deadline(), "a server is to be asked"),
+        ];
         own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
     }
 
@@ -320,9 +354,12 @@ impl IceAgent {
         }
     }
 
-    fn gather(&mut self) {
+    fn gather(&mut self, now: Instant) {
         if self.gathering.start() {
+            self.is_gathering = true;
             self.outputs.push_back(Output::Enumerate);
+            self.servers.start(now);
+            self.run_servers(now);
         }
     }
 
@@ -351,18 +388,19 @@ impl IceAgent {
         }
     }
 
-    fn after_gathering(&mut self) {
-        if self.gathering.is_asking() {
+    pub(crate) fn after_gathering(&mut self, now: Instant) {
+        if self.gathering.is_asking() || self.servers.is_gathering() {
             return;
         }
-        if self.gathering.has_ended() {
+        if self.is_gathering && self.gathering.has_ended() {
+            self.is_gathering = false;
             self.event(IceEvent::EndOfCandidates);
             if self.gathering.is_sharing {
                 self.share(Vec::new());
             }
         }
         if self.gathering.take_again() {
-            self.gather();
+            self.gather(now);
         }
     }
 
@@ -425,7 +463,7 @@ impl IceAgent {
         self.remotes.forget_learned();
         self.paths.lift_bars();
         self.paths.check_again();
-        for local in self.gathering.set_candidates() {
+        for local in self.gathering.set_bases() {
             engine.add_local(local);
         }
         for (usable, description) in self.remotes.signalled() {
@@ -449,12 +487,14 @@ impl IceAgent {
 
     /// Takes a candidate of ours out of play.
     fn withdraw(&mut self, now: Instant, local: Local) {
-        if let Some(engine) = self.engine.as_mut().filter(|_| local.set) {
-            engine.withdraw_local(&local);
-        }
         let lost = self.paths.remove_socket(local.socket);
-        self.event(IceEvent::CandidateWithdrawn(local.description));
+        self.servers.unbound(local.socket, None);
+        for of_server in self.gathering.remove_of_servers(local.socket) {
+            self.retire(&of_server);
+        }
+        self.retire(&local);
         self.lose(now, lost);
+        self.run_servers(now);
     }
 
     /// Takes a candidate of the peer out of play.
@@ -466,13 +506,18 @@ impl IceAgent {
                 engine.withdraw_remote(*usable, description);
             }
         }
-        let lost = self.paths.remove_remote(address);
+        let servers = &self.servers;
+        let is_to = |path: Path| match path.encapsulation {
+            Encapsulation::Plain => path.remote == address,
+            _ => servers.ends(path).is_some_and(|(_, remote)| remote == address),
+        };
+        let lost = self.paths.remove_where(is_to);
         self.lose(now, lost);
     }
 
     /// Paths are gone for good. If the selected one is among them, all that are left are checked
     /// at once.
-    fn lose(&mut self, now: Instant, lost: Vec<Path>) {
+    pub(crate) fn lose(&mut self, now: Instant, lost: Vec<Path>) {
         for path in lost {
             self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
         }
@@ -502,7 +547,7 @@ impl IceAgent {
 
     pub(crate) fn pair_count(&self) -> usize {
         let of = |ipv4| {
-            let locals = self.gathering.set_candidates().filter(|l| l.address.is_ipv4() == ipv4);
+            let locals = self.gathering.set_bases().filter(|l| l.address.is_ipv4() == ipv4);
             locals.count() * self.remotes.count_family(ipv4)
         };
         (of(true) + of(false)).min(MAX_PAIRS)
@@ -539,8 +584,7 @@ impl IceAgent {
     }
 
     fn transmit(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: Bytes) {
-        let Some(local) = self.gathering.by_address(from) else { return };
-        let path = Path::plain(local.socket, to);
+        let Some(path) = self.path_between(from, to) else { return };
         if let Some(id) = crate::inbound::request_id(&datagram) {
             if !self.wants_check(path) {
                 self.stats.requests_withheld += 1;
@@ -552,7 +596,7 @@ impl IceAgent {
             self.stats.requests_sent += 1;
             self.transactions.insert(now, id, path);
         }
-        self.outputs.push_back(Output::Transmit { path, datagram });
+        self.send(now, path, datagram);
     }
 
     /// Whether a check on this path is worth sending.
@@ -569,9 +613,11 @@ impl IceAgent {
     }
 
     fn select(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr) {
-        let Some(local) = self.gathering.by_address(local) else { return };
-        let path = Path::plain(local.socket, remote);
-        let ours = local.description.clone();
+        let Some(path) = self.path_between(local, remote) else { return };
+        let Some(ours) = self.gathering.by_address(local).map(|local| local.description.clone())
+        else {
+            return;
+        };
         let Some(theirs) = self.remotes.describe(remote).cloned() else { return };
         let first = self.state != IceState::Connected;
         let changed = self.paths.selected() != Some(path);
@@ -607,11 +653,11 @@ impl IceAgent {
         self.outputs.extend(update.map(Output::Path));
     }
 
-    pub(crate) fn output(&mut self, output: Output) {
-        self.outputs.push_back(output);
+    pub(crate) fn event(&mut self, event: IceEvent) {
+        self.output(Output::Event(event));
     }
 
-    fn event(&mut self, event: IceEvent) {
-        self.outputs.push_back(Output::Event(event));
+    pub(crate) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
     }
 }

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket};
@@ -29,9 +30,14 @@ pub struct IceConfig {
     pub seed: u64,
     /// Which addresses of this host are gathered.
     pub interfaces: InterfaceFilter,
-    /// STUN and TURN servers. Gathering from them is not there yet: the actor says so once,
-    /// in a warning, and gathers host candidates only.
+    /// STUN and TURN servers: at most 16 URIs are asked. One that fails is reported by
+    /// [`IceEvent::ServerFailed`](crate::IceEvent::ServerFailed), and harms nothing.
     pub servers: Vec<RTCIceServer>,
+    /// Certificates (DER) that a TURN server's may be signed by over TLS; the system's own roots
+    /// when `None`.
+    pub server_roots: Option<Arc<[Vec<u8>]>>,
+    /// Which types of candidates of ours take part; all by default.
+    pub candidate_types: CandidateTypes,
     /// Ports to bind; any, when `None`.
     pub port_range: Option<RangeInclusive<u16>>,
     /// Sockets to gather on in place of sockets of the connection's own; none by default.
@@ -76,6 +82,8 @@ impl IceConfig {
             seed: tie_breaker,
             interfaces: InterfaceFilter::default(),
             servers: Vec::new(),
+            server_roots: None,
+            candidate_types: CandidateTypes::ALL,
             port_range: None,
             shared: Vec::new(),
             fork: None,
@@ -102,6 +110,20 @@ impl IceConfig {
     #[must_use]
     pub fn with_servers(mut self, servers: Vec<RTCIceServer>) -> Self {
         self.servers = servers;
+        self
+    }
+
+    /// Trusts TURN servers over TLS by these roots alone.
+    #[must_use]
+    pub fn with_server_roots(mut self, roots: Arc<[Vec<u8>]>) -> Self {
+        self.server_roots = Some(roots);
+        self
+    }
+
+    /// Has only these types of candidates take part.
+    #[must_use]
+    pub fn with_candidate_types(mut self, types: CandidateTypes) -> Self {
+        self.candidate_types = types;
         self
     }
 
@@ -193,6 +215,33 @@ impl InterfaceFilter {
             && !address.is_multicast()
             && (self.only.is_empty() || self.only.contains(&interface.name))
             && !self.except.contains(&interface.name)
+    }
+}
+
+/// Chooses among the types of candidates (RFC 8445 §5.1.1): those that are left out are neither
+/// reported nor used, and no other candidate names their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CandidateTypes {
+    /// Addresses of this host.
+    pub host: bool,
+    /// Addresses under which STUN and TURN servers see this host.
+    pub server_reflexive: bool,
+    /// Addresses of TURN servers, which relay.
+    pub relayed: bool,
+}
+
+impl CandidateTypes {
+    /// All of them.
+    pub const ALL: Self = Self { host: true, server_reflexive: true, relayed: true };
+
+    /// Relayed ones alone: the peer learns no address of this host, and a server knows who
+    /// talks to whom instead.
+    pub const RELAYED: Self = Self { host: false, server_reflexive: false, relayed: true };
+}
+
+impl Default for CandidateTypes {
+    fn default() -> Self {
+        Self::ALL
     }
 }
 

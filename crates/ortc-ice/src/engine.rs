@@ -97,7 +97,7 @@ impl Engine {
     }
 
     pub(crate) fn add_local(&mut self, local: &Local) {
-        let Ok(candidate) = Candidate::host(local.address, Protocol::Udp) else {
+        let Some(candidate) = base_of(local) else {
             return; // The interface filter admits no address that the engine refuses.
         };
         // It asks for the preference of one candidate, when that is added: this one.
@@ -107,7 +107,7 @@ impl Engine {
     }
 
     pub(crate) fn withdraw_local(&mut self, local: &Local) {
-        if let Ok(candidate) = Candidate::host(local.address, Protocol::Udp) {
+        if let Some(candidate) = base_of(local) {
             self.inner.invalidate_candidate(&candidate);
         }
     }
@@ -239,6 +239,15 @@ fn remote_candidate(usable: Usable, description: &RTCIceCandidateDescription) ->
         None,
         None,
     )
+}
+
+/// What the engine is to pair: a reflexive candidate is its base (RFC 8445 §6.1.2.4).
+fn base_of(local: &Local) -> Option<Candidate> {
+    let address = local.address;
+    match local.kind {
+        Kind::Relayed => Candidate::relayed(address, address, Protocol::Udp).ok(),
+        _ => Candidate::host(address, Protocol::Udp).ok(),
+    }
 }
 
 fn credentials(info: &RTCIceConnectionInfo) -> IceCreds {

@@ -1,9 +1,10 @@
 //! What comes from the network: everything is refused until it is authenticated.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use is::stun::{Class, Method, StunMessage};
-use ortc_io::{Encapsulation, Path};
+use ortc_io::Path;
 
 use crate::engine::{Pace, verify};
 use crate::transactions::TransactionId;
@@ -39,12 +40,13 @@ impl IceAgent {
     }
 
     fn take_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) {
-        if path.encapsulation != Encapsulation::Plain
-            || self.gathering.by_socket(path.socket).is_none()
-        {
-            self.stats.not_set += 1;
+        if self.taken_by_servers(now, path, datagram) {
             return;
         }
+        let Some((_, remote)) = self.ends(path) else {
+            self.stats.not_set += 1;
+            return;
+        };
         if self.paths.is_barred(path) {
             self.stats.barred += 1;
             return;
@@ -56,7 +58,7 @@ impl IceAgent {
         };
         match (message.method(), message.class()) {
             (Method::Binding, Class::Request) => {
-                self.handle_request(now, path, message, datagram);
+                self.handle_request(now, (path, remote), message, datagram);
             }
             (Method::Binding, Class::Success | Class::Failure) => {
                 self.handle_response(now, path, message, id);
@@ -70,7 +72,7 @@ impl IceAgent {
     fn handle_request(
         &mut self,
         now: Instant,
-        path: Path,
+        (path, remote): (Path, SocketAddr),
         message: StunMessage<'_>,
         datagram: &[u8],
     ) {
@@ -95,12 +97,12 @@ impl IceAgent {
             self.stats.requests_held_dropped += self.held.push(now, path, datagram) as u64;
             return;
         }
-        if !self.paths.has_room_for(path) || !self.remotes.has_room_for(path.remote) {
+        if !self.paths.has_room_for(path) || !self.remotes.has_room_for(remote) {
             self.stats.over_limit += 1;
             return;
         }
         // Before the engine, which may select the pair at once and asks what it is.
-        self.remotes.learn(path.remote, priority);
+        self.remotes.learn(remote, priority);
         let nominates = message.use_candidate();
         if !self.feed_engine(now, path, message) {
             return;
@@ -176,8 +178,7 @@ impl IceAgent {
     }
 
     fn feed_engine(&mut self, now: Instant, path: Path, message: StunMessage<'_>) -> bool {
-        let Some(local) = self.gathering.by_socket(path.socket) else { return false };
-        let (engine, address) = (self.engine.as_mut(), local.address);
-        engine.is_some_and(|engine| engine.handle(now, address, path.remote, message))
+        let Some((local, remote)) = self.ends(path) else { return false };
+        self.engine.as_mut().is_some_and(|engine| engine.handle(now, local, remote, message))
     }
 }

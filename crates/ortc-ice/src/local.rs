@@ -3,8 +3,12 @@ use std::ops::RangeInclusive;
 
 use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket, SocketId};
 
+use crate::description::Kind;
 use crate::random::SplitMix;
-use crate::{Fork, IceConfig, InterfaceFilter, RTCIceCandidateDescription, SharedHost};
+use crate::servers::Relay;
+use crate::{
+    CandidateTypes, Fork, IceConfig, InterfaceFilter, RTCIceCandidateDescription, SharedHost,
+};
 
 /// Most addresses that are gathered. A host with containers has some 20.
 const MAX_LOCAL: usize = 32;
@@ -12,13 +16,16 @@ const MAX_LOCAL: usize = 32;
 /// Ports of a range that are tried before an address is given up.
 const MAX_PORTS_TRIED: u32 = 64;
 
-/// Type preference of host candidates (RFC 8445 §5.1.2.2).
-const HOST_TYPE_PREFERENCE: u32 = 126;
+/// Most server-reflexive candidates of one socket: a NAT behind another, twice.
+const MAX_REFLEXIVE: usize = 4;
 
-/// A socket of ours, and the host candidate that it is.
+/// A candidate of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Local {
+    pub(crate) kind: Kind,
+    /// The socket that it is sent from.
     pub(crate) socket: SocketId,
+    /// Its base (RFC 8445 §5.1.1.2): the address of the socket, or of the relay.
     pub(crate) address: SocketAddr,
     /// RFC 8445 §5.1.2.1, unlike that of any other.
     pub(crate) preference: u16,
@@ -29,6 +36,14 @@ pub(crate) struct Local {
     follows_interface: bool,
     /// Whether the owner has let it take part.
     pub(crate) set: bool,
+    /// Whether the owner never hears of it, as it does not want candidates of that type.
+    pub(crate) hidden: bool,
+}
+
+impl Local {
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.kind == Kind::Relayed
+    }
 }
 
 impl Local {
@@ -71,10 +86,11 @@ pub(crate) struct Difference {
 }
 
 /// Gathers host candidates: one socket for each address that the filter admits, or those of
-/// the sockets that are shared.
+/// the sockets that are shared. Keeps what servers say of them, too.
 #[derive(Debug)]
 pub(crate) struct Gathering {
     filter: InterfaceFilter,
+    types: CandidateTypes,
     ports: Option<RangeInclusive<u16>>,
     shared: Vec<SharedHost>,
     /// Of a fork, whether all sockets of its local side are known.
@@ -86,7 +102,12 @@ pub(crate) struct Gathering {
     /// Asked to gather again meanwhile.
     again: bool,
     pending: Vec<Pending>,
+    /// Host candidates.
     found: Vec<Local>,
+    /// Server-reflexive and relayed ones.
+    of_servers: Vec<Local>,
+    /// Relays found so far.
+    relays: u16,
     next_token: u64,
     next_preference: u16,
 }
@@ -95,6 +116,7 @@ impl Gathering {
     pub(crate) fn new(config: &IceConfig) -> Self {
         Self {
             filter: config.interfaces.clone(),
+            types: config.candidate_types,
             ports: config.port_range.clone().filter(|ports| !ports.is_empty()),
             shared: config.shared.clone(),
             fork: config.fork,
@@ -104,6 +126,8 @@ impl Gathering {
             again: false,
             pending: Vec::new(),
             found: Vec::new(),
+            of_servers: Vec::new(),
+            relays: 0,
             next_token: 0,
             next_preference: u16::MAX,
         }
@@ -235,15 +259,17 @@ impl Gathering {
             foundation: (u32::from(u16::MAX - preference) + 1).to_string(),
             component: 1,
             transport: "udp".into(),
-            priority: host_priority(preference),
+            priority: priority(Kind::Host, preference),
             connection_address: announced.unwrap_or(address.ip()).to_string(),
             connection_port: address.port(),
             kind: "host".into(),
             rel_address: None,
             rel_port: None,
         };
+        let (kind, hidden) = (Kind::Host, !self.types.host);
         self.found.reserve_exact(1);
         self.found.push(Local {
+            kind,
             socket,
             address,
             preference,
@@ -251,8 +277,84 @@ impl Gathering {
             announced,
             follows_interface,
             set: false,
+            hidden,
         });
         self.found.last()
+    }
+
+    /// Whether a socket is shared with other connections.
+    pub(crate) fn is_shared(&self, socket: SocketId) -> bool {
+        self.shared.iter().any(|shared| shared.shared.socket == socket)
+    }
+
+    /// A server sees a socket under `mapped`; `None` if that is known, or no news.
+    pub(crate) fn add_reflexive(&mut self, socket: SocketId, mapped: SocketAddr) -> Option<&Local> {
+        let host = self.found.iter().find(|local| local.socket == socket)?;
+        let (address, preference) = (host.address, host.preference);
+        let is_known = self.all().any(|local| local.is_at(mapped) && !local.is_relayed());
+        let of_socket =
+            |local: &&Local| local.kind == Kind::ServerReflexive && local.socket == socket;
+        if address == mapped || is_known || self.all().filter(of_socket).count() >= MAX_REFLEXIVE {
+            return None;
+        }
+        let foundation = format!("s{}", host.description.foundation);
+        let related = if self.types.host { address } else { nowhere(mapped) };
+        let description = describe(Kind::ServerReflexive, preference, foundation, mapped, related);
+        self.of_servers.push(Local {
+            kind: Kind::ServerReflexive,
+            socket,
+            address,
+            preference,
+            description,
+            announced: None,
+            follows_interface: true,
+            set: false,
+            hidden: !self.types.server_reflexive,
+        });
+        self.of_servers.last()
+    }
+
+    /// A server relays to us what comes to an address of its own.
+    pub(crate) fn add_relayed(&mut self, relay: Relay) -> Option<&Local> {
+        let Relay { socket, relayed, mapped, server, rank } = relay;
+        if self.all().any(|local| local.is_at(relayed)) {
+            return None;
+        }
+        self.relays = self.relays.wrapping_add(1);
+        // Unlike any other, and the less a relay costs, the more.
+        let preference = (0x4000 * (3 - u16::from(rank))).saturating_sub(self.relays % 0x4000);
+        let foundation = format!("r{server}{rank}");
+        let reveals = self.types.host && self.types.server_reflexive;
+        let related = mapped.filter(|_| reveals).unwrap_or(nowhere(relayed));
+        let description = describe(Kind::Relayed, preference, foundation, relayed, related);
+        self.of_servers.push(Local {
+            kind: Kind::Relayed,
+            socket,
+            address: relayed,
+            preference,
+            description,
+            announced: None,
+            follows_interface: true,
+            set: false,
+            hidden: !self.types.relayed,
+        });
+        self.of_servers.last()
+    }
+
+    /// A relayed address is gone.
+    pub(crate) fn remove_relayed(&mut self, relayed: SocketAddr) -> Option<Local> {
+        let is_it = |local: &Local| local.is_relayed() && local.address == relayed;
+        let at = self.of_servers.iter().position(is_it)?;
+        Some(self.of_servers.remove(at))
+    }
+
+    /// What servers said of a socket that is gone.
+    pub(crate) fn remove_of_servers(&mut self, socket: SocketId) -> Vec<Local> {
+        self.of_servers.extract_if(.., |local| local.socket == socket).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Local> {
+        self.found.iter().chain(&self.of_servers)
     }
 
     /// A socket could not be bound. Returns the next one to try, if there is any.
@@ -275,40 +377,90 @@ impl Gathering {
     }
 
     /// Finds the candidate that a description is of and lets it take part; `Ok(None)` if it
-    /// does already.
+    /// does already, or another with the same base.
     pub(crate) fn set(
         &mut self,
         description: &RTCIceCandidateDescription,
     ) -> Result<Option<&Local>, ()> {
-        let local = self.found.iter_mut().find(|local| {
+        let bases: Vec<SocketAddr> = self.set_candidates().map(|local| local.address).collect();
+        let all = self.found.iter_mut().chain(&mut self.of_servers);
+        let local = all.filter(|local| !local.hidden).find(|local| {
             local.description.connection_address == description.connection_address
                 && local.description.connection_port == description.connection_port
                 && local.description.kind == description.kind
         });
         let local = local.ok_or(())?;
-        let first = !std::mem::replace(&mut local.set, true);
-        Ok(first.then_some(local))
+        local.set = true;
+        Ok((!bases.contains(&local.address)).then_some(local))
     }
 
     /// The candidates that take part.
     pub(crate) fn set_candidates(&self) -> impl Iterator<Item = &Local> {
-        self.found.iter().filter(|local| local.set)
+        self.all().filter(|local| local.set)
     }
 
-    /// The candidate of a socket, if it takes part.
+    /// The bases of the candidates that take part, which are what is paired and checked.
+    pub(crate) fn set_bases(&self) -> impl Iterator<Item = &Local> {
+        let is_first = |local: &&Local| {
+            self.by_address(local.address).is_some_and(|first| std::ptr::eq(first, *local))
+        };
+        self.set_candidates().filter(is_first)
+    }
+
+    /// The candidate of a socket, if it takes part; relayed ones are of none.
     pub(crate) fn by_socket(&self, socket: SocketId) -> Option<&Local> {
-        self.set_candidates().find(|local| local.socket == socket)
+        self.set_candidates().find(|local| local.socket == socket && !local.is_relayed())
     }
 
-    /// The candidate with an address, if it takes part.
+    /// The first candidate with a base, if one takes part.
     pub(crate) fn by_address(&self, address: SocketAddr) -> Option<&Local> {
         self.set_candidates().find(|local| local.address == address)
     }
 }
 
-/// RFC 8445 §5.1.2.1, for component 1.
-fn host_priority(preference: u16) -> u32 {
-    (HOST_TYPE_PREFERENCE << 24) | (u32::from(preference) << 8) | 255
+impl Local {
+    /// Whether it is signalled with this address.
+    fn is_at(&self, address: SocketAddr) -> bool {
+        self.description.connection_port == address.port()
+            && self.description.connection_address == address.ip().to_string()
+    }
+}
+
+/// RFC 8445 §5.1.2.1, for component 1, with the type preferences of §5.1.2.2.
+fn priority(kind: Kind, preference: u16) -> u32 {
+    let of_type: u32 = match kind {
+        Kind::Host => 126,
+        Kind::PeerReflexive => 110,
+        Kind::ServerReflexive => 100,
+        Kind::Relayed => 0,
+    };
+    (of_type << 24) | (u32::from(preference) << 8) | 255
+}
+
+fn describe(
+    kind: Kind,
+    preference: u16,
+    foundation: String,
+    address: SocketAddr,
+    related: SocketAddr,
+) -> RTCIceCandidateDescription {
+    RTCIceCandidateDescription {
+        foundation,
+        component: 1,
+        transport: "udp".into(),
+        priority: priority(kind, preference),
+        connection_address: address.ip().to_string(),
+        connection_port: address.port(),
+        kind: if kind == Kind::Relayed { "relay" } else { "srflx" }.into(),
+        rel_address: Some(related.ip().to_string()),
+        rel_port: Some(related.port()),
+    }
+}
+
+/// What stands for an address that is not to be told.
+fn nowhere(like: SocketAddr) -> SocketAddr {
+    let ip = if like.is_ipv4() { [0; 4].into() } else { IpAddr::from([0u16; 8]) };
+    SocketAddr::new(ip, 0)
 }
 
 /// The addresses to gather, best first: the network before loopback, and in each, IPv6 and

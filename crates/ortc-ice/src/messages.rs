@@ -1,7 +1,8 @@
 use actix::Message;
 
 use crate::{
-    IceStats, IgnoredReason, RTCIceCandidateDescription, RTCIceConnectionInfo, SharedHost,
+    IceStats, IgnoredReason, RTCIceCandidateDescription, RTCIceConnectionInfo, ServerFailure,
+    SharedHost,
 };
 
 /// What the owner of an ICE actor asks of it.
@@ -53,7 +54,7 @@ pub enum IceEvent {
     CandidateFound(RTCIceCandidateDescription),
     /// A local candidate is gone, as found by [`IceCommand::Update`].
     CandidateWithdrawn(RTCIceCandidateDescription),
-    /// All candidates of this gathering have been reported.
+    /// All candidates of this gathering have been reported: every server has answered or failed.
     EndOfCandidates,
     /// Sockets that forks may join: an answer to [`IceCommand::ShareSockets`], and what has come
     /// since.
@@ -69,6 +70,13 @@ pub enum IceEvent {
         candidate: RTCIceCandidateDescription,
         /// Why.
         reason: IgnoredReason,
+    },
+    /// A STUN or TURN server is of no use, or not any more; gathering goes on without it.
+    ServerFailed {
+        /// Its URI, as it was configured.
+        url: String,
+        /// Why.
+        reason: ServerFailure,
     },
     /// The state has changed.
     StateChanged(IceState),

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ortc_io::{Path, PathUpdate, SocketId};
+use ortc_io::{Encapsulation, Path, PathUpdate, SocketId};
 
 /// Most paths that are known at once, as many as a socket port keeps for a connection.
 const MAX_PATHS: usize = 256;
@@ -127,12 +127,23 @@ impl Paths {
         self.remove(|known| known.path.socket == socket)
     }
 
-    /// Forgets every path to an address that the peer has no longer.
-    pub(crate) fn remove_remote(&mut self, remote: SocketAddr) -> Vec<Path> {
-        if self.selected.is_some_and(|path| path.remote == remote) {
-            self.selected = None;
-        }
-        self.remove(|known| known.path.remote == remote)
+    /// Forgets every path that `gone` names, be it the selected one.
+    pub(crate) fn remove_where(&mut self, gone: impl Fn(Path) -> bool) -> Vec<Path> {
+        self.selected.take_if(|path| gone(*path));
+        self.remove(|known| gone(known.path))
+    }
+
+    /// Forgets every path through a relay that is gone.
+    pub(crate) fn remove_relayed(&mut self, socket: SocketId, server: SocketAddr) -> Vec<Path> {
+        self.remove_where(|path| {
+            path.encapsulation != Encapsulation::Plain
+                && (path.socket, path.remote) == (socket, server)
+        })
+    }
+
+    /// Whether a path is in use, or may be soon.
+    pub(crate) fn is_known(&self, path: Path) -> bool {
+        self.selected == Some(path) || self.find(path).is_some()
     }
 
     /// Forgets every path but the selected one on which nothing was heard for `idle`.

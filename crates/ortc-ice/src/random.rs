@@ -1,4 +1,5 @@
 use crate::engine::sha1_hmac;
+use crate::transactions::TransactionId;
 
 /// Makes seeds from which nobody can tell the next one (HMAC-SHA1 in counter mode).
 #[derive(Debug, Clone)]
@@ -13,9 +14,19 @@ impl Seeds {
     }
 
     pub(crate) fn next(&mut self) -> u64 {
+        self.tag().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    }
+
+    /// A transaction identifier that nobody can guess (RFC 8489 §5).
+    pub(crate) fn transaction_id(&mut self) -> TransactionId {
+        let mut id = [0; 12];
+        id.copy_from_slice(&self.tag()[..12]);
+        id
+    }
+
+    fn tag(&mut self) -> [u8; 20] {
         self.counter += 1;
-        let tag = sha1_hmac(&self.key, &[b"transaction", &self.counter.to_be_bytes()]);
-        tag.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+        sha1_hmac(&self.key, &[b"transaction", &self.counter.to_be_bytes()])
     }
 }
 

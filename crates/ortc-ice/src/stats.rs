@@ -48,4 +48,14 @@ pub struct IceStats {
     pub credentials_refused: u64,
     /// Addresses on which no socket could be bound.
     pub bind_failures: u64,
+    /// Requests sent to STUN and TURN servers, retransmissions included.
+    pub server_requests: u64,
+    /// Their answers, those that were asked for and authenticated.
+    pub server_responses: u64,
+    /// Servers that were of no use.
+    pub servers_failed: u64,
+    /// Datagrams relayed to us from addresses without a channel, that did not show our password.
+    pub stray_indications: u64,
+    /// Times that a TURN server would not relay to one peer.
+    pub peers_refused: u64,
 }

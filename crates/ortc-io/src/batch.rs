@@ -1,7 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::{InterfaceAddress, SocketId};
+use crate::{Encapsulation, InterfaceAddress, Path, SocketId, StreamEnd};
 
 /// Largest UDP payload that is taken from the network; a longer datagram is truncated by the
 /// kernel, recognised and dropped. No protocol here sends more than one Ethernet frame.
@@ -29,6 +29,19 @@ pub(crate) const MAX_SEGMENTS: usize = 16;
 /// Room for the datagrams of one [`SendBatch`].
 const SEND_ARENA: usize = 512 * 1024;
 
+/// Length of what precedes channel data: its number and length.
+pub(crate) const CHANNEL_DATA_HEADER: usize = 4;
+
+/// The number and length of channel data; over UDP it may be followed by padding
+/// (RFC 8656 §12.5).
+pub(crate) fn channel_data(bytes: &[u8]) -> Option<(u16, usize)> {
+    let (header, data) = bytes.split_at_checked(CHANNEL_DATA_HEADER)?;
+    let channel = u16::from_be_bytes([header[0], header[1]]);
+    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let padding = data.len().checked_sub(len)?;
+    ((0x4000..0x5000).contains(&channel) && padding < 4).then_some((channel, len))
+}
+
 /// Moves datagrams in batches, without blocking.
 ///
 /// Implemented by [`UdpIo`](crate::UdpIo) over the system's sockets and by `sim::SimIo` over
@@ -39,6 +52,16 @@ pub trait DatagramIo {
     /// # Errors
     /// Whatever the system says: address in use, not available here, out of descriptors.
     fn bind(&mut self, address: SocketAddr) -> io::Result<(SocketId, SocketAddr)>;
+
+    /// Takes a stream to a TURN server among the sockets: what it is to send is written to it,
+    /// and what comes out of it is from the server's address. Returns its local address.
+    ///
+    /// # Errors
+    /// [`Unsupported`](io::ErrorKind::Unsupported), unless it can do that.
+    fn adopt(&mut self, stream: StreamEnd) -> io::Result<(SocketId, SocketAddr)> {
+        drop(stream);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Closes a socket; an id that is gone is ignored.
     fn close(&mut self, socket: SocketId);
@@ -200,6 +223,20 @@ impl ReceiveBatch {
         &self.arena[datagram.offset..datagram.offset + datagram.len]
     }
 
+    /// Takes the channel data header off the `index`th datagram, if it is channel data
+    /// (RFC 8656 §12.4), and says which channel it was; what follows is looked at in its place
+    /// from then on. `None`, and nothing has changed, if it is not, or is malformed.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn unwrap_channel_data(&mut self, index: usize) -> Option<u16> {
+        let (channel, len) = channel_data(self.get(index))?;
+        let datagram = &mut self.datagrams[index];
+        datagram.offset += CHANNEL_DATA_HEADER;
+        datagram.len = len;
+        Some(channel)
+    }
+
     /// The `index`th datagram and its bytes, which may be worked on in place.
     ///
     /// # Panics
@@ -325,6 +362,31 @@ impl SendBatch {
         true
     }
 
+    /// Appends a datagram for a path, in its encapsulation: as
+    /// [`push_with`](Self::push_with), but for what is put around it. Equal datagrams on
+    /// equal paths form runs also there.
+    ///
+    /// # Panics
+    /// When `write` returns more than `room`.
+    pub fn push_on(
+        &mut self,
+        path: Path,
+        room: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let Path { socket, remote, encapsulation } = path;
+        let Encapsulation::ChannelData(channel) = encapsulation else {
+            return self.push_with(socket, remote, room, write);
+        };
+        self.push_with(socket, remote, room + CHANNEL_DATA_HEADER, |buffer| {
+            let (header, data) = buffer.split_at_mut(CHANNEL_DATA_HEADER);
+            let len = write(data)?;
+            header[..2].copy_from_slice(&channel.to_be_bytes());
+            header[2..].copy_from_slice(&u16::try_from(len).ok()?.to_be_bytes());
+            Some(CHANNEL_DATA_HEADER + len)
+        })
+    }
+
     /// Appends a copy of a datagram; false when it does not fit any more.
     pub fn push(&mut self, socket: SocketId, remote: SocketAddr, datagram: &[u8]) -> bool {
         self.push_with(socket, remote, datagram.len(), |buffer| {
@@ -385,6 +447,37 @@ mod tests {
         batch.push(SOCKET, address(2), &[0; 10]);
         assert_eq!(counts(&batch), [(16, 10), (1, 10), (1, 10)]);
         assert_eq!(batch.len(), 18);
+    }
+
+    #[test]
+    fn channel_data_is_put_around_a_datagram_and_taken_off_in_place() {
+        let (mut batch, mut received) = (SendBatch::new(), ReceiveBatch::new());
+        let encapsulation = Encapsulation::ChannelData(0x4001);
+        let path = Path { encapsulation, ..Path::plain(SOCKET, address(1)) };
+        for len in [5, 5, 5, 3] {
+            assert!(batch.push_on(path, 100, |buffer| {
+                buffer[..len].fill(7);
+                Some(len)
+            }));
+        }
+        assert!(batch.push_on(path, 100, |_| None), "nothing is appended then");
+        assert_eq!(counts(&batch), [(4, 9)], "one run, ended by a shorter one");
+        for (socket, remote, bytes) in batch.iter() {
+            received.push(socket, remote, bytes);
+        }
+        received.push(SOCKET, address(1), &[0x40, 1, 0, 1, 9, 0, 0, 0]);
+        let channels: Vec<_> = (0..5).map(|index| received.unwrap_channel_data(index)).collect();
+        assert_eq!(channels, [Some(0x4001); 5]);
+        assert_eq!((received.get(0), received.get(3)), (&[7; 5][..], &[7; 3][..]));
+        assert_eq!(received.get(4), [9], "padding is no part of it");
+        for bytes in
+            [&[0x40, 1, 0][..], &[0x40, 1, 0, 2, 9], &[0x50, 0, 0, 0], &[0x40, 1, 0, 0, 1, 2, 3, 4]]
+        {
+            received.clear();
+            received.push(SOCKET, address(1), bytes);
+            assert_eq!(received.unwrap_channel_data(0), None, "{bytes:?}");
+            assert_eq!(received.get(0), bytes);
+        }
     }
 
     #[test]

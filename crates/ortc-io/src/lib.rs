@@ -118,6 +118,7 @@ pub mod paths;
 pub mod ring;
 pub mod shared;
 mod socket_actor;
+mod stream;
 mod udp;
 
 #[cfg(feature = "sim")]
@@ -134,8 +135,10 @@ pub use interface_watch::InterfaceWatch;
 pub use interfaces::{InterfaceAddress, InterfaceKind};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use messages::{
-    Attach, Bind, BindShared, DatagramReceived, Detach, Detached, Encapsulation, Join, Path,
-    PathUpdate, SendControl, Share, SharedBound, SharedSocket, SocketCommand, SocketEvent,
+    Attach, Bind, BindShared, DatagramReceived, Detach, Detached, Encapsulation, Join, OpenStream,
+    Path, PathUpdate, SendControl, Share, SharedBound, SharedSocket, SocketCommand, SocketEvent,
+    StreamTls,
 };
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
+pub use stream::{StreamEnd, StreamTask, open_stream};
 pub use udp::{Offload, UdpConfig, UdpIo, UdpStats, run_in_real_time};

@@ -54,6 +54,8 @@ pub enum SocketCommand {
     Bind(Bind),
     /// Binds UDP sockets that connections may share; answered on a recipient of its own.
     BindShared(BindShared),
+    /// Opens a stream to a TURN server; answered as if it had been bound.
+    OpenStream(OpenStream),
     /// Does not keep a shared socket any more: it is closed as soon as no connection uses it.
     ReleaseShared(SocketId),
     /// Has a connection use a shared socket; answered with [`SocketEvent::Bound`] or
@@ -118,6 +120,32 @@ pub struct Bind {
     pub token: u64,
     /// The address to bind; port 0 lets the system choose.
     pub address: SocketAddr,
+}
+
+/// Asks for a stream to a TURN server, which then is a socket like any other, but for one
+/// remote address: that of the server.
+///
+/// What goes through it are STUN messages and channel data, each as if it were a datagram; the
+/// port frames them (RFC 8656 §12.5). It is closed like a socket, and reported lost like one.
+#[derive(Debug, Clone)]
+pub struct OpenStream {
+    /// The connection that will own the stream.
+    pub connection: ConnectionId,
+    /// Repeated in the answer.
+    pub token: u64,
+    /// The address of the server.
+    pub server: SocketAddr,
+    /// Over TLS, if so.
+    pub tls: Option<StreamTls>,
+}
+
+/// How a stream is secured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamTls {
+    /// The name that the server's certificate has to be for; an IP address is one.
+    pub name: String,
+    /// Certificates (DER) that may have signed it; the system's own roots when `None`.
+    pub roots: Option<Arc<[Vec<u8>]>>,
 }
 
 /// Asks for sockets that connections may share.

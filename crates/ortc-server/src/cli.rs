@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use ortc_api::RTCIceServer;
+
 use crate::call::{PlaySource, SignalUrl};
 
 /// Object RTC without SDP: a server for pairs and rooms, and a headless peer.
@@ -109,6 +111,14 @@ pub struct CallArgs {
     /// of 2 s. They go out with the first sound that is played, or with a track of their own.
     #[arg(long, value_name = "TONES", value_parser = tones)]
     pub dtmf: Option<String>,
+    /// Ask this server for candidates beyond the addresses of this host: stun:HOST:PORT, or
+    /// turn:USER:SECRET@HOST:PORT, with ?transport=tcp over TCP; turns:… is over TLS. Ports may
+    /// be left out.
+    #[arg(long, value_name = "URI", value_parser = ice_server)]
+    pub ice_server: Vec<RTCIceServer>,
+    /// Go through a TURN server in any case, and tell the other peer no address of this host.
+    #[arg(long)]
+    pub relay_only: bool,
     /// Hang up this long after connecting. Without it, the call lasts until all files have
     /// been played to their end and all keys been pressed or, if there is neither, until the
     /// other peer leaves (in a room, until this program is interrupted).
@@ -124,6 +134,23 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         "an IP address and a port are needed, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080"
             .to_owned()
     })
+}
+
+/// A STUN or TURN URI (RFC 7064, RFC 7065) with the user and the secret in it.
+fn ice_server(text: &str) -> Result<RTCIceServer, String> {
+    let parts = text.split_once(':').and_then(|(scheme, rest)| {
+        let (login, host) = rest.rsplit_once('@')?;
+        let (user, secret) = login.split_once(':')?;
+        Some((format!("{scheme}:{host}"), user, secret))
+    });
+    let server = match parts {
+        Some((url, user, secret)) => RTCIceServer::new(url).with_credential(user, secret),
+        None => RTCIceServer::new(text),
+    };
+    let form = "stun:HOST:PORT or turn:USER:SECRET@HOST:PORT?transport=udp is needed";
+    // What is wrong is said of the URI without its secret.
+    server.uris().map_err(|error| format!("{error}; {form}"))?;
+    Ok(server)
 }
 
 fn tones(text: &str) -> Result<String, String> {
@@ -182,7 +209,9 @@ mod tests {
     #[test]
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
-                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --json";
+                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --json \
+                    --ice-server stun:stun.example.net --relay-only \
+                    --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
             signal: "ws://localhost:1/pairs/x".parse().unwrap(),
@@ -194,6 +223,12 @@ mod tests {
             frame_rate: 25,
             record: Some("out".into()),
             dtmf: Some("1,2#".into()),
+            ice_server: vec![
+                RTCIceServer::new("stun:stun.example.net"),
+                RTCIceServer::new("turn:[::1]:3478?transport=tcp")
+                    .with_credential("alice", "se@cret"),
+            ],
+            relay_only: true,
             duration: Some(Duration::from_millis(2500)),
             json: true,
         };
@@ -218,6 +253,8 @@ mod tests {
         says("call --signal ws://h/pairs/x --frame-rate 0", "0 is not in 1..=240");
         says("call --signal ws://h/pairs/x --dtmf 1E", "'E' is no key");
         says("call --signal ws://h/pairs/x --dtmf ,", "a key is needed");
+        says("call --signal ws://h/pairs/x --ice-server turn:h", "needs a username");
+        says("call --signal ws://h/pairs/x --ice-server h:3478", "stun:HOST:PORT");
         says("call --signal http://h/pairs/x", "ws://HOST:PORT/pairs/NAME");
     }
 }

@@ -129,6 +129,8 @@ struct Held {
 pub(super) struct Shared {
     /// Whether whoever bound the socket still wants it, in use or not.
     pub(super) held: bool,
+    /// The connection that it was bound for: what its STUN and TURN servers say is for it.
+    pub(super) first: Option<ConnectionId>,
     /// By username fragment.
     users: HashMap<Box<[u8]>, Users>,
     /// The oldest first.
@@ -139,7 +141,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { held: true, users: HashMap::new(), waiting: VecDeque::new(), sent: HashMap::new() }
+        let (users, waiting, sent) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        Self { held: true, first: None, users, waiting, sent }
     }
 
     /// Whether nobody needs the socket any more.
@@ -235,6 +238,7 @@ impl Shared {
     }
 
     pub(super) fn leave(&mut self, username_frag: &str, connection: ConnectionId) {
+        self.first.take_if(|first| *first == connection);
         let gone = match self.users.get_mut(username_frag.as_bytes()) {
             None => return,
             Some(Users::One(user)) => *user == connection,

@@ -84,6 +84,7 @@ impl PathTable {
             Tenancy::Owned(_) => {
                 let mut shared = Shared::new();
                 shared.join(username_frag, connection, true);
+                shared.first = Some(connection);
                 entry.tenancy = Tenancy::Shared(shared);
             }
         }
@@ -184,13 +185,14 @@ impl PathTable {
                     }
                 },
                 Some(Peeked::Response(id)) => {
-                    let asker = shared.asker(now, &id, path.remote);
+                    let asker = shared.asker(now, &id, path.remote).or(shared.first);
                     asker.ok_or(&mut stats.unknown_transaction)
                 }
                 Some(Peeked::Indication) => holder.ok_or(&mut stats.strangers),
-                None => Err(&mut stats.malformed),
+                None => shared.first.ok_or(&mut stats.malformed),
             },
-            DatagramKind::Unknown | DatagramKind::TurnChannel => holder.ok_or(&mut stats.unknown),
+            DatagramKind::TurnChannel => holder.or(shared.first).ok_or(&mut stats.unknown),
+            DatagramKind::Unknown => holder.ok_or(&mut stats.unknown),
             _ => holder.ok_or(&mut stats.strangers),
         };
         found.map_err(|count| {

@@ -18,8 +18,8 @@ use crate::consent::{CONSENT_BUFFER, ConsentStats, ConsentTable, ConsentVerdict}
 use crate::paths::{Admission, Parked, PathError, PathStats, PathTable, SharedStats};
 use crate::{
     Attach, Bind, BindShared, ConnectionId, DatagramIo, DatagramKind, DatagramReceived, Detach,
-    Detached, Encapsulation, Join, ReceiveBatch, SendBatch, SendControl, Share, SharedBound,
-    SharedSocket, SocketCommand, SocketEvent, SocketId, classify, now, shared,
+    Detached, Encapsulation, Join, OpenStream, ReceiveBatch, SendBatch, SendControl, Share,
+    SharedBound, SharedSocket, SocketCommand, SocketEvent, SocketId, classify, now, shared,
 };
 
 /// Datagrams handled in one go, at most, before other messages get their turn.
@@ -65,7 +65,7 @@ pub struct SocketActorStats {
     pub sent: u64,
     /// Datagrams that it did not take.
     pub send_failed: u64,
-    /// Datagrams not sent because their path is encapsulated, which this port cannot do.
+    /// Datagrams not sent because their path is a stream of RFC 4571, which this port cannot do.
     pub encapsulated: u64,
     /// Commands refused: for connections or sockets that are gone, or against the ladder.
     pub refused: u64,
@@ -305,11 +305,15 @@ impl SocketActor {
         let SendControl { connection, path, datagram } = control;
         let outgoing = self.paths.outgoing(now(), *connection, *path, datagram);
         let Some(path) = outgoing else { return };
-        if path.encapsulation != Encapsulation::Plain {
+        if path.encapsulation == Encapsulation::Rfc4571 {
             self.stats.encapsulated += 1;
             return;
         }
-        if !self.outgoing.push(path.socket, path.remote, &control.datagram) {
+        let pushed = self.outgoing.push_on(path, datagram.len(), |buffer| {
+            buffer.copy_from_slice(datagram);
+            Some(datagram.len())
+        });
+        if !pushed {
             self.stats.send_failed += 1;
             return;
         }
@@ -350,8 +354,13 @@ impl SocketActor {
     }
 
     fn take(&mut self, at: Instant, index: usize) {
+        let encapsulation = match self.received.unwrap_channel_data(index) {
+            Some(channel) => Encapsulation::ChannelData(channel),
+            None => Encapsulation::Plain,
+        };
         let (datagram, bytes) = self.received.get_mut(index);
-        let path = crate::Path::plain(datagram.socket, datagram.remote);
+        let path =
+            crate::Path { encapsulation, ..crate::Path::plain(datagram.socket, datagram.remote) };
         let kind = classify(bytes);
         self.stats.received += 1;
         if kind == DatagramKind::Stun
@@ -472,6 +481,10 @@ impl Handler<SocketCommand> for SocketActor {
             SocketCommand::Detach(detach) => self.detach(&detach),
             SocketCommand::EnumerateInterfaces(connection) => self.enumerate(connection),
             SocketCommand::Bind(bind) => self.bind(bind),
+            SocketCommand::OpenStream(OpenStream { connection, token, server, .. }) => {
+                let error = Arc::new(io::Error::from(io::ErrorKind::Unsupported));
+                self.tell(connection, SocketEvent::BindFailed { token, address: server, error });
+            }
             SocketCommand::BindShared(bind) => self.bind_shared(&bind),
             SocketCommand::ReleaseShared(socket) => self.release_shared(socket),
             SocketCommand::Join(join) => self.join(&join),

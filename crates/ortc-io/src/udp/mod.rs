@@ -33,7 +33,8 @@ use self::sys_linux as sys;
 use self::sys_other as sys;
 use crate::batch::{GRO_SLOT, MAX_DATAGRAM};
 use crate::{
-    DatagramIo, InterfaceAddress, ReceiveBatch, SendBatch, SendReport, SocketId, interfaces,
+    DatagramIo, InterfaceAddress, ReceiveBatch, SendBatch, SendReport, SocketId, StreamEnd,
+    interfaces,
 };
 
 /// Readiness events taken from the kernel in one go; the rest stay for the next.
@@ -96,6 +97,9 @@ pub struct UdpStats {
     pub runs_split: u64,
     /// Times that a send buffer was full.
     pub send_buffer_full: u64,
+    /// Messages of streams that were dropped for want of room, in both directions; known when
+    /// the stream is closed.
+    pub stream_dropped: u64,
 }
 
 /// Sockets of the system, for one thread that owns them all.
@@ -132,6 +136,8 @@ pub struct UdpIo {
     has_told_of_buffers: bool,
     sender: Sender,
     receiver: Receiver,
+    /// Slots of streams, which no poller knows.
+    streams: Vec<u32>,
     stats: UdpStats,
 }
 
@@ -143,9 +149,9 @@ struct Slot {
 }
 
 #[derive(Debug)]
-struct Socket {
-    udp: UdpSocket,
-    gro: bool,
+enum Socket {
+    Udp { udp: UdpSocket, gro: bool },
+    Stream(Box<StreamEnd>),
 }
 
 impl UdpIo {
@@ -167,6 +173,7 @@ impl UdpIo {
             has_told_of_buffers: false,
             sender: Sender::new(SEND_MESSAGES),
             receiver: Receiver::new(),
+            streams: Vec::new(),
             stats: UdpStats::default(),
         })
     }
@@ -196,6 +203,12 @@ impl UdpIo {
             if let Some(slot) = self.slots.get_mut(index).filter(|slot| !slot.queued) {
                 slot.queued = true;
                 self.ready.push_back(u32::try_from(index).expect("slots are counted in u32"));
+            }
+        }
+        for number in &self.streams {
+            let slot = &mut self.slots[*number as usize];
+            if !std::mem::replace(&mut slot.queued, true) {
+                self.ready.push_back(*number);
             }
         }
         Ok(())
@@ -239,17 +252,42 @@ impl UdpIo {
         }
     }
 
+    fn free_slot(&mut self) -> io::Result<(usize, u32)> {
+        let index = self.slots.iter().position(|slot| slot.socket.is_none() && !slot.queued);
+        let index = index.unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        Ok((index, u32::try_from(index).map_err(|_| io::ErrorKind::QuotaExceeded)?))
+    }
+
     /// Receives from one socket; returns whether it has been emptied.
     fn receive_from(&mut self, number: u32, batch: &mut ReceiveBatch) -> io::Result<bool> {
-        let slot = &self.slots[number as usize];
-        let Some(socket) = &slot.socket else { return Ok(true) };
+        let waker = (!self.streams.is_empty()).then(|| self.waker());
+        let slot = &mut self.slots[number as usize];
         let id = SocketId { slot: number, generation: slot.generation };
-        let slot_len = if socket.gro { GRO_SLOT } else { MAX_DATAGRAM };
+        let (udp, gro) = match &mut slot.socket {
+            None => return Ok(true),
+            Some(Socket::Udp { udp, gro }) => (&*udp, *gro),
+            Some(Socket::Stream(stream)) => {
+                if let Some(waker) = waker {
+                    stream.register(&waker);
+                }
+                while !batch.is_full() {
+                    match stream.receive()? {
+                        Some(message) => _ = batch.push(id, stream.server, &message),
+                        None => return Ok(true),
+                    }
+                }
+                return Ok(false);
+            }
+        };
+        let slot_len = if gro { GRO_SLOT } else { MAX_DATAGRAM };
         let room = batch.free_slots(slot_len);
         if room == 0 {
             return Ok(false);
         }
-        let filled = self.receiver.receive(&socket.udp, batch.free(), slot_len, room)?;
+        let filled = self.receiver.receive(udp, batch.free(), slot_len, room)?;
         self.stats.receive_calls += 1;
         for index in 0..filled {
             let arrival = self.receiver.arrival(index);
@@ -277,16 +315,24 @@ impl DatagramIo for UdpIo {
         let mut udp = UdpSocket::from_std(udp);
         let local = udp.local_addr()?;
         let gro = self.config.gro == Offload::Auto && sys::join_arrivals(&udp);
-        let index = self.slots.iter().position(|slot| slot.socket.is_none() && !slot.queued);
-        let index = index.unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            self.slots.len() - 1
-        });
-        let number = u32::try_from(index).map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        let (index, number) = self.free_slot()?;
         self.poll.registry().register(&mut udp, Token(index), Interest::READABLE)?;
         let slot = &mut self.slots[index];
-        slot.socket = Some(Socket { udp, gro });
+        slot.socket = Some(Socket::Udp { udp, gro });
         Ok((SocketId { slot: number, generation: slot.generation }, local))
+    }
+
+    fn adopt(&mut self, stream: StreamEnd) -> io::Result<(SocketId, SocketAddr)> {
+        let (index, number) = self.free_slot()?;
+        let local = stream.local;
+        let slot = &mut self.slots[index];
+        slot.socket = Some(Socket::Stream(Box::new(stream)));
+        // What has come before it could wake anybody is looked for at once.
+        slot.queued = true;
+        let socket = SocketId { slot: number, generation: slot.generation };
+        self.ready.push_back(number);
+        self.streams.push(number);
+        Ok((socket, local))
     }
 
     fn close(&mut self, socket: SocketId) {
@@ -295,8 +341,16 @@ impl DatagramIo for UdpIo {
             && let Some(mut gone) = slot.socket.take()
         {
             slot.generation = slot.generation.wrapping_add(1);
-            // Closing the descriptor does the same; this only says so earlier.
-            let _ = self.poll.registry().deregister(&mut gone.udp);
+            match &mut gone {
+                Socket::Udp { udp, .. } => {
+                    // Closing the descriptor does the same; this only says so earlier.
+                    let _ = self.poll.registry().deregister(udp);
+                }
+                Socket::Stream(stream) => {
+                    self.streams.retain(|number| *number != socket.slot);
+                    self.stats.stream_dropped += stream.dropped();
+                }
+            }
         }
     }
 
@@ -339,7 +393,10 @@ impl DatagramIo for UdpIo {
     fn send(&mut self, batch: &mut SendBatch) -> SendReport {
         let (slots, sender) = (&self.slots, &mut self.sender);
         let report = send_all(batch, &mut self.gso, &mut self.stats, |socket, messages| {
-            find(slots, socket).map(|socket| sender.send(&socket.udp, messages))
+            Some(match find(slots, socket)? {
+                Socket::Udp { udp, .. } => sender.send(udp, messages),
+                Socket::Stream(stream) => Ok(write_to(stream, messages)),
+            })
         });
         batch.clear();
         report
@@ -358,6 +415,15 @@ impl DatagramIo for UdpIo {
 /// limit `RLIMIT_RTPRIO` of that priority. Nothing has changed then.
 pub fn run_in_real_time(priority: u8) -> io::Result<()> {
     sys::run_in_real_time(priority)
+}
+
+/// Writes messages to a stream, datagram by datagram; returns how many it had room for.
+fn write_to(stream: &StreamEnd, messages: &[sys::Message<'_>]) -> usize {
+    let fits = |message: &&sys::Message<'_>| {
+        let segment = message.segment.map_or(message.bytes.len(), usize::from).max(1);
+        message.bytes.chunks(segment).all(|datagram| stream.send(datagram))
+    };
+    messages.iter().take_while(fits).count()
 }
 
 fn find(slots: &[Slot], id: SocketId) -> Option<&Socket> {

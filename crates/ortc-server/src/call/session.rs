@@ -8,10 +8,10 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use ortc_api::{
-    AddDtmfError, AddStreamError, ConnectError, MediaFormat, MediaStream, MediaStreamTrack,
-    NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason, RTCEvent,
-    RTCEvents, RTCIceConnectionInfo, RTCTrackDescription, ReceiveTrackError, SetRemoteIceError,
-    ToneError, TrackKind,
+    AddDtmfError, AddStreamError, CandidateTypes, ConnectError, MediaFormat, MediaStream,
+    MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason,
+    RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer, RTCTrackDescription,
+    ReceiveTrackError, SetRemoteIceError, ToneError, TrackKind,
 };
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -56,6 +56,10 @@ pub struct CallOptions {
     pub record: Option<PathBuf>,
     /// Which keys to press.
     pub dtmf: Option<String>,
+    /// STUN and TURN servers to ask.
+    pub ice_servers: Vec<RTCIceServer>,
+    /// Whether to go through a TURN server in any case.
+    pub relay_only: bool,
     /// How long to stay connected.
     pub duration: Option<Duration>,
     /// Whether to tell on stderr how it goes.
@@ -175,9 +179,14 @@ impl Call {
         let (sender, receiver) = channel::connect(&options.signal).await?;
         // On one host, loopback may be all there is.
         let loopback = options.signal.is_loopback();
-        let connection = RTCConnection::new(
-            RTCConnectionOptions::new().with_loopback(loopback).with_network_changes(true),
-        )?;
+        let mut connecting = RTCConnectionOptions::new()
+            .with_loopback(loopback)
+            .with_network_changes(true)
+            .with_ice_servers(options.ice_servers.clone());
+        if options.relay_only {
+            connecting = connecting.with_candidate_types(CandidateTypes::RELAYED);
+        }
+        let connection = RTCConnection::new(connecting)?;
         let mut call = Self {
             options,
             awaiting: Awaiting::Peer,
@@ -455,6 +464,9 @@ impl Call {
             }
             Some(RTCEvent::Disconnected(reason)) => return Err(reason.into()),
             Some(RTCEvent::AddDtmfHandler(handler)) => self.listening.listen(&handler),
+            Some(RTCEvent::IceServerFailed { url, reason }) => {
+                self.summary.warn(format!("{url}: {reason}"));
+            }
             // Streams are known from the descriptions of their tracks.
             Some(_) => {}
             None => return Err(Failure::Closed),

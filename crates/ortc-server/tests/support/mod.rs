@@ -1,7 +1,9 @@
 //! Real processes for the tests: the server, callers, and what looks at their files.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
+pub mod coturn;
 pub mod members;
+pub mod netns;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,0 +1,198 @@
+//! What the agent does with its servers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use bytes::Bytes;
+use is::stun::StunMessage;
+use ortc_io::{Encapsulation, Path, SocketId};
+use tracing::{debug, warn};
+
+use super::{Done, Sorted, Taken};
+use crate::engine::verify;
+use crate::local::Local;
+use crate::{IceAgent, IceEvent, IceState, Output};
+
+impl IceAgent {
+    /// Takes the addresses of a name that [`Output::Resolve`] asked for, or why there are none.
+    pub fn handle_resolved(
+        &mut self,
+        now: Instant,
+        token: u64,
+        result: Result<Vec<IpAddr>, String>,
+    ) {
+        if self.state == IceState::Closed {
+            return;
+        }
+        self.servers.resolved(now, token, result);
+        self.run_servers(now);
+    }
+
+    /// Whether a datagram came from a server and has been taken; else it is a peer's.
+    pub(crate) fn taken_by_servers(&mut self, now: Instant, path: Path, datagram: &[u8]) -> bool {
+        match self.servers.handle(now, path, datagram) {
+            Sorted::Foreign => return false,
+            Sorted::Server(Taken::Yes) => self.stats.server_responses += 1,
+            Sorted::Server(Taken::Unasked) => self.stats.unasked_responses += 1,
+            Sorted::Server(Taken::Forged) => self.stats.bad_integrity += 1,
+            Sorted::Server(Taken::Malformed) => self.stats.malformed += 1,
+            Sorted::Relayed { relayed, peer, datagram } => {
+                self.relayed_from_stranger(now, relayed, peer, datagram);
+            }
+        }
+        self.run_servers(now);
+        true
+    }
+
+    /// Something came to our relay from an address that has no channel. Anybody can make it
+    /// look so; only what shows our password gets one.
+    fn relayed_from_stranger(
+        &mut self,
+        now: Instant,
+        relayed: SocketAddr,
+        peer: SocketAddr,
+        datagram: &[u8],
+    ) {
+        let is_ours = |message: StunMessage<'_>| {
+            let ours = message.split_username().map(|(ours, _)| ours);
+            message.is_binding_request()
+                && ours == Some(self.config.credentials.username_frag.as_str())
+                && verify(&message, &self.config.credentials.password)
+        };
+        if self.gathering.by_address(relayed).is_none() {
+            self.stats.not_set += 1;
+        } else if !StunMessage::parse(datagram).is_ok_and(is_ours) {
+            self.stats.stray_indications += 1;
+        } else if let Some(path) = self.servers.path_to(relayed, peer) {
+            self.handle_datagram(now, path, datagram);
+        } else {
+            self.stats.over_limit += 1;
+        }
+    }
+
+    /// What the engine takes for the two ends of a path: the address of a candidate of ours
+    /// that has been set, and theirs.
+    pub(crate) fn ends(&self, path: Path) -> Option<(SocketAddr, SocketAddr)> {
+        match path.encapsulation {
+            Encapsulation::Plain => {
+                Some((self.gathering.by_socket(path.socket)?.address, path.remote))
+            }
+            _ => {
+                let ends = self.servers.ends(path)?;
+                self.gathering.by_address(ends.0).map(|_| ends)
+            }
+        }
+    }
+
+    /// The path between two addresses of the engine.
+    pub(crate) fn path_between(&mut self, local: SocketAddr, remote: SocketAddr) -> Option<Path> {
+        let known = self.gathering.by_address(local)?;
+        if !known.is_relayed() {
+            return Some(Path::plain(known.socket, remote));
+        }
+        let path = self.servers.path_to(local, remote);
+        self.stats.over_limit += u64::from(path.is_none());
+        path
+    }
+
+    /// Sends a check or a response, on a relayed path perhaps only when its channel is bound.
+    pub(crate) fn send(&mut self, now: Instant, path: Path, datagram: Bytes) {
+        if path.encapsulation == Encapsulation::Plain {
+            self.output(Output::Transmit { path, datagram });
+        } else {
+            self.stats.over_limit += u64::from(!self.servers.send(now, path, datagram));
+            self.take_done(now);
+        }
+    }
+
+    /// Tells the owner of a candidate, if it wants to hear of its type.
+    pub(crate) fn report(&mut self, local: Option<&Local>) {
+        if let Some(description) = local.filter(|l| !l.hidden).map(|l| l.description.clone()) {
+            self.event(IceEvent::CandidateFound(description));
+        }
+    }
+
+    /// Carries out what the servers' clients want, and looks whether gathering is over.
+    pub(crate) fn run_servers(&mut self, now: Instant) {
+        self.take_done(now);
+        self.after_gathering(now);
+    }
+
+    fn take_done(&mut self, now: Instant) {
+        while let Some(done) = self.servers.poll() {
+            match done {
+                Done::Resolve { token, host } => self.output(Output::Resolve { token, host }),
+                Done::Open { token, server, tls } => {
+                    self.output(Output::OpenStream { token, server, tls });
+                }
+                Done::Transmit { path, datagram } => {
+                    if path.encapsulation == Encapsulation::Plain {
+                        self.stats.server_requests += 1;
+                    }
+                    self.output(Output::Transmit { path, datagram });
+                }
+                Done::Reflexive { socket, mapped } => {
+                    let found = self.gathering.add_reflexive(socket, mapped).cloned();
+                    self.report(found.as_ref());
+                }
+                Done::Relayed(relay) => {
+                    let found = self.gathering.add_relayed(relay).cloned();
+                    self.report(found.as_ref());
+                }
+                Done::Lost { socket, server, relayed } => {
+                    self.lose_relay(now, socket, server, relayed);
+                }
+                Done::Close(socket) => self.output(Output::Unbind(socket)),
+                Done::PeerRefused => self.stats.peers_refused += 1,
+                Done::Failed { uri, reason } => {
+                    warn!(server = uri, %reason, "an ICE server is of no use");
+                    self.stats.servers_failed += 1;
+                    self.event(IceEvent::ServerFailed { url: uri, reason });
+                }
+            }
+        }
+    }
+
+    fn lose_relay(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        server: SocketAddr,
+        relayed: SocketAddr,
+    ) {
+        let lost = self.paths.remove_relayed(socket, server);
+        if let Some(local) = self.gathering.remove_relayed(relayed) {
+            debug!(%relayed, "a relay is gone");
+            self.retire(&local);
+        }
+        self.lose(now, lost);
+    }
+
+    /// Takes a candidate out of the engine and tells the owner.
+    pub(crate) fn retire(&mut self, local: &Local) {
+        let still_used = self.gathering.by_address(local.address).is_some();
+        if let Some(engine) = self.engine.as_mut().filter(|_| local.set && !still_used) {
+            engine.withdraw_local(local);
+        }
+        if !local.hidden {
+            self.event(IceEvent::CandidateWithdrawn(local.description.clone()));
+        }
+    }
+
+    /// Lets the servers' clients act at their time.
+    pub(crate) fn servers_timeout(&mut self, now: Instant) {
+        let paths = &self.paths;
+        let keep = keeps_mappings(self.state);
+        self.servers.handle_timeout(now, keep, &|path| paths.is_known(path));
+        self.run_servers(now);
+    }
+
+    pub(crate) fn servers_deadline(&self) -> Option<Instant> {
+        self.servers.poll_timeout(keeps_mappings(self.state))
+    }
+}
+
+/// Once connected, the checks of the selected pair keep its mapping alive.
+fn keeps_mappings(state: IceState) -> bool {
+    matches!(state, IceState::AwaitingConnect | IceState::Checking | IceState::Disconnected)
+}

@@ -1,0 +1,189 @@
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+use crate::servers::long_term_key;
+use crate::servers::message::{Builder, Class, Message, attribute, method};
+
+/// What the server does with its next request, out of the ordinary.
+#[derive(Debug, Clone)]
+pub(super) enum Script {
+    Silence,
+    Error(u16),
+    Stale,
+    Alternate(SocketAddr),
+    /// Succeeds, but says so without a MESSAGE-INTEGRITY, or with another's.
+    Unsigned,
+    WronglySigned,
+}
+
+#[derive(Debug)]
+pub(super) struct Allocation {
+    pub(super) client: SocketAddr,
+    pub(super) relay: SocketAddr,
+    pub(super) channels: Vec<(u16, SocketAddr)>,
+    pub(super) lifetime: u32,
+}
+
+/// A STUN and TURN server of one user, `alice` with `secret`.
+#[derive(Debug)]
+pub(super) struct ScriptedServer {
+    pub(super) address: SocketAddr,
+    pub(super) allocations: Vec<Allocation>,
+    pub(super) script: VecDeque<Script>,
+    /// Method and class of everything that was asked.
+    pub(super) asked: Vec<(u16, SocketAddr)>,
+    nonce: u32,
+    next_port: u16,
+}
+
+/// What a host puts on the wire: from, to, bytes.
+pub(super) type Packet = (SocketAddr, SocketAddr, Bytes);
+
+impl ScriptedServer {
+    pub(super) fn new(address: &str) -> Self {
+        Self {
+            address: address.parse().unwrap(),
+            allocations: Vec::new(),
+            script: VecDeque::new(),
+            asked: Vec::new(),
+            nonce: 1,
+            next_port: 50000,
+        }
+    }
+
+    pub(super) fn owns(&self, address: SocketAddr) -> bool {
+        address == self.address || self.allocations.iter().any(|it| it.relay == address)
+    }
+
+    pub(super) fn handle(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Vec<Packet> {
+        if to != self.address {
+            return self.relay_in(from, to, bytes);
+        }
+        if bytes[0] & 0xc0 == 0x40 {
+            return self.relay_out(from, bytes);
+        }
+        let Some(request) = Message::parse(bytes) else { return Vec::new() };
+        assert_eq!(request.class, Class::Request);
+        self.asked.push((request.method, from));
+        let answer = match self.script.pop_front() {
+            Some(Script::Silence) => return Vec::new(),
+            Some(Script::Error(code)) => self.sign(error(request, code)),
+            Some(Script::Alternate(server)) => {
+                let family = [0, 1].into_iter().chain(server.port().to_be_bytes());
+                let IpAddr::V4(ip) = server.ip() else { panic!("{server}") };
+                let value: Vec<u8> = family.chain(ip.octets()).collect();
+                error(request, 300).attribute(attribute::ALTERNATE_SERVER, &value).finish()
+            }
+            Some(Script::Stale) => {
+                self.nonce += 1;
+                self.challenge(request, 438)
+            }
+            Some(Script::Unsigned) => self.succeed(from, request).finish(),
+            Some(Script::WronglySigned) => self.succeed(from, request).finish_with(b"another"),
+            None if request.method == method::BINDING => self.succeed(from, request).finish(),
+            None => match request.attribute(attribute::NONCE) {
+                None => self.challenge(request, 401),
+                Some(nonce) if nonce != self.nonce.to_be_bytes() => self.challenge(request, 438),
+                Some(_) if !request.verify(&self.key()) => self.challenge(request, 401),
+                Some(_) => {
+                    let answer = self.succeed(from, request);
+                    self.sign(answer)
+                }
+            },
+        };
+        vec![(self.address, from, answer)]
+    }
+
+    fn key(&self) -> [u8; 16] {
+        long_term_key("alice", "example.test", "secret")
+    }
+
+    fn sign(&self, answer: Builder) -> Bytes {
+        answer.finish_with(&self.key())
+    }
+
+    fn challenge(&self, request: Message<'_>, code: u16) -> Bytes {
+        error(request, code)
+            .attribute(attribute::REALM, b"example.test")
+            .attribute(attribute::NONCE, &self.nonce.to_be_bytes())
+            .finish()
+    }
+
+    fn succeed(&mut self, from: SocketAddr, request: Message<'_>) -> Builder {
+        let answer = Builder::new(Class::Success, request.method, request.id);
+        match request.method {
+            method::BINDING => answer.xor_address(attribute::XOR_MAPPED_ADDRESS, from),
+            method::ALLOCATE => {
+                self.next_port += 1;
+                let relay = SocketAddr::new(self.address.ip(), self.next_port);
+                let channels = Vec::new();
+                self.allocations.push(Allocation { client: from, relay, channels, lifetime: 600 });
+                answer
+                    .xor_address(attribute::XOR_RELAYED_ADDRESS, relay)
+                    .xor_address(attribute::XOR_MAPPED_ADDRESS, from)
+                    .attribute(attribute::LIFETIME, &600u32.to_be_bytes())
+            }
+            method::REFRESH => {
+                let lifetime = request.number(attribute::LIFETIME).unwrap();
+                let at = self.allocations.iter().position(|it| it.client == from).unwrap();
+                self.allocations[at].lifetime = lifetime;
+                if lifetime == 0 {
+                    self.allocations.remove(at);
+                }
+                answer.attribute(attribute::LIFETIME, &lifetime.to_be_bytes())
+            }
+            method::CHANNEL_BIND => {
+                let number = (request.number(attribute::CHANNEL_NUMBER).unwrap() >> 16) as u16;
+                let peer = request.address(attribute::XOR_PEER_ADDRESS).unwrap();
+                let allocation = self.allocations.iter_mut().find(|it| it.client == from).unwrap();
+                let same = |(n, p): &(u16, SocketAddr)| (*n == number) == (*p == peer);
+                assert!(allocation.channels.iter().all(same), "one number, one peer");
+                if !allocation.channels.contains(&(number, peer)) {
+                    allocation.channels.push((number, peer));
+                }
+                answer
+            }
+            other => panic!("a client does not send {other:#x}"),
+        }
+    }
+
+    fn relay_out(&self, from: SocketAddr, bytes: &[u8]) -> Vec<Packet> {
+        let Some(allocation) = self.allocations.iter().find(|it| it.client == from) else {
+            return Vec::new();
+        };
+        let number = u16::from_be_bytes([bytes[0], bytes[1]]);
+        let to = allocation.channels.iter().find(|(known, _)| *known == number);
+        let data = Bytes::copy_from_slice(&bytes[4..]);
+        to.map(|(_, peer)| (allocation.relay, *peer, data)).into_iter().collect()
+    }
+
+    fn relay_in(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Vec<Packet> {
+        let Some(allocation) = self.allocations.iter().find(|it| it.relay == to) else {
+            return Vec::new();
+        };
+        let wrapped = if let Some((number, _)) = allocation.channels.iter().find(|c| c.1 == from) {
+            let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+            [&number.to_be_bytes()[..], &length, bytes].concat().into()
+        } else if allocation.channels.iter().any(|(_, peer)| peer.ip() == from.ip()) {
+            indication(from, bytes)
+        } else {
+            return Vec::new();
+        };
+        vec![(self.address, allocation.client, wrapped)]
+    }
+}
+
+pub(super) fn indication(peer: SocketAddr, data: &[u8]) -> Bytes {
+    Builder::new(Class::Indication, method::DATA, [9; 12])
+        .xor_address(attribute::XOR_PEER_ADDRESS, peer)
+        .attribute(attribute::DATA, data)
+        .finish()
+}
+
+fn error(request: Message<'_>, code: u16) -> Builder {
+    let (class, number) = ((code / 100) as u8, (code % 100) as u8);
+    Builder::new(Class::Error, request.method, request.id)
+        .attribute(attribute::ERROR_CODE, &[0, 0, class, number])
+}

@@ -1,0 +1,343 @@
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::channels::{Channels, MAX_QUEUED};
+use super::message::{Builder, Class, MAX_TEXT, Message, attribute, method};
+use super::transaction::{Step, Transaction};
+use super::{Action, Login, ServerFailure, Taken, long_term_key};
+use crate::random::Seeds;
+
+/// How long an allocation is asked for, in seconds (RFC 8656 §7.2 has 600 as the default).
+const LIFETIME: u32 = 600;
+
+/// An allocation is refreshed this long before it ends (RFC 8656 §8.1 has a minute).
+const REFRESH_EARLY: Duration = Duration::from_secs(60);
+
+/// Shortest time between two refreshes, whatever lifetime a server grants.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+/// How often one request is made again for a nonce that has gone stale.
+const MAX_STALE: u8 = 3;
+
+/// UDP, as a relay's transport.
+const TRANSPORT_UDP: [u8; 4] = [17, 0, 0, 0];
+
+/// Address family IPv6, as REQUESTED-ADDRESS-FAMILY has it.
+const FAMILY_IPV6: [u8; 4] = [2, 0, 0, 0];
+
+/// What a request of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Allocate,
+    Refresh,
+    Bind(u16),
+}
+
+#[derive(Debug)]
+struct Asked {
+    transaction: Transaction,
+    purpose: Purpose,
+    /// Nonces that were stale so far.
+    stale: u8,
+}
+
+/// What the server made of us (RFC 8489 §9.2).
+#[derive(Debug)]
+struct Session {
+    realm: Vec<u8>,
+    nonce: Vec<u8>,
+    key: [u8; 16],
+}
+
+/// The allocation of one TURN server, from one socket (RFC 8656).
+///
+/// Peers are reached through channels alone, which install their permissions; what a peer
+/// sends from an address that has no channel yet comes as a Data indication.
+#[derive(Debug)]
+pub(crate) struct TurnClient {
+    login: Login,
+    session: Option<Session>,
+    asked: Vec<Asked>,
+    start: Option<Instant>,
+    wants_ipv6: bool,
+    is_stream: bool,
+    relayed: Option<SocketAddr>,
+    refresh_at: Option<Instant>,
+    pub(crate) channels: Channels,
+    is_settled: bool,
+}
+
+impl TurnClient {
+    pub(crate) fn new(at: Instant, login: Login, wants_ipv6: bool, is_stream: bool) -> Self {
+        Self {
+            login,
+            session: None,
+            asked: Vec::new(),
+            start: Some(at),
+            wants_ipv6,
+            is_stream,
+            relayed: None,
+            refresh_at: None,
+            channels: Channels::default(),
+            is_settled: false,
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// The address that is relayed to us, while it is.
+    pub(crate) fn relayed(&self) -> Option<SocketAddr> {
+        self.relayed
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let asked = self.asked.iter().map(|asked| asked.transaction.next());
+        let channels = self.channels.poll_timeout();
+        asked.chain(self.start).chain(self.refresh_at).chain(channels).min()
+    }
+
+    /// `in_use` says of a channel whether it is worth keeping.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        in_use: impl Fn(u16) -> bool,
+        ids: &mut Seeds,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.start.take_if(|at| *at <= now).is_some() {
+            self.ask(now, Purpose::Allocate, 0, ids);
+        }
+        if self.refresh_at.take_if(|at| *at <= now).is_some() {
+            self.ask(now, Purpose::Refresh, 0, ids);
+        }
+        for number in self.channels.due(now, in_use) {
+            self.ask(now, Purpose::Bind(number), 0, ids);
+        }
+        let mut expired = Vec::new();
+        self.asked.retain_mut(|asked| match asked.transaction.step(now) {
+            Step::Wait => true,
+            Step::Send(datagram) => {
+                actions.push(Action::Transmit(datagram));
+                true
+            }
+            Step::Expired => {
+                expired.push(asked.purpose);
+                false
+            }
+        });
+        for purpose in expired {
+            self.give_up(now, purpose, ServerFailure::TimedOut, actions);
+        }
+    }
+
+    fn ask(&mut self, now: Instant, purpose: Purpose, stale: u8, ids: &mut Seeds) {
+        let id = ids.transaction_id();
+        let lifetime = LIFETIME.to_be_bytes();
+        let request = match purpose {
+            Purpose::Allocate => {
+                let allocate = Builder::new(Class::Request, method::ALLOCATE, id)
+                    .attribute(attribute::REQUESTED_TRANSPORT, &TRANSPORT_UDP);
+                if self.wants_ipv6 {
+                    allocate.attribute(attribute::REQUESTED_ADDRESS_FAMILY, &FAMILY_IPV6)
+                } else {
+                    allocate
+                }
+            }
+            Purpose::Refresh => Builder::new(Class::Request, method::REFRESH, id)
+                .attribute(attribute::LIFETIME, &lifetime),
+            Purpose::Bind(number) => {
+                let Some(peer) = self.channels.peer(number) else { return };
+                let [high, low] = number.to_be_bytes();
+                Builder::new(Class::Request, method::CHANNEL_BIND, id)
+                    .attribute(attribute::CHANNEL_NUMBER, &[high, low, 0, 0])
+                    .xor_address(attribute::XOR_PEER_ADDRESS, peer)
+            }
+        };
+        let transaction = Transaction::new(now, id, self.sign(request), self.is_stream);
+        self.asked.push(Asked { transaction, purpose, stale });
+    }
+
+    fn sign(&self, request: Builder) -> Bytes {
+        match &self.session {
+            None => request.finish(),
+            Some(session) => request
+                .attribute(attribute::USERNAME, self.login.username.as_bytes())
+                .attribute(attribute::REALM, &session.realm)
+                .attribute(attribute::NONCE, &session.nonce)
+                .finish_with(&session.key),
+        }
+    }
+
+    /// Takes an answer of the server.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        message: Message<'_>,
+        ids: &mut Seeds,
+        actions: &mut Vec<Action>,
+    ) -> Taken {
+        let Some(at) = self.asked.iter().position(|asked| asked.transaction.id == message.id)
+        else {
+            return Taken::Unasked;
+        };
+        let Asked { purpose, stale, .. } = self.asked[at];
+        let code = (message.class == Class::Error).then(|| message.error_code());
+        // 401 and 438 tell how to sign, 300 where to go: none of them is signed
+        // (RFC 8489 §9.2.5). Whatever else answers a signed request has to be.
+        if let Some(session) = &self.session
+            && !matches!(code, Some(Some(300 | 401 | 438)))
+            && !message.verify(&session.key)
+        {
+            return Taken::Forged;
+        }
+        self.asked.swap_remove(at);
+        match code {
+            None => self.succeeded(now, purpose, message, actions),
+            Some(Some(401)) if self.session.is_none() && self.take_session(message) => {
+                self.ask(now, purpose, stale, ids);
+            }
+            Some(Some(438)) if stale < MAX_STALE && self.take_session(message) => {
+                self.ask(now, purpose, stale + 1, ids);
+            }
+            // The server has no relays on IPv6; one on IPv4 is better than none.
+            Some(Some(440)) if purpose == Purpose::Allocate && self.wants_ipv6 => {
+                self.wants_ipv6 = false;
+                self.ask(now, purpose, stale, ids);
+            }
+            Some(Some(300)) if purpose == Purpose::Allocate => {
+                self.is_settled = true;
+                actions.push(match message.address(attribute::ALTERNATE_SERVER) {
+                    Some(server) => Action::Redirected(server),
+                    None => Action::Failed(ServerFailure::Malformed),
+                });
+            }
+            Some(code) => {
+                let reason = code.map_or(ServerFailure::Malformed, ServerFailure::of_code);
+                self.give_up(now, purpose, reason, actions);
+            }
+        }
+        // What was asked again leaves at once.
+        self.handle_timeout(now, |_| true, ids, actions);
+        Taken::Yes
+    }
+
+    /// Learns how to sign from a 401 or a 438.
+    fn take_session(&mut self, message: Message<'_>) -> bool {
+        let text = |kind| message.attribute(kind).filter(|text| text.len() <= MAX_TEXT);
+        let Some(nonce) = text(attribute::NONCE) else { return false };
+        let realm = match (text(attribute::REALM), &self.session) {
+            (Some(realm), _) => realm.to_vec(),
+            (None, Some(session)) => session.realm.clone(),
+            (None, None) => return false,
+        };
+        let Ok(name) = std::str::from_utf8(&realm) else { return false };
+        let key = long_term_key(&self.login.username, name, &self.login.credential);
+        self.session = Some(Session { realm, nonce: nonce.to_vec(), key });
+        true
+    }
+
+    fn succeeded(
+        &mut self,
+        now: Instant,
+        purpose: Purpose,
+        message: Message<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        match purpose {
+            Purpose::Allocate => {
+                let relayed = message.address(attribute::XOR_RELAYED_ADDRESS);
+                let Some(relayed) = relayed.filter(|relayed| relayed.port() != 0) else {
+                    return self.give_up(now, purpose, ServerFailure::Malformed, actions);
+                };
+                self.refresh_at = Some(now + refresh_after(message));
+                self.relayed = Some(relayed);
+                self.is_settled = true;
+                let mapped = message.address(attribute::XOR_MAPPED_ADDRESS);
+                actions.push(Action::Allocated { relayed, mapped });
+            }
+            Purpose::Refresh => self.refresh_at = Some(now + refresh_after(message)),
+            Purpose::Bind(number) => {
+                for datagram in self.channels.bound(now, number) {
+                    actions.push(Action::TransmitOn(number, datagram));
+                }
+            }
+        }
+    }
+
+    fn give_up(
+        &mut self,
+        now: Instant,
+        purpose: Purpose,
+        reason: ServerFailure,
+        actions: &mut Vec<Action>,
+    ) {
+        match purpose {
+            // One peer that the server does not relay to says nothing about the others.
+            Purpose::Bind(number) if reason != ServerFailure::AllocationMismatch => {
+                self.channels.refused(now, number);
+                actions.push(Action::PeerRefused(reason));
+            }
+            _ => self.fail(reason, actions),
+        }
+    }
+
+    /// The allocation is gone, or never was.
+    pub(crate) fn fail(&mut self, reason: ServerFailure, actions: &mut Vec<Action>) {
+        let had_failed = std::mem::replace(&mut self.is_settled, true) && self.relayed.is_none();
+        if let Some(relayed) = self.relayed.take() {
+            actions.push(Action::Lost(relayed));
+        }
+        self.asked.clear();
+        self.channels = Channels::default();
+        (self.start, self.refresh_at) = (None, None);
+        if !had_failed {
+            actions.push(Action::Failed(reason));
+        }
+    }
+
+    /// Whom a channel leads to.
+    pub(crate) fn peer(&self, number: u16) -> Option<SocketAddr> {
+        self.relayed.and_then(|_| self.channels.peer(number))
+    }
+
+    /// Sends to a peer: on its channel, or when that is bound. Returns whether it was taken.
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        number: u16,
+        datagram: Bytes,
+        ids: &mut Seeds,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        if self.channels.is_bound(now, number) {
+            actions.push(Action::TransmitOn(number, datagram));
+            return true;
+        }
+        let (queued, bind) = self.channels.queue(now, number, datagram);
+        if bind {
+            self.ask(now, Purpose::Bind(number), 0, ids);
+            self.handle_timeout(now, |_| true, ids, actions);
+        }
+        debug_assert!(!bind || queued, "at least {MAX_QUEUED} datagrams wait for a channel");
+        queued
+    }
+
+    /// Gives the allocation back, by one request that nobody waits for.
+    pub(crate) fn release(&mut self, ids: &mut Seeds, actions: &mut Vec<Action>) {
+        if self.relayed.take().is_some() {
+            let id = ids.transaction_id();
+            let request = Builder::new(Class::Request, method::REFRESH, id)
+                .attribute(attribute::LIFETIME, &0u32.to_be_bytes());
+            actions.push(Action::Transmit(self.sign(request)));
+        }
+    }
+}
+
+fn refresh_after(message: Message<'_>) -> Duration {
+    let granted = message.number(attribute::LIFETIME).unwrap_or(LIFETIME).min(3600);
+    Duration::from_secs(granted.into()).saturating_sub(REFRESH_EARLY).max(SHORTEST)
+}

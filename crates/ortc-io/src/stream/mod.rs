@@ -1,0 +1,253 @@
+//! Streams to TURN servers, over TCP or TLS, as sockets of a media thread.
+//!
+//! A media thread moves datagrams and never blocks; a stream wants an event loop and, over TLS,
+//! a state machine. So a task of the control plane has the stream, and two bounded rings lead
+//! from it to the [`StreamEnd`] that the thread has among its sockets. Each message costs an
+//! allocation and two wake-ups at worst, which is what TCP costs here: it is the last resort of
+//! a network without UDP. What a ring has no room for is dropped, as a datagram would be.
+
+mod framing;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use self::framing::Frames;
+use crate::StreamTls;
+use crate::ring::{Popped, RingReceiver, RingSender, ring};
+
+/// Messages that wait in each direction: 300 kB of full packets, 100 ms at 25 Mbit/s.
+const CAPACITY: usize = 256;
+
+/// How long connecting may take, and the TLS handshake as much again.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes written in one go.
+const WRITE_BATCH: usize = 64 * 1024;
+
+/// What both ends know.
+#[derive(Debug, Default)]
+struct Shared {
+    failure: OnceLock<String>,
+    /// Messages that there was no room for.
+    dropped: AtomicU64,
+}
+
+/// A stream among the sockets of a media thread, handed to
+/// [`DatagramIo::adopt`](crate::DatagramIo::adopt). Dropping it closes the stream, once what
+/// was sent has left.
+#[derive(Debug)]
+pub struct StreamEnd {
+    incoming: RingReceiver<Bytes>,
+    outgoing: RingSender<Bytes>,
+    shared: Arc<Shared>,
+    /// The address of the server: where everything comes from and goes to.
+    pub(crate) server: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+impl StreamEnd {
+    /// Sends a message; false, counted, if there is no room.
+    pub(crate) fn send(&self, message: &[u8]) -> bool {
+        let sent = self.outgoing.push(Bytes::copy_from_slice(message)).is_ok();
+        self.shared.dropped.fetch_add(u64::from(!sent), Ordering::Relaxed);
+        sent
+    }
+
+    /// Has `waker` woken at the next message.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.incoming.register(waker);
+    }
+
+    /// The next message that has come; an error when the stream is gone.
+    pub(crate) fn receive(&mut self) -> io::Result<Option<Bytes>> {
+        match self.incoming.pop() {
+            Popped::Item(message) => Ok(Some(message)),
+            Popped::Empty => Ok(None),
+            Popped::Closed => {
+                let failure = self.shared.failure.get().map_or("it has ended", String::as_str);
+                Err(io::Error::other(format!("the stream is gone: {failure}")))
+            }
+        }
+    }
+
+    /// Messages that were dropped for want of room, in both directions.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// The task's end of a stream.
+pub struct StreamTask {
+    stream: Box<dyn Duplex>,
+    incoming: RingSender<Bytes>,
+    outgoing: RingReceiver<Bytes>,
+    shared: Arc<Shared>,
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// Connects to a TURN server, over TLS if so. The task is to be spawned; the end is for a
+/// media thread.
+///
+/// # Errors
+/// Whatever the system says; what is wrong with a certificate;
+/// [`TimedOut`](io::ErrorKind::TimedOut) after 5 s, or 10 s with TLS.
+pub async fn open_stream(
+    server: SocketAddr,
+    tls: Option<StreamTls>,
+) -> io::Result<(StreamEnd, StreamTask)> {
+    let stream = in_time(TcpStream::connect(server)).await?;
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let stream: Box<dyn Duplex> = match tls {
+        None => Box::new(stream),
+        Some(tls) => Box::new(in_time(tls::secure(stream, tls)).await?),
+    };
+    Ok(ends(stream, server, local))
+}
+
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn ends(stream: Box<dyn Duplex>, server: SocketAddr, local: SocketAddr) -> (StreamEnd, StreamTask) {
+    let shared = Arc::new(Shared::default());
+    let (to_thread, incoming) = ring(CAPACITY);
+    let (outgoing, from_thread) = ring(CAPACITY);
+    let end = StreamEnd { incoming, outgoing, shared: Arc::clone(&shared), server, local };
+    (end, StreamTask { stream, incoming: to_thread, outgoing: from_thread, shared })
+}
+
+impl StreamTask {
+    /// Moves messages until either side closes.
+    pub async fn run(self) {
+        let Self { stream, incoming, outgoing, shared } = self;
+        let (reader, writer) = tokio::io::split(stream);
+        let ended = tokio::select! {
+            read = read_all(reader, incoming, &shared) => read,
+            written = write_all(writer, outgoing) => written,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a stream to a TURN server has ended");
+            let _ = shared.failure.set(error.to_string());
+        }
+        // Dropping the rings tells the media thread.
+    }
+}
+
+async fn read_all(
+    mut reader: impl AsyncRead + Unpin,
+    incoming: RingSender<Bytes>,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut frames = Frames::default();
+    loop {
+        while let Some(message) = frames.next()? {
+            let room = incoming.push(message).is_ok();
+            shared.dropped.fetch_add(u64::from(!room), Ordering::Relaxed);
+        }
+        if reader.read_buf(frames.buffer()).await? == 0 {
+            return Err(io::Error::other("closed by the server"));
+        }
+    }
+}
+
+async fn write_all(
+    mut writer: impl AsyncWrite + Unpin,
+    mut outgoing: RingReceiver<Bytes>,
+) -> io::Result<()> {
+    let mut batch = BytesMut::new();
+    while let Some(message) = outgoing.recv().await {
+        framing::append(&mut batch, &message);
+        while batch.len() < WRITE_BATCH
+            && let Popped::Item(message) = outgoing.pop()
+        {
+            framing::append(&mut batch, &message);
+        }
+        writer.write_all(&batch).await?;
+        writer.flush().await?;
+        batch.clear();
+    }
+    writer.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STUN: [u8; 20] =
+        [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(work)
+    }
+
+    async fn received(end: &mut StreamEnd) -> io::Result<Bytes> {
+        loop {
+            if let Some(message) = end.receive()? {
+                return Ok(message);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn messages_cross_in_both_directions_and_closing_flushes() {
+        run(async {
+            let address = "127.0.0.1:1".parse().unwrap();
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let (mut end, task) = ends(Box::new(ours), address, address);
+            tokio::spawn(task.run());
+            theirs.write_all(&STUN[..7]).await.unwrap();
+            theirs.write_all(&[&STUN[7..], &[0x40, 0, 0, 1, 9, 0, 0, 0]].concat()).await.unwrap();
+            assert_eq!(received(&mut end).await.unwrap(), STUN[..]);
+            assert_eq!(received(&mut end).await.unwrap(), [0x40, 0, 0, 1, 9][..]);
+            assert!(end.send(&[0x40, 0, 0, 1, 7]) && end.send(&STUN));
+            drop(end);
+            let mut all = Vec::new();
+            theirs.read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, [&[0x40, 0, 0, 1, 7, 0, 0, 0], &STUN[..]].concat());
+        });
+    }
+
+    #[test]
+    fn a_stream_that_ends_or_makes_no_sense_is_reported() {
+        for (sent, said) in [(&b""[..], "closed by the server"), (b"HTTP/1.1 200", "neither")] {
+            run(async {
+                let address = "127.0.0.1:1".parse().unwrap();
+                let (ours, mut theirs) = tokio::io::duplex(64);
+                let (mut end, task) = ends(Box::new(ours), address, address);
+                tokio::spawn(task.run());
+                theirs.write_all(sent).await.unwrap();
+                if sent.is_empty() {
+                    drop(theirs);
+                }
+                let error = received(&mut end).await.unwrap_err().to_string();
+                assert!(error.contains(said), "{error}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_dropped_and_counted() {
+        run(async {
+            let address = "127.0.0.1:1".parse().unwrap();
+            let (ours, _theirs) = tokio::io::duplex(1);
+            let (end, _task) = ends(Box::new(ours), address, address);
+            let sent = (0..300).filter(|_| end.send(&STUN)).count();
+            assert_eq!((sent, end.dropped()), (CAPACITY, 300 - CAPACITY as u64));
+        });
+    }
+}

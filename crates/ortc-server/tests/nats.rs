@@ -1,0 +1,135 @@
+//! Calls between hosts behind NATs, as network namespaces, with coturn in the middle.
+
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+mod support;
+
+use support::coturn::Coturn;
+use support::netns::{Host, Namespace, Nat, can_make_namespaces, in_namespace, internet};
+
+/// How long connecting may take: every pair is to take less than one second, and on a machine
+/// that does ten other things at a time no more than ten times that.
+const LIMIT_MS: f64 = 10_000.0;
+
+const SERVER: &str = "203.0.113.1";
+
+/// `ortc serve`, where both hosts reach it.
+struct Signalling(Child);
+
+impl Signalling {
+    fn start(internet: &Namespace) -> Self {
+        let mut serve = in_namespace(Some(internet), env!("CARGO_BIN_EXE_ortc"))
+            .args(["serve", "--listen", &format!("{SERVER}:8080")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        let stdout = serve.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut first).unwrap();
+        assert!(first.starts_with("http://203.0.113.1:8080"), "{first}");
+        Self(serve)
+    }
+}
+
+impl Drop for Signalling {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Has two hosts call each other; returns what each says of it.
+fn call(name: &str, hosts: [&Host; 2], servers: &[&str]) -> [Value; 2] {
+    let callers = hosts.map(|host| {
+        let mut command = in_namespace(Some(&host.namespace), env!("CARGO_BIN_EXE_ortc"));
+        command.args(["call", "--signal", &format!("ws://{SERVER}:8080/pairs/{name}")]);
+        for server in servers {
+            command.args(["--ice-server", server]);
+        }
+        command
+            .args(["--play", "tone", "--duration", "2", "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    callers.map(|caller| {
+        let output = caller.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    })
+}
+
+/// Tells how a pair came along, and checks it; returns whether it is relayed.
+fn judge(name: &str, summaries: &[Value; 2], begun: Instant) -> bool {
+    let kind = |summary: &Value, side: &str| summary[side]["type"].as_str().unwrap().to_owned();
+    let times = summaries.each_ref().map(|summary| summary["connect_ms"].as_f64().unwrap());
+    let pairs = summaries.each_ref().map(|summary| {
+        format!("{}-{}", kind(summary, "local_candidate"), kind(summary, "remote_candidate"))
+    });
+    println!(
+        "{name:>10}: {:5.0} and {:5.0} ms, {} and {}, {:.1} s in all",
+        times[0],
+        times[1],
+        pairs[0],
+        pairs[1],
+        begun.elapsed().as_secs_f64()
+    );
+    for (summary, time) in summaries.iter().zip(times) {
+        assert!(time < LIMIT_MS, "{name}: {time} ms");
+        let received = &summary["received"][0];
+        let packets = received["packets"].as_u64().unwrap();
+        assert!(packets > 50, "{name}: of 2 s of sound, {packets} packets came: {summary}");
+    }
+    pairs.iter().any(|pair| pair.contains("relay"))
+}
+
+#[test]
+fn every_pair_of_nats_connects_by_the_best_path_that_exists() {
+    if !can_make_namespaces("every pair of NATs connects") {
+        return;
+    }
+    let internet = internet();
+    let coturn = Coturn::start_in(&internet, format!("{SERVER}:3478").parse().unwrap());
+    let _signalling = Signalling::start(&internet);
+    let nats = [Nat::None, Nat::Full, Nat::Port, Nat::Sym];
+    let hosts = |first: u8| nats.map(|nat| (nat, Host::new(&internet, nat, first + nat as u8)));
+    let servers =
+        [&format!("stun:{}", coturn.address)[..], &format!("turn:alice:secret@{}", coturn.address)];
+    let others = hosts(20);
+    for (one, host) in &hosts(10) {
+        for (other, peer) in &others {
+            let (name, begun) = (format!("{one:?}-{other:?}"), Instant::now());
+            let summaries = call(&name, [host, peer], &servers);
+            let is_relayed = judge(&name, &summaries, begun);
+            // RFC 4787: what is sent to the mapping of a symmetric NAT comes in only from
+            // where it was made for, and who has a port-restricted one cannot know that.
+            let needs_relay =
+                matches!((one, other), (Nat::Sym, Nat::Port | Nat::Sym) | (Nat::Port, Nat::Sym));
+            assert_eq!(is_relayed, needs_relay, "{name}: {summaries:?}");
+        }
+    }
+}
+
+#[test]
+fn a_network_without_udp_is_left_by_tcp() {
+    if !can_make_namespaces("a network without UDP") {
+        return;
+    }
+    let internet = internet();
+    let coturn = Coturn::start_in(&internet, format!("{SERVER}:3478").parse().unwrap());
+    let _signalling = Signalling::start(&internet);
+    let closed = Host::new(&internet, Nat::NoUdp, 10);
+    let open = Host::new(&internet, Nat::Port, 20);
+    let servers = [
+        &format!("turn:alice:secret@{}", coturn.address)[..],
+        &format!("turn:alice:secret@{}?transport=tcp", coturn.address),
+    ];
+    let begun = Instant::now();
+    let summaries = call("no-udp", [&closed, &open], &servers);
+    assert!(judge("no-udp", &summaries, begun), "{summaries:?}");
+    assert_eq!(summaries[0]["local_candidate"]["type"], "relay");
+}

@@ -1,0 +1,101 @@
+//! coturn, a TURN server of others, as a process.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Scratch;
+use super::netns::{Namespace, in_namespace};
+
+/// How long it may take to start on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// A binding request without attributes.
+const REQUEST: [u8; 20] =
+    [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
+/// A running coturn with one user, `alice` with `secret`.
+pub struct Coturn {
+    process: Child,
+    scratch: Scratch,
+    /// Over UDP and TCP.
+    pub address: SocketAddr,
+    /// Over TLS, by the certificate in [`Coturn::certificate`].
+    pub tls: SocketAddr,
+}
+
+impl Coturn {
+    /// Starts it on loopback, on ports of the system's choice.
+    pub fn start(name: &str) -> Self {
+        let free = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let server = Self::spawn(name, None, free(), free());
+        let deadline = Instant::now() + START;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let answers = || {
+            let asked = socket.send_to(&REQUEST, server.address);
+            asked.is_ok() && socket.recv(&mut [0; 1500]).is_ok()
+        };
+        let listens =
+            || TcpStream::connect(server.address).is_ok() && TcpStream::connect(server.tls).is_ok();
+        while !answers() || !listens() {
+            assert!(Instant::now() < deadline, "coturn does not answer");
+        }
+        server
+    }
+
+    /// Starts it in a namespace.
+    pub fn start_in(namespace: &Namespace, address: SocketAddr) -> Self {
+        let tls = SocketAddr::new(address.ip(), address.port() + 1);
+        Self::spawn("namespace", Some(namespace), address, tls)
+    }
+
+    fn spawn(name: &str, within: Option<&Namespace>, address: SocketAddr, tls: SocketAddr) -> Self {
+        let scratch = Scratch::new(&format!("coturn-{name}"));
+        let ip = address.ip();
+        let made = rcgen::generate_simple_self_signed([ip.to_string()]).unwrap();
+        let file = |name: &str| scratch.0.join(name).to_str().unwrap().to_owned();
+        fs::write(file("cert.pem"), made.cert.pem()).unwrap();
+        fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let mut command = in_namespace(within, "turnserver");
+        let mut process = command
+            .args(["-n", "--lt-cred-mech", "--user=alice:secret", "--realm=example.test"])
+            .args(["--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log", "--fingerprint"])
+            .args(["--allow-loopback-peers", "--min-port=20000", "--max-port=32000"])
+            .arg(format!("--listening-ip={ip}"))
+            .arg(format!("--relay-ip={ip}"))
+            .arg(format!("--listening-port={}", address.port()))
+            .arg(format!("--tls-listening-port={}", tls.port()))
+            .arg(format!("--cert={}", file("cert.pem")))
+            .arg(format!("--pkey={}", file("key.pem")))
+            .arg(format!("--pidfile={}", file("pid")))
+            .arg(format!("--userdb={}", file("users")))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "this test needs coturn: apt-get install coturn, or cargo xtask ci ({error})"
+                )
+            });
+        // It listens when it has made its servers, and nobody reads what it says later.
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        while !lines.next().expect("coturn goes on").unwrap().contains("Total General servers") {}
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, scratch, address, tls }
+    }
+
+    /// The file of the certificate that it has over TLS.
+    pub fn certificate(&self) -> String {
+        self.scratch.0.join("cert.pem").to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Coturn {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

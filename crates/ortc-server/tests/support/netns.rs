@@ -1,0 +1,188 @@
+//! Hosts and NATs as network namespaces of Linux. Root's to make.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A network namespace, removed at the end with everything in it.
+pub struct Namespace {
+    name: String,
+}
+
+/// What a NAT lets through (RFC 4787), and what stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nat {
+    /// None: the host has a public address.
+    None,
+    /// One mapping for all, open to all.
+    Full,
+    /// One mapping for all, open to who has been sent to.
+    Port,
+    /// A mapping for each destination.
+    Sym,
+    /// A firewall beside it that lets no UDP out.
+    NoUdp,
+}
+
+/// A command that runs in a namespace.
+pub fn in_namespace(namespace: Option<&Namespace>, program: &str) -> Command {
+    match namespace {
+        None => Command::new(program),
+        Some(Namespace { name }) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", name, program]);
+            command
+        }
+    }
+}
+
+/// Says so, on the terminal, where namespaces cannot be made; returns whether they can.
+pub fn can_make_namespaces(test: &str) -> bool {
+    let name = format!("ortc-probe-{}", std::process::id());
+    let quietly = |arguments: &[&str]| {
+        let mut command = Command::new("ip");
+        let run = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        run.status().is_ok_and(|status| status.success())
+    };
+    let can = quietly(&["netns", "add", &name])
+        && quietly(&["netns", "exec", &name, "nft", "list", "ruleset"]);
+    quietly(&["netns", "del", &name]);
+    if !can {
+        // Past what captures the output of tests that pass.
+        let _ = writeln!(
+            std::io::stderr(),
+            "NOT RUN: {test} makes network namespaces, which needs root, ip and nft on Linux"
+        );
+    }
+    can
+}
+
+impl Namespace {
+    pub fn new(kind: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ortc-{}-{count}-{kind}", std::process::id());
+        run(&format!("ip netns add {name}"));
+        let namespace = Self { name };
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    /// Runs `ip` in it.
+    fn ip(&self, arguments: &str) {
+        run(&format!("ip -n {} {arguments}", self.name));
+    }
+
+    fn exec(&self, line: &str) {
+        run(&format!("ip netns exec {} {line}", self.name));
+    }
+
+    fn nft(&self, rules: &str) {
+        let mut command = in_namespace(Some(self), "nft");
+        let status = command.arg(rules).status().unwrap();
+        assert!(status.success(), "nft {rules}");
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+fn run(line: &str) {
+    let mut words = line.split_whitespace();
+    let status = Command::new(words.next().unwrap()).args(words).status().unwrap();
+    assert!(status.success(), "{line}");
+}
+
+/// The public network: a bridge at 203.0.113.1.
+pub fn internet() -> Namespace {
+    let internet = Namespace::new("internet");
+    internet.ip("link add bridge0 type bridge");
+    internet.ip("link set bridge0 up");
+    internet.ip("addr add 203.0.113.1/24 dev bridge0");
+    // What is sent to a private address is lost, as it is out there.
+    internet.ip("route add default dev lo");
+    internet
+}
+
+/// A host on the public network behind a NAT of its own, whose public address ends in `last`.
+pub struct Host {
+    pub namespace: Namespace,
+    _nat: Option<Namespace>,
+}
+
+impl Host {
+    pub fn new(internet: &Namespace, nat: Nat, last: u8) -> Self {
+        let host = Namespace::new("host");
+        let public = format!("203.0.113.{last}");
+        if nat == Nat::None {
+            attach(&host, internet, &public, last);
+            host.ip("route add default via 203.0.113.1");
+            return Self { namespace: host, _nat: None };
+        }
+        let router = Namespace::new("nat");
+        attach(&router, internet, &public, last);
+        router.ip("route add default via 203.0.113.1");
+        let (inner, gateway) = (format!("10.{last}.0.2"), format!("10.{last}.0.1"));
+        run(&format!(
+            "ip link add lan netns {} type veth peer name eth0 netns {}",
+            router.name, host.name
+        ));
+        router.ip(&format!("addr add {gateway}/24 dev lan"));
+        router.ip("link set lan up");
+        host.ip(&format!("addr add {inner}/24 dev eth0"));
+        host.ip("link set eth0 up");
+        host.ip(&format!("route add default via {gateway}"));
+        router.exec("sysctl -qw net.ipv4.ip_forward=1");
+        let random = if nat == Nat::Sym { "fully-random" } else { "" };
+        router.nft(&format!(
+            "table ip nat {{
+                chain out {{
+                    type nat hook postrouting priority 100;
+                    oifname wan masquerade {random}
+                }}
+            }}"
+        ));
+        if nat == Nat::Full {
+            router.nft(&format!(
+                "table ip open {{
+                    chain in {{
+                        type nat hook prerouting priority -100;
+                        iifname wan udp dport 1024-65535 dnat to {inner}
+                    }}
+                }}"
+            ));
+        } else {
+            // Dropped without a word, as NATs do, for the host as for themselves.
+            let udp = if nat == Nat::NoUdp { "iifname lan meta l4proto udp drop" } else { "" };
+            router.nft(&format!(
+                "table ip filter {{
+                    chain pass {{
+                        type filter hook forward priority 0;
+                        iifname wan ct state new drop
+                        {udp}
+                    }}
+                    chain own {{
+                        type filter hook input priority 0;
+                        iifname wan ct state new udp dport 1024-65535 drop
+                    }}
+                }}"
+            ));
+        }
+        Self { namespace: host, _nat: Some(router) }
+    }
+}
+
+/// Puts a namespace on the bridge, by an interface named `wan`.
+fn attach(namespace: &Namespace, internet: &Namespace, address: &str, last: u8) {
+    run(&format!(
+        "ip link add wan netns {} type veth peer name port{last} netns {}",
+        namespace.name, internet.name
+    ));
+    internet.ip(&format!("link set port{last} master bridge0"));
+    internet.ip(&format!("link set port{last} up"));
+    namespace.ip(&format!("addr add {address}/24 dev wan"));
+    namespace.ip("link set wan up");
+}

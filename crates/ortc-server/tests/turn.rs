@@ -1,0 +1,152 @@
+//! Calls that coturn relays, over UDP, TCP and TLS, with known content out.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ortc_api::{
+    CandidateTypes, RTCConnection, RTCConnectionOptions, RTCEvent, RTCIceServer, ServerFailure,
+};
+use ortc_media::OggOpusReader;
+use serde_json::Value;
+
+mod support;
+
+use support::coturn::Coturn;
+use support::{Scratch, Serving};
+
+const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/media/speech.ogg");
+
+/// How long a server may take to answer on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_call_is_relayed_over_udp() {
+    let coturn = Coturn::start("udp");
+    relayed_call("udp", &coturn, &format!("turn:alice:secret@{}", coturn.address));
+}
+
+#[test]
+fn a_call_is_relayed_over_tcp() {
+    let coturn = Coturn::start("tcp");
+    relayed_call("tcp", &coturn, &format!("turn:alice:secret@{}?transport=tcp", coturn.address));
+}
+
+#[test]
+fn a_call_is_relayed_over_tls() {
+    let coturn = Coturn::start("tls");
+    relayed_call("tls", &coturn, &format!("turns:alice:secret@{}", coturn.tls));
+}
+
+/// Two callers who know nothing but relays play speech to each other: packet by packet, what
+/// comes is what was sent.
+fn relayed_call(name: &str, coturn: &Coturn, server: &str) {
+    let serving = Serving::start();
+    let scratch = Scratch::new(&format!("relayed-{name}"));
+    let signal = format!("{}/pairs/x", serving.url.replace("http:", "ws:"));
+    let call = |directory: &str| -> Child {
+        Command::new(env!("CARGO_BIN_EXE_ortc"))
+            .args(["call", "--signal", &signal, "--play", SPEECH, "--duration", "4", "--json"])
+            .args(["--relay-only", "--ice-server", server, "--record"])
+            .arg(scratch.0.join(directory))
+            .env("SSL_CERT_FILE", coturn.certificate())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for caller in [call("a"), call("b")] {
+        let output = caller.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        println!("relayed over {name}: connected in {} ms", summary["connect_ms"]);
+        assert_eq!(summary["local_candidate"]["type"], "relay");
+        assert_eq!(summary["local_candidate"]["relAddress"], "0.0.0.0");
+        assert_eq!(summary["remote_candidate"]["type"], "relay");
+        let received = &summary["received"][0];
+        assert_eq!(received["lost"], 0, "on loopback");
+        let recorded = packets(Path::new(received["file"].as_str().unwrap()));
+        let played = packets(Path::new(SPEECH));
+        assert!((180..=210).contains(&recorded.len()), "{} packets", recorded.len());
+        assert_eq!(recorded[..], played[..recorded.len()], "packet by packet");
+    }
+}
+
+fn packets(file: &Path) -> Vec<Vec<u8>> {
+    let mut reader = OggOpusReader::new(BufReader::new(File::open(file).unwrap())).unwrap();
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.read_packet().unwrap() {
+        packets.push(packet.data.to_vec());
+    }
+    packets
+}
+
+/// What a connection hears until the end of its candidates.
+async fn gather(servers: Vec<RTCIceServer>, types: CandidateTypes) -> Vec<RTCEvent> {
+    let options = RTCConnectionOptions::new().with_loopback(true).with_ice_servers(servers);
+    let connection = RTCConnection::new(options.with_candidate_types(types)).unwrap();
+    let mut events = connection.events();
+    let mut heard = Vec::new();
+    let all = async {
+        while let Some(event) = events.recv().await.filter(|it| *it != RTCEvent::EndOfCandidates) {
+            heard.push(event);
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.expect("gathering ends");
+    connection.close();
+    connection.closed().await;
+    heard
+}
+
+#[tokio::test]
+async fn all_servers_are_asked_and_those_that_fail_harm_nothing() {
+    let coturn = Coturn::start("several");
+    let (address, tls) = (coturn.address, coturn.tls);
+    let relay = |url: String| RTCIceServer::new(url).with_credential("alice", "secret");
+    let servers = vec![
+        RTCIceServer::new(format!("stun:{address}")),
+        relay(format!("turn:localhost:{}", address.port())),
+        relay(format!("turn:{address}")).with_credential("alice", "wrong"),
+        // Its certificate is by nobody whom this system knows.
+        relay(format!("turns:{tls}")),
+        relay("turn:127.0.0.1:9?transport=tcp".into()),
+        relay("turn:nobody.invalid".into()),
+        RTCIceServer::new("stuns:127.0.0.1"),
+    ];
+    let heard = gather(servers, CandidateTypes::RELAYED).await;
+    let relayed = heard.iter().filter(
+        |event| matches!(event, RTCEvent::Candidate(candidate) if candidate.kind == "relay"),
+    );
+    assert!(relayed.count() >= 1, "{heard:?}");
+    let failure = |of: &str| {
+        heard.iter().find_map(|event| match event {
+            RTCEvent::IceServerFailed { url, reason } if url.contains(of) => Some(reason.clone()),
+            _ => None,
+        })
+    };
+    let stream = |of: &str| match failure(of) {
+        Some(ServerFailure::Stream(said)) => said,
+        other => panic!("{of}: {other:?} of {heard:?}"),
+    };
+    assert!(stream("turns:").contains("certificate"), "{}", stream("turns:"));
+    assert!(stream(":9?").contains("refused"), "{}", stream(":9?"));
+    assert!(matches!(failure("nobody.invalid"), Some(ServerFailure::Unresolved(_))));
+    assert!(stream("stuns:").contains("UDP"));
+    assert_eq!(failure("localhost"), None);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_named() {
+    let coturn = Coturn::start("secret");
+    let server = RTCIceServer::new(format!("turn:{}", coturn.address));
+    let heard = gather(vec![server.with_credential("alice", "wrong")], CandidateTypes::ALL).await;
+    let failed = RTCEvent::IceServerFailed {
+        url: format!("turn:{}", coturn.address),
+        reason: ServerFailure::Unauthorized(401),
+    };
+    assert!(heard.contains(&failed), "{heard:?}");
+    let hosts = heard.iter().filter(|event| matches!(event, RTCEvent::Candidate(_)));
+    assert!(hosts.count() >= 1, "{heard:?}");
+}
