@@ -47,9 +47,14 @@ pub(super) struct Usage {
     pub(super) consents: f64,
 }
 
+/// Nobody panics while holding one, and if so the figures are not worth anything.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, HashMap<Option<u64>, mpsc::UnboundedSender<Value>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn wait_for(&self, id: Option<u64>) -> mpsc::UnboundedReceiver<Value> {
@@ -159,15 +164,19 @@ impl Client {
         offer: Value,
     ) -> Result<(RTCConnection, Value)> {
         let id = self.id;
-        timeout(LIMIT, self.connect_in_time(connection, offer))
-            .await
-            .unwrap_or_else(|_| Err(Failure::new(format!("connection {id} took too long"))))
+        let step = Mutex::new("its candidates");
+        let connecting = timeout(LIMIT, self.connect_in_time(connection, offer, &step)).await;
+        connecting.unwrap_or_else(|_| {
+            let step = lock(&step);
+            Err(Failure::new(format!("connection {id}: {step} took longer than {LIMIT:?}")))
+        })
     }
 
     async fn connect_in_time(
         self,
         connection: RTCConnection,
         mut offer: Value,
+        step: &Mutex<&'static str>,
     ) -> Result<(RTCConnection, Value)> {
         let mut events = connection.events();
         let described = describe(&connection, &mut events).await?;
@@ -176,14 +185,17 @@ impl Client {
         }
         offer["id"] = self.id.into();
         let mut replies = self.waiting.wait_for(Some(self.id));
+        *lock(step) = "the answer";
         self.contestant.send(&offer).await?;
         let answer = reply(&mut replies).await?;
         if answer.get("track").is_some() {
             let track = from_value::<RTCTrackDescription>(answer["track"].clone())?;
             connection.receive_track(&track)?;
         }
+        *lock(step) = "the client's handshake";
         apply(&connection, &answer)?;
         connected(&mut events).await?;
+        *lock(step) = "the server's handshake";
         let last = reply(&mut replies).await?;
         if last["connected"] != true {
             return Err(Failure::new(format!("an unexpected message: {last}")));
@@ -239,8 +251,11 @@ impl Load {
         while begun.elapsed() < time {
             bursts.tick().await;
             for _ in 0..BURST {
-                timestamp += 24;
-                let data = vec![0x55; PAYLOAD].into();
+                timestamp += 960;
+                // One frame of 20 ms (RFC 6716 §3.1), whatever is in it.
+                let mut data = vec![0x55; PAYLOAD];
+                data[0] = 0x78;
+                let data = data.into();
                 self.frames.send(MediaFrame { data, timestamp })?;
             }
         }

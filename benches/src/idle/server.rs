@@ -62,7 +62,7 @@ async fn serve() -> Result<()> {
             match accept(&message, &shared).await {
                 // A task of its own: that of a handshake is many times as large.
                 Ok((connection, events)) => {
-                    drop(tokio::spawn(keep(id, connection, events, shared)))
+                    drop(tokio::spawn(keep(id, connection, events, shared)));
                 }
                 Err(failure) => {
                     let failed = json!({ "id": id, "failed": failure.to_string() });

@@ -34,8 +34,9 @@ use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, 
 const STEP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often the children are looked at: one that has died says nothing any more, and a call
-/// without it is none.
-const CHILD_CHECK: Duration = Duration::from_secs(2);
+/// without it is none. Of thousands of idle connections this is most of what the control thread
+/// does; every two seconds it took 3 % of a core for 10,000.
+const CHILD_CHECK: Duration = Duration::from_secs(8);
 
 /// Messages that wait for a connection before datagrams to it are dropped.
 const MAILBOX: usize = 256;

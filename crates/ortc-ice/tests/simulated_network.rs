@@ -7,19 +7,22 @@ use actix::{Actor, Addr};
 use ortc_ice::{IceActor, IceCommand, IceConfig, IceEvent, IceState, RTCIceConnectionInfo};
 use ortc_io::probe::Probe;
 use ortc_io::sim::{self, Fate, Host, LinkConfig, Network, TranscriptEntry};
-use ortc_io::{Attach, ConnectionId, SocketActor, SocketCommand};
+use ortc_io::{Attach, ConnectionId, ConsentStats, ReadSocketStats, SocketActor, SocketCommand};
 
 /// One side, with its signalling kept for the test to carry.
 struct Peer {
     info: RTCIceConnectionInfo,
     ice: Addr<IceActor>,
+    sockets: Addr<SocketActor>,
     events: Probe<IceEvent>,
     connected: bool,
 }
 
+const CONNECTION: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+
 impl Peer {
     fn new(host: &Host, byte: u8) -> Self {
-        let connection = ConnectionId { slot: 0, generation: 0 };
+        let connection = CONNECTION;
         let sockets = SocketActor::over(host.io()).start();
         let events = Probe::new();
         let info = RTCIceConnectionInfo::from_random([byte; 32]);
@@ -33,7 +36,12 @@ impl Peer {
             dtls: ice.clone().recipient(),
         }));
         ice.do_send(IceCommand::Gather);
-        Self { info, ice, events, connected: false }
+        Self { info, ice, sockets, events, connected: false }
+    }
+
+    /// What the port has done for consent.
+    async fn consent(&self) -> ConsentStats {
+        self.sockets.send(ReadSocketStats(CONNECTION)).await.unwrap().0.consent
     }
 
     /// Carries what this side has said to the other.
@@ -117,6 +125,34 @@ fn a_partition_of_a_minute_heals() {
         }
         let took = network.elapsed() - start;
         assert!(took < Duration::from_secs(4), "{took:?}");
+    });
+}
+
+#[test]
+fn the_port_keeps_the_consent_of_a_settled_connection_and_ice_is_told_of_an_outage() {
+    sim::run(5, |network| async move {
+        let (a, b) = hosts(&network);
+        let (mut alice, mut bob) = (Peer::new(&a, 1), Peer::new(&b, 2));
+        connect(&mut alice, &mut bob, [true, false]).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let before = alice.consent().await;
+        assert_eq!((before.kept, bob.consent().await.kept), (1, 1));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let after = alice.consent().await;
+        let requests = after.requests - before.requests;
+        assert!((110..=130).contains(&requests), "{requests}");
+        assert_eq!(after.confirmed - before.confirmed, requests);
+        network.partition(&a, &b);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for peer in [&mut alice, &mut bob] {
+            let stats = peer.consent().await;
+            assert_eq!((stats.kept, stats.silent), (0, 1));
+            let changes = |event: &IceEvent| matches!(event, IceEvent::StateChanged(_));
+            assert_eq!(peer.events.drain().iter().filter(|event| changes(event)).count(), 0);
+        }
+        network.heal(&a, &b);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!((alice.consent().await.kept, bob.consent().await.kept), (1, 1));
     });
 }
 
