@@ -76,6 +76,8 @@ pub(crate) enum State {
     AwaitingRoutesClosed,
     /// close_notify to be sent.
     AwaitingDtlsStopped,
+    /// ICE to give back what TURN servers have for it.
+    AwaitingIceClosed,
     /// The socket port's word that the sockets are closed.
     AwaitingDetached,
     /// Nothing any more.
@@ -92,6 +94,7 @@ enum Cause {
     ClosingBegan,
     RoutesClosed,
     DtlsStopped,
+    IceClosed,
     Detached,
 }
 
@@ -114,7 +117,8 @@ impl State {
                 Cause::ClosingBegan,
             ) => Some(S::AwaitingRoutesClosed),
             (S::AwaitingRoutesClosed, Cause::RoutesClosed) => Some(S::AwaitingDtlsStopped),
-            (S::AwaitingDtlsStopped, Cause::DtlsStopped) => Some(S::AwaitingDetached),
+            (S::AwaitingDtlsStopped, Cause::DtlsStopped) => Some(S::AwaitingIceClosed),
+            (S::AwaitingIceClosed, Cause::IceClosed) => Some(S::AwaitingDetached),
             (S::AwaitingDetached, Cause::Detached) => Some(S::Closed),
             _ => None,
         }
@@ -125,6 +129,7 @@ impl State {
             self,
             Self::AwaitingRoutesClosed
                 | Self::AwaitingDtlsStopped
+                | Self::AwaitingIceClosed
                 | Self::AwaitingDetached
                 | Self::Closed
         )
@@ -181,6 +186,7 @@ impl ConnectionCore {
         match input {
             Input::Connect(peer) => self.connect(peer),
             Input::Close => self.close(None),
+            Input::Ice(IceEvent::StateChanged(IceState::Closed)) => self.ice_closed(),
             Input::Ice(event) => self.on_ice(event),
             Input::Dtls(event) => self.on_dtls(event),
             Input::Rtp(RtpEvent::Closed) => self.routes_closed(),
@@ -326,6 +332,13 @@ impl ConnectionCore {
     fn dtls_stopped(&mut self) {
         if self.change(Cause::DtlsStopped) {
             self.emit_output(Output::Ice(IceCommand::Close));
+            self.emit_output(Output::ArmStepTimer);
+        }
+    }
+
+    /// Whatever ICE had to send last is on its way: the sockets may go.
+    fn ice_closed(&mut self) {
+        if self.change(Cause::IceClosed) {
             self.emit_output(Output::Detach);
             self.emit_output(Output::ArmStepTimer);
         }
@@ -336,6 +349,7 @@ impl ConnectionCore {
         match self.state {
             State::AwaitingRoutesClosed => self.routes_closed(),
             State::AwaitingDtlsStopped => self.dtls_stopped(),
+            State::AwaitingIceClosed => self.ice_closed(),
             State::AwaitingDetached => self.handle(Input::Detached),
             _ => {}
         }
@@ -438,8 +452,9 @@ mod tests {
         assert_eq!(after(&mut core, Input::Rtp(RtpEvent::Closed)), ["dtls close", "timer"]);
         assert_eq!(
             after(&mut core, Input::Dtls(DtlsEvent::Stopped(Ok(())))),
-            ["ice close", "detach", "timer"]
+            ["ice close", "timer"]
         );
+        assert_eq!(after(&mut core, ice(IceState::Closed)), ["detach", "timer"]);
         assert_eq!(after(&mut core, Input::Detached), ["finish"]);
         assert_eq!(core.state(), State::Closed);
         assert!(after(&mut core, Input::Close).is_empty());
@@ -496,7 +511,7 @@ mod tests {
         // DTLS has stopped already, so it is not asked to.
         assert_eq!(
             after(&mut core, Input::Rtp(RtpEvent::Closed)),
-            ["rtp close", "timer", "ice close", "detach", "timer"]
+            ["rtp close", "timer", "ice close", "timer"]
         );
     }
 
@@ -505,7 +520,8 @@ mod tests {
         let mut core = connected();
         after(&mut core, Input::Close);
         assert_eq!(after(&mut core, Input::StepTimedOut), ["dtls close", "timer"]);
-        assert_eq!(after(&mut core, Input::StepTimedOut), ["ice close", "detach", "timer"]);
+        assert_eq!(after(&mut core, Input::StepTimedOut), ["ice close", "timer"]);
+        assert_eq!(after(&mut core, Input::StepTimedOut), ["detach", "timer"]);
         assert_eq!(after(&mut core, Input::StepTimedOut), ["finish"]);
     }
 
@@ -531,6 +547,7 @@ mod tests {
             AwaitingPathAgain,
             AwaitingRoutesClosed,
             AwaitingDtlsStopped,
+            AwaitingIceClosed,
             AwaitingDetached,
             Closed,
         ];
@@ -542,6 +559,7 @@ mod tests {
             ClosingBegan,
             RoutesClosed,
             DtlsStopped,
+            IceClosed,
             Detached,
         ];
         let mut table = String::new();
@@ -565,7 +583,8 @@ mod tests {
              AwaitingPathAgain --PathFound--> Connected\n\
              AwaitingPathAgain --ClosingBegan--> AwaitingRoutesClosed\n\
              AwaitingRoutesClosed --RoutesClosed--> AwaitingDtlsStopped\n\
-             AwaitingDtlsStopped --DtlsStopped--> AwaitingDetached\n\
+             AwaitingDtlsStopped --DtlsStopped--> AwaitingIceClosed\n\
+             AwaitingIceClosed --IceClosed--> AwaitingDetached\n\
              AwaitingDetached --Detached--> Closed\n"
         );
     }

@@ -17,8 +17,9 @@ use ortc_forward::{
 };
 use ortc_io::ring::{Popped, RingReceiver, ring};
 use ortc_io::{
-    Bind, ConnectionId, DatagramIo, InterfaceAddress, Join, Path, PathUpdate, ReceiveBatch,
-    SendBatch, SendReport, SharedSocket, SocketEvent, SocketId, SrtpKeys, SrtpProfile,
+    Bind, ConnectionId, DatagramIo, Encapsulation, InterfaceAddress, Join, Path, PathUpdate,
+    ReceiveBatch, SendBatch, SendReport, SharedSocket, SocketEvent, SocketId, SrtpKeys,
+    SrtpProfile,
 };
 use ortc_rtp::{
     Extension, ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType, ReceiverConfig,
@@ -76,6 +77,9 @@ struct End {
 
 const SOCKET: SocketId = SocketId { slot: 0, generation: 0 };
 
+/// A socket of the connection's own, and nothing put round its datagrams.
+const OWN: (bool, Encapsulation) = (false, Encapsulation::Plain);
+
 fn uncounted<T>(work: impl FnOnce() -> T) -> T {
     let counting = COUNTING.replace(false);
     let result = work();
@@ -128,7 +132,7 @@ fn srtp_keys(is_client: bool) -> SrtpKeys {
 /// socket of its own or one that it shares with others.
 fn forwarder(
     is_client: bool,
-    shares: bool,
+    (shares, encapsulation): (bool, Encapsulation),
     now: Instant,
     io: &mut End,
 ) -> (PacketForwarder, ForwarderHandle, RingReceiver<ForwarderEvent>) {
@@ -136,7 +140,7 @@ fn forwarder(
     let (mut forwarder, handle, mut events) =
         PacketForwarder::new(&ForwarderConfig::default(), 1, clock, Waker::noop().clone());
     let keys = srtp_keys(is_client);
-    let path = Path::plain(SOCKET, io.remote);
+    let path = Path { encapsulation, ..Path::plain(SOCKET, io.remote) };
     let address = io.remote;
     let shared = SharedSocket { socket: SOCKET, local: address };
     let username_frag = "abcd".to_owned();
@@ -167,22 +171,27 @@ fn forwarder(
 
 #[test]
 fn nothing_is_allocated_per_packet_but_the_applications_copy() {
-    count_allocations(false);
+    count_allocations(OWN);
 }
 
 #[test]
 fn nor_on_a_socket_that_connections_share() {
-    count_allocations(true);
+    count_allocations((true, Encapsulation::Plain));
 }
 
-fn count_allocations(shares: bool) {
+#[test]
+fn nor_for_what_a_turn_server_relays() {
+    count_allocations((false, Encapsulation::ChannelData(0x4001)));
+}
+
+fn count_allocations(over: (bool, Encapsulation)) {
     let start = Instant::now();
     let (there, back) = (Queue::default(), Queue::default());
     let remote = SocketAddr::from(([192, 0, 2, 1], 9));
     let mut sending = End { out: there.clone(), inward: back.clone(), remote };
     let mut receiving = End { out: back, inward: there, remote };
-    let (mut a, to_a, _a_events) = forwarder(true, shares, start, &mut sending);
-    let (mut b, to_b, _b_events) = forwarder(false, shares, start, &mut receiving);
+    let (mut a, to_a, _a_events) = forwarder(true, over, start, &mut sending);
+    let (mut b, to_b, _b_events) = forwarder(false, over, start, &mut receiving);
 
     let (applications, packets) = ring(64);
     let config = SenderConfig {
@@ -212,6 +221,14 @@ fn count_allocations(shares: bool) {
         let sealing = allocations(|| {
             a.turn(now, &mut sending);
         });
+        if let (_, Encapsulation::ChannelData(channel)) = over {
+            let header = |datagram: &Vec<u8>| {
+                let (head, data) = datagram.split_at(4);
+                (head[..2] == channel.to_be_bytes())
+                    & (head[2..] == (data.len() as u16).to_be_bytes())
+            };
+            assert!(receiving.inward.borrow().iter().all(header), "framed");
+        }
         let opening = allocations(|| {
             b.turn(now, &mut receiving);
         });
@@ -359,8 +376,8 @@ fn hostile_input_costs_no_memory_and_no_genuine_packet_that_is_forwarded() {
     let remote = SocketAddr::from(([192, 0, 2, 1], 9));
     let mut sending = End { out: there.clone(), inward: Queue::default(), remote };
     let mut receiving = End { out: back.clone(), inward: there.clone(), remote };
-    let (mut a, to_a, _a_events) = forwarder(true, false, start, &mut sending);
-    let (mut b, to_b, _b_events) = forwarder(false, false, start, &mut receiving);
+    let (mut a, to_a, _a_events) = forwarder(true, OWN, start, &mut sending);
+    let (mut b, to_b, _b_events) = forwarder(false, OWN, start, &mut receiving);
     let (applications, packets) = ring(64);
     let config = SenderConfig {
         ssrc: SSRC,

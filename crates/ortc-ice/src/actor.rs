@@ -8,10 +8,9 @@ use actix::{
 };
 use ortc_io::{
     Bind, ConnectionId, DatagramReceived, Join, OpenStream, SendControl, Share, SocketCommand,
-    SocketEvent, StreamTls, now,
+    SocketEvent, StreamTls, now, resolve,
 };
 
-use crate::resolver::resolve;
 use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, ReadIceStats};
 
 /// Messages that wait for this actor before `try_send` refuses more.

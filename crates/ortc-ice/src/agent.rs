@@ -111,6 +111,8 @@ pub struct IceAgent {
     pub(crate) engine: Option<Engine>,
     pub(crate) gathering: Gathering,
     pub(crate) servers: Servers,
+    /// Candidates of the peer whose names are being resolved, by token.
+    pub(crate) unresolved: Vec<(u64, RTCIceCandidateDescription)>,
     /// Whether the end of candidates is still to be told.
     pub(crate) is_gathering: bool,
     pub(crate) remotes: RemoteCandidates,
@@ -135,6 +137,7 @@ impl IceAgent {
             engine: None,
             gathering: Gathering::new(&config),
             servers: Servers::new(&config.servers, config.seed),
+            unresolved: Vec::new(),
             is_gathering: false,
             remotes: RemoteCandidates::default(),
             held: HeldRequests::default(),
@@ -415,7 +418,7 @@ impl IceAgent {
         }
     }
 
-    fn set_remote(&mut self, now: Instant, candidate: RTCIceCandidateDescription) {
+    pub(crate) fn set_remote(&mut self, now: Instant, candidate: RTCIceCandidateDescription) {
         if self.config.lite {
             self.stats.candidates_not_needed += 1;
             return;
@@ -428,12 +431,15 @@ impl IceAgent {
                 }
             }
             Ok(None) => self.stats.candidates_duplicate += 1,
-            Err(reason) => {
-                debug!(%candidate, %reason, "a remote candidate is ignored");
-                self.stats.candidates_ignored += 1;
-                self.event(IceEvent::CandidateIgnored { candidate, reason });
-            }
+            Err(IgnoredReason::NameUnresolved) if self.resolve(&candidate) => {}
+            Err(reason) => self.ignore(candidate, reason),
         }
+    }
+
+    pub(crate) fn ignore(&mut self, candidate: RTCIceCandidateDescription, reason: IgnoredReason) {
+        debug!(%candidate, %reason, "a remote candidate is ignored");
+        self.stats.candidates_ignored += 1;
+        self.event(IceEvent::CandidateIgnored { candidate, reason });
     }
 
     /// New pairs are checked at the fast pace, even when the rest has settled.

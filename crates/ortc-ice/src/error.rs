@@ -139,8 +139,9 @@ pub enum IgnoredReason {
     /// It breaks the grammar; validate it first to learn how.
     #[error("it is malformed")]
     Malformed,
-    /// Its address is a name (mDNS, say), which cannot be resolved yet.
-    #[error("its address is a name, which cannot be resolved yet")]
+    /// Its address is a name that nobody on the link knows, or none of a link (`NAME.local`):
+    /// others are not looked up.
+    #[error("its address is a name that cannot be resolved")]
     NameUnresolved,
     /// It is a TCP candidate, which is not supported yet.
     #[error("its transport is not udp")]

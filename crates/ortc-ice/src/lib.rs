@@ -1,7 +1,7 @@
 //! Interactive Connectivity Establishment (RFC 8445, trickle by RFC 8838) as an actor.
 //!
 //! An [`IceActor`] finds a path between two hosts and keeps watch over it. It gathers the
-//! host candidates of its interfaces, tells its owner of each, checks those that the owner
+//! candidates of its interfaces and of STUN and TURN servers, tells its owner of each, checks those that the owner
 //! has *set* against the candidates of the peer, and tells the socket port which path is
 //! authenticated, validated, selected or lost. It never sees media.
 //!
@@ -28,6 +28,22 @@
 //! One local side can talk to several peers: [`IceCommand::ShareSockets`] lets *forks* in, which
 //! are agents with the same credentials on the same sockets
 //! ([`IceConfig::with_local_side_of`]), each connected to a peer of its own.
+//!
+//! # Servers
+//!
+//! [`IceConfig::with_servers`] names STUN and TURN servers. All are asked at once, from each of
+//! the connection's sockets: `stun:` and `turn:` over UDP, `turn:…?transport=tcp` and `turns:`
+//! over a stream that the socket port opens. [`IceEvent::EndOfCandidates`] comes when each has
+//! answered or failed, which it does after 10 s at the latest; those that fail are told by
+//! [`IceEvent::ServerFailed`]. Names are resolved by the actor, off the thread.
+//!
+//! What a TURN server relays is a path with the encapsulation
+//! [`ChannelData`](ortc_io::Encapsulation::ChannelData), which the socket port frames. Peers are
+//! reached through channels alone: the first check to one waits until its channel is bound.
+//! Allocations are given back at the end. A shared socket is asked about by STUN, and has no
+//! relays: a server has one allocation for each socket.
+//!
+//! [`CandidateTypes`] leaves out what is not to be signalled.
 //!
 //! `examples/two_agents.rs` is a whole program. The actor is a shell: [`IceAgent`] is the
 //! same machine without a socket, a thread or a clock, for whoever drives his own loop.
@@ -56,8 +72,8 @@
 //!
 //! # What is left out for now
 //!
-//! STUN and TURN servers (an [`RTCIceServer`] is checked and kept, not used), TCP candidates,
-//! names as addresses (mDNS), and answering a restart of the peer without new
+//! TCP candidates, names of our own for our addresses (those of the peer, `NAME.local`, are
+//! resolved), TURN over DTLS, and answering a restart of the peer without new
 //! credentials from the owner. What takes no part for such a reason is reported by
 //! [`IceEvent::CandidateIgnored`] and counted in [`IceStats`].
 
@@ -79,7 +95,6 @@ mod messages;
 mod paths;
 mod random;
 mod remote;
-mod resolver;
 mod server;
 mod servers;
 mod state;

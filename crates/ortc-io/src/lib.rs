@@ -115,6 +115,7 @@ mod interfaces;
 mod keys;
 mod messages;
 pub mod paths;
+mod resolver;
 pub mod ring;
 pub mod shared;
 mod socket_actor;
@@ -139,6 +140,7 @@ pub use messages::{
     Path, PathUpdate, SendControl, Share, SharedBound, SharedSocket, SocketCommand, SocketEvent,
     StreamTls,
 };
+pub use resolver::{is_of_the_link, resolve};
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
 pub use stream::{StreamEnd, StreamTask, open_stream};
 pub use udp::{Offload, UdpConfig, UdpIo, UdpStats, run_in_real_time};

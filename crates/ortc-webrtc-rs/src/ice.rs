@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, WeakRecipient};
 use ortc_ice::{
     IceCommand, IceConfig, IceEvent, IceState, IgnoredReason, RTCIceCandidateDescription,
-    RTCIceConnectionInfo,
+    RTCIceConnectionInfo, ServerFailure,
 };
 use ortc_io::{
     Bind, ConnectionId, DatagramReceived, InterfaceAddress, Path, PathUpdate, SocketCommand,
@@ -136,6 +136,8 @@ impl WebrtcIceActor {
         let admitted: Vec<_> = interfaces
             .iter()
             .filter(|interface| self.config.interfaces.admits(interface))
+            // Host candidates are all that it has.
+            .filter(|_| self.config.candidate_types.host)
             .map(|interface| interface.address)
             .collect();
         let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.locals)
@@ -424,6 +426,10 @@ impl Handler<IceCommand> for WebrtcIceActor {
                 self.end_gathering(context);
             }
             IceCommand::Gather | IceCommand::Update => {
+                for url in self.config.servers.iter().flat_map(|server| &server.url) {
+                    let reason = ServerFailure::NotSupported("webrtc-ice has host candidates here");
+                    self.tell(IceEvent::ServerFailed { url: url.clone(), reason }, context);
+                }
                 self.sockets.do_send(SocketCommand::EnumerateInterfaces(self.connection));
             }
             IceCommand::SetLocalCandidate(candidate) => self.set_local(candidate, context),

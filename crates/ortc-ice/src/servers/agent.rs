@@ -11,7 +11,10 @@ use tracing::{debug, warn};
 use super::{Done, Sorted, Taken};
 use crate::engine::verify;
 use crate::local::Local;
-use crate::{IceAgent, IceEvent, IceState, Output};
+use crate::{IceAgent, IceEvent, IceState, IgnoredReason, Output, RTCIceCandidateDescription};
+
+/// Most names of the peer's that are resolved at a time; a browser has one for each interface.
+const MAX_UNRESOLVED: usize = 32;
 
 impl IceAgent {
     /// Takes the addresses of a name that [`Output::Resolve`] asked for, or why there are none.
@@ -24,8 +27,32 @@ impl IceAgent {
         if self.state == IceState::Closed {
             return;
         }
+        if let Some(at) = self.unresolved.iter().position(|(asked, _)| *asked == token) {
+            let (_, mut candidate) = self.unresolved.remove(at);
+            match result.unwrap_or_default().first() {
+                Some(ip) => {
+                    candidate.connection_address = ip.to_string();
+                    self.set_remote(now, candidate);
+                }
+                None => self.ignore(candidate, IgnoredReason::NameUnresolved),
+            }
+            return;
+        }
         self.servers.resolved(now, token, result);
         self.run_servers(now);
+    }
+
+    /// Has the name of a candidate resolved, if it is one that a browser hides behind. Others
+    /// are not: what we look up, and when, is no business of the peer's.
+    pub(crate) fn resolve(&mut self, candidate: &RTCIceCandidateDescription) -> bool {
+        let name = &candidate.connection_address;
+        if !ortc_io::is_of_the_link(name) || self.unresolved.len() >= MAX_UNRESOLVED {
+            return false;
+        }
+        let (token, host) = (self.servers.token(), name.clone());
+        self.unresolved.push((token, candidate.clone()));
+        self.output(Output::Resolve { token, host });
+        true
     }
 
     /// Whether a datagram came from a server and has been taken; else it is a peer's.

@@ -37,9 +37,9 @@ pub enum ServerFailure {
     /// Its answer makes no sense.
     #[error("its answer is malformed")]
     Malformed,
-    /// TURN wants a socket of the connection's own, and it only has shared ones.
-    #[error("a shared socket cannot have relays of its own")]
-    SharedSocket,
+    /// Nothing is asked of such a server.
+    #[error("it is not asked: {0}")]
+    NotSupported(&'static str),
     /// Any other error.
     #[error("it answers with the error {0}")]
     Other(u16),

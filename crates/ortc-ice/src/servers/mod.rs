@@ -267,8 +267,7 @@ impl Servers {
             if let Ok(ip) = server.uri.host.parse::<IpAddr>() {
                 server.addresses = vec![SocketAddr::new(ip.to_canonical(), server.uri.port)];
             } else {
-                let token = self.next_token;
-                self.next_token += 1;
+                let token = self.token();
                 let server = &mut self.servers[index];
                 server.resolving = Some((token, now + PREPARATION));
                 self.done.push_back(Done::Resolve { token, host: server.uri.host.clone() });
@@ -277,14 +276,20 @@ impl Servers {
         self.spread(now);
     }
 
+    /// A token that no other question has.
+    pub(crate) fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
     fn unusable(&self, index: usize) -> Option<ServerFailure> {
         let IceServerUri { scheme, transport, .. } = self.servers[index].uri;
         match (scheme, transport) {
             (IceServerScheme::Stuns, _) => {
-                Some(ServerFailure::Stream("STUN over TLS tells nothing about UDP".into()))
+                Some(ServerFailure::NotSupported("STUN over TLS tells nothing about UDP"))
             }
             (IceServerScheme::Turns, IceServerTransport::Udp) => {
-                Some(ServerFailure::Stream("TURN over DTLS is not supported".into()))
+                Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
             }
             _ => None,
         }
@@ -396,8 +401,7 @@ impl Servers {
         let server = &self.servers[index];
         let Some(login) = server.login.clone() else { return };
         let tls = (server.uri.scheme == IceServerScheme::Turns).then(|| server.uri.host.clone());
-        let token = self.next_token;
-        self.next_token += 1;
+        let token = self.token();
         self.done.push_back(Done::Open { token, server: address, tls });
         let core = Core::Turn(Box::new(TurnClient::new(now, login, address.is_ipv6(), true)));
         let link = Link::Opening { token, until: now + PREPARATION };
@@ -419,7 +423,8 @@ impl Servers {
             return;
         }
         if relays && shared {
-            return self.fail(index, ServerFailure::SharedSocket);
+            let why = "a shared socket can have no relay for one connection";
+            return self.fail(index, ServerFailure::NotSupported(why));
         }
         self.add_client(now, index, address, socket, 0);
     }

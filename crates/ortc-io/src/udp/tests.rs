@@ -321,3 +321,44 @@ fn a_thread_runs_in_real_time_where_that_is_permitted_and_else_as_before() {
     });
     thread.join().unwrap();
 }
+
+#[test]
+fn a_stream_is_a_socket_among_others_until_it_ends() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let (end, task) = runtime.block_on(crate::open_stream(server, None)).unwrap();
+    // Left to itself when the peer closes.
+    std::thread::spawn(move || runtime.block_on(task.run()));
+    let (mut peer, from) = listener.accept().unwrap();
+    let mut io = UdpIo::new(SINGLE).unwrap();
+    let (socket, local) = io.adopt(end).unwrap();
+    assert_eq!(local, from);
+    // A run of channel data goes out message by message, padded.
+    let mut batch = SendBatch::new();
+    for byte in [1, 2] {
+        batch.push(socket, server, &[0x40, 0, 0, 1, byte]);
+    }
+    assert_eq!(io.send(&mut batch).sent, 2);
+    let mut written = [0; 16];
+    io::Read::read_exact(&mut peer, &mut written).unwrap();
+    assert_eq!(written, [0x40, 0, 0, 1, 1, 0, 0, 0, 0x40, 0, 0, 1, 2, 0, 0, 0]);
+    io::Write::write_all(&mut peer, &written).unwrap();
+    let (received, _) = receive(&mut io, 2);
+    let expected = [1, 2].map(|byte| (socket, server, vec![0x40, 0, 0, 1, byte]));
+    assert_eq!(received, expected);
+    // The server closes it; whoever has it hears so.
+    drop(peer);
+    let (mut batch, mut failed) = (ReceiveBatch::new(), Vec::new());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while failed.is_empty() {
+        assert!(Instant::now() < deadline, "the stream is gone");
+        io.receive(&mut batch, &mut failed);
+        io.wait(Some(deadline)).unwrap();
+    }
+    assert_eq!(failed[0].0, socket);
+    assert!(failed[0].1.to_string().contains("closed by the server"), "{}", failed[0].1);
+    io.close(socket);
+    assert_eq!(io.streams, [] as [u32; 0]);
+}

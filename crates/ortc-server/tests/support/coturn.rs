@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,9 @@ const START: Duration = Duration::from_secs(20);
 const REQUEST: [u8; 20] =
     [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
+/// The ports that it relays on: below those that the system gives out.
+pub const RELAY_PORTS: std::ops::Range<u64> = 20_000..32_000;
+
 /// A running coturn with one user, `alice` with `secret`.
 pub struct Coturn {
     process: Child,
@@ -27,12 +30,14 @@ pub struct Coturn {
 }
 
 impl Coturn {
-    /// Starts it on loopback, on ports of the system's choice.
-    pub fn start(name: &str) -> Self {
-        let free = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let server = Self::spawn(name, None, free(), free());
+    /// Starts it on a loopback address, on ports of the system's choice, with these options
+    /// beside the usual ones.
+    pub fn start(name: &str, ip: &str, options: &[&str]) -> Self {
+        let ip: IpAddr = ip.parse().unwrap();
+        let free = || UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap();
+        let server = Self::spawn(name, None, (free(), free()), options);
         let deadline = Instant::now() + START;
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let answers = || {
             let asked = socket.send_to(&REQUEST, server.address);
@@ -49,10 +54,15 @@ impl Coturn {
     /// Starts it in a namespace.
     pub fn start_in(namespace: &Namespace, address: SocketAddr) -> Self {
         let tls = SocketAddr::new(address.ip(), address.port() + 1);
-        Self::spawn("namespace", Some(namespace), address, tls)
+        Self::spawn("namespace", Some(namespace), (address, tls), &[])
     }
 
-    fn spawn(name: &str, within: Option<&Namespace>, address: SocketAddr, tls: SocketAddr) -> Self {
+    fn spawn(
+        name: &str,
+        within: Option<&Namespace>,
+        (address, tls): (SocketAddr, SocketAddr),
+        options: &[&str],
+    ) -> Self {
         let scratch = Scratch::new(&format!("coturn-{name}"));
         let ip = address.ip();
         let made = rcgen::generate_simple_self_signed([ip.to_string()]).unwrap();
@@ -63,7 +73,9 @@ impl Coturn {
         let mut process = command
             .args(["-n", "--lt-cred-mech", "--user=alice:secret", "--realm=example.test"])
             .args(["--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log", "--fingerprint"])
-            .args(["--allow-loopback-peers", "--min-port=20000", "--max-port=32000"])
+            .arg("--allow-loopback-peers")
+            .arg(format!("--min-port={}", RELAY_PORTS.start))
+            .arg(format!("--max-port={}", RELAY_PORTS.end))
             .arg(format!("--listening-ip={ip}"))
             .arg(format!("--relay-ip={ip}"))
             .arg(format!("--listening-port={}", address.port()))
@@ -72,6 +84,7 @@ impl Coturn {
             .arg(format!("--pkey={}", file("key.pem")))
             .arg(format!("--pidfile={}", file("pid")))
             .arg(format!("--userdb={}", file("users")))
+            .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -362,6 +362,38 @@ fn names_are_asked_for_once_and_one_address_of_each_family_is_taken() {
 }
 
 #[test]
+fn a_candidate_that_hides_behind_a_name_takes_part_once_it_is_resolved() {
+    let mut world = World::new([NatType::None; 2], |config| config);
+    world.hosts[1].sets = false;
+    world.connect();
+    let found = world.hosts[1].found().remove(0);
+    world.command(1, IceCommand::SetLocalCandidate(found.clone()));
+    let hide = |name: &str| {
+        let mut hidden = found.clone();
+        hidden.connection_address = name.into();
+        IceCommand::SetRemoteCandidate(hidden)
+    };
+    for name in ["aaaa.local", "bbbb.local", "example.net", "a.b.local"] {
+        world.command(0, hide(name));
+    }
+    let asked = world.hosts[0].resolve.clone();
+    let names: Vec<_> = asked.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["aaaa.local", "bbbb.local"], "only names of the link are looked up");
+    let (now, agent) = (world.now, &mut world.hosts[0].agent);
+    agent.handle_resolved(now, asked[1].0, Err("nobody knows it".into()));
+    assert_eq!(agent.stats().candidates_ignored, 3);
+    let address = found.connection_address.parse().unwrap();
+    agent.handle_resolved(now, asked[0].0, Ok(vec![address]));
+    assert!(world.drive(SECOND, World::is_connected));
+    assert_eq!(world.hosts[0].pair(), Some(("host".into(), "host".into())));
+    // What is resolved at a time is bounded.
+    for n in 0..100 {
+        world.command(0, hide(&format!("n{n}.local")));
+    }
+    assert_eq!(world.hosts[0].resolve.len(), 2 + 32);
+}
+
+#[test]
 fn a_stream_is_opened_for_tcp_and_tls_and_one_that_fails_is_reported() {
     let mut world = World::new([NatType::Port; 2], |config| {
         let mut server = turn("203.0.113.1:3478?transport=tcp");
