@@ -195,6 +195,7 @@ mod actor;
 mod codec;
 mod connection;
 mod core;
+mod described;
 mod dtmf;
 mod engine;
 mod error;
