@@ -3,14 +3,15 @@
 //! A model is a test that runs one program for each seed, by `ortc_tests::each_seed`: a few of
 //! them in CI, and as many as the environment says here. Add one with a row in the table.
 
+use std::path::Path;
+
 use crate::process::{Failure, Outcome, cargo, execute};
 
 /// A test that runs a random program for each of many seeds.
 struct Model {
     name: &'static str,
-    /// Where it is: the package, its test target, and the test.
-    package: &'static str,
-    target: &'static str,
+    /// Where it is: a file of tests, and the test.
+    file: &'static str,
     test: &'static str,
     /// What it says that it holds.
     holds: &'static str,
@@ -19,36 +20,31 @@ struct Model {
 const MODELS: &[Model] = &[
     Model {
         name: "keys",
-        package: "ortc-tests",
-        target: "keys_model",
+        file: "tests/tests/keys_model.rs",
         test: "at_a_loss_of_one_in_five_a_key_is_one_key_if_anything_of_it_arrives",
         holds: "telephone keys of random calls, whole connections, at 20 % loss",
     },
     Model {
         name: "lossy_tones",
-        package: "ortc-dtmf",
-        target: "faults",
+        file: "crates/ortc-dtmf/tests/faults.rs",
         test: "with_loss_and_duplicates_every_key_is_reported_once_with_the_length_that_arrived",
         holds: "lengths and order of random tones at up to 50 % loss",
     },
     Model {
         name: "faulty_tones",
-        package: "ortc-dtmf",
-        target: "faults",
+        file: "crates/ortc-dtmf/tests/faults.rs",
         test: "peers_without_beginnings_or_ends_are_heard",
         holds: "random tones of peers that leave out packets or have another clock",
     },
     Model {
         name: "jittery_tones",
-        package: "ortc-dtmf",
-        target: "faults",
+        file: "crates/ortc-dtmf/tests/faults.rs",
         test: "jitter_within_the_hold_keeps_every_key_in_order",
         holds: "order of random tones at 20 % loss and 55 ms of jitter",
     },
     Model {
         name: "tones",
-        package: "ortc-dtmf",
-        target: "faults",
+        file: "crates/ortc-dtmf/tests/faults.rs",
         test: "five_seconds_of_disorder_double_no_key_and_lose_none",
         holds: "random tones at 20 % loss, 20 % duplicates and up to 5 s of disorder",
     },
@@ -109,7 +105,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     for model in MODELS.iter().filter(is_wanted) {
         println!("==> {}: {}, {} seeds", model.name, model.holds, arguments.seeds);
         // As `xtask test` builds it, so that nothing is built anew.
-        let mut test = cargo(&["test", "--workspace", "--all-features", "--test", model.target]);
+        let target = Path::new(model.file).file_stem().unwrap_or_default().to_string_lossy();
+        let mut test = cargo(&["test", "--workspace", "--all-features", "--test", &target]);
         test.args(["--", "--exact", model.test, "--nocapture"]);
         test.env(SEEDS_VARIABLE, arguments.seeds.to_string());
         test.env(FIRST_VARIABLE, arguments.first.to_string());
@@ -146,15 +143,10 @@ mod tests {
 
     #[test]
     fn every_model_is_a_test_that_exists() {
-        for model in MODELS {
-            let directory = match model.package {
-                "ortc-tests" => "tests".to_owned(),
-                package => format!("crates/{package}"),
-            };
-            let path = format!("{directory}/tests/{}.rs", model.target);
-            let text = crate::tree::read(&path).unwrap();
-            assert!(text.contains(&format!("fn {}()", model.test)), "{path}");
-            assert!(text.contains(&format!("\"{}\",", model.name)), "{path} names it");
+        for Model { name, file, test, .. } in MODELS {
+            let text = crate::tree::read(file).unwrap();
+            assert!(text.contains(&format!("fn {test}()")), "{file} has no {test}");
+            assert!(text.contains(&format!("\"{name}\",")), "{file} does not name {name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-mod describing_again;
+mod receiving;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -651,24 +651,6 @@ impl RTCConnection {
         state.receiving.reserve_exact(1);
         state.receiving.push((description.clone(), track.clone()));
         Ok(track)
-    }
-
-    /// Receives a track no more: its frames end, and its SSRC may be described anew. A stream
-    /// that no track is left of is received no more either. An addition to the drafts, which
-    /// never let go of a described track; one that is not received is ignored.
-    pub fn stop_receiving(&self, track: &MediaStreamTrack) {
-        let mut state = lock(&self.inner.shared.state);
-        let is_it = |(_, other): &(RTCTrackDescription, MediaStreamTrack)| other == track;
-        let Some(at) = state.receiving.iter().position(is_it) else { return };
-        state.receiving.remove(at);
-        for stream in &state.receiving_streams {
-            stream.leave(track);
-        }
-        let is_ended = |stream: &mut MediaStream| stream.tracks().is_empty();
-        let ended = state.receiving_streams.extract_if(.., is_ended).collect();
-        // On a connection that is closed it has ended anyway.
-        let stop = Command::StopReceiving { track: track.clone(), ended };
-        let _ = self.inner.send_within(&state, stop);
     }
 
     /// The streams that are sent.

@@ -101,6 +101,10 @@ pub struct CallArgs {
     /// of 2 s. They go out with the first sound that is played, or with a track of their own.
     #[arg(long, value_name = "TONES", value_parser = tones)]
     pub dtmf: Option<String>,
+    /// Press and hear keys in the sound of tracks of A-law and µ-law: for peers that know no
+    /// telephone events. Other tracks have those, as ever.
+    #[arg(long)]
+    pub dtmf_in_band: bool,
     /// Hang up this long after connecting. Without it, the call lasts until all files have
     /// been played to their end and all keys been pressed or, if there is neither, until the
     /// other peer leaves (in a room, until this program is interrupted).
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
-                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --json";
+                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --json";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
             signal: "ws://localhost:1/pairs/x".parse().unwrap(),
@@ -186,6 +190,7 @@ mod tests {
             frame_rate: 25,
             record: Some("out".into()),
             dtmf: Some("1,2#".into()),
+            dtmf_in_band: true,
             duration: Some(Duration::from_millis(2500)),
             json: true,
         };

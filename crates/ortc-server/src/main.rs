@@ -52,13 +52,23 @@ async fn serve(args: ServeArgs) -> ExitCode {
 }
 
 async fn make_call(args: CallArgs) -> ExitCode {
-    let CallArgs { signal, play, wav_codec, frame_rate, record, dtmf, duration, json } = args;
+    let CallArgs { signal, play, wav_codec, frame_rate, record, .. } = args;
+    let CallArgs { dtmf, dtmf_in_band, duration, json, .. } = args;
     let law = wav_codec.map(|codec| match codec {
         WavCodec::Alaw => Law::Alaw,
         WavCodec::Ulaw => Law::Ulaw,
     });
     let playing = PlayOptions { law, frame_rate };
-    let options = CallOptions { signal, play, playing, record, dtmf, duration, progress: !json };
+    let options = CallOptions {
+        signal,
+        play,
+        playing,
+        record,
+        dtmf,
+        dtmf_in_band,
+        duration,
+        progress: !json,
+    };
     let interrupted = match interrupted() {
         Ok(interrupted) => interrupted,
         Err(error) => return complain(&error, NOT_BEGUN),

@@ -9,9 +9,11 @@ pub(crate) fn run(data: &[u8]) {
         let again = candidate.to_candidate_line().parse();
         assert_eq!(again.as_ref(), Ok(&candidate));
     }
-    if let Ok(candidate) = serde_json::from_str::<RTCIceCandidateDescription>(text)
+    if let Ok(mut candidate) = serde_json::from_str::<RTCIceCandidateDescription>(text)
         && candidate.validate().is_ok()
     {
+        // A line has it in lower case.
+        candidate.transport.make_ascii_lowercase();
         let again = candidate.to_candidate_line().parse();
         assert_eq!(again.as_ref(), Ok(&candidate));
     }

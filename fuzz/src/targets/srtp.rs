@@ -25,6 +25,10 @@ pub(crate) fn run(data: &[u8]) {
     let mut foreign = plain.to_vec();
     assert!(receiver.unprotect_rtcp(&mut foreign).is_err(), "nobody has sealed it");
 
+    // What is sealed as RTCP is of its version.
+    if plain.first().is_none_or(|first| first >> 6 != 2) {
+        return;
+    }
     let mut sealed = plain.to_vec();
     sealed.resize(plain.len() + sender.rtcp_overhead(), 0);
     if let Ok(len) = sender.protect_rtcp(&mut sealed, plain.len()) {

@@ -34,7 +34,7 @@ const MAX_REDUNDANT: usize = MAX_REPETITION + MAX_REPEATED_LEN;
 const FRAME: u32 = 160;
 
 /// Bytes that filling up adds to a packet at most.
-pub(crate) const MAX_FILLED: usize = 2 * FRAME as usize;
+pub(crate) const MAX_FILLED: usize = 3 * FRAME as usize;
 
 /// The audio that follows a tone in the sound may come this much early.
 const EARLY: Duration = Duration::from_millis(5);
@@ -129,7 +129,8 @@ impl TonePlacer {
         let timestamp = stream.timestamp_of(begin);
         let audio = stream.newest().map_or(timestamp, |(_, newest)| newest);
         let ahead = u32::try_from(timestamp.wrapping_sub(audio) as i32).unwrap_or(0);
-        let frames = (ahead / FRAME).max(1) * FRAME;
+        // Audio that is due about now takes its place behind the tone.
+        let frames = if ahead <= 3 * FRAME { FRAME } else { (ahead.div_ceil(FRAME) - 1) * FRAME };
         self.lead = ahead.saturating_sub(frames);
         audio.wrapping_add(frames)
     }

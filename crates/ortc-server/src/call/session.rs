@@ -56,6 +56,8 @@ pub struct CallOptions {
     pub record: Option<PathBuf>,
     /// Which keys to press.
     pub dtmf: Option<String>,
+    /// Whether keys are in the sound of tracks of G.711.
+    pub dtmf_in_band: bool,
     /// How long to stay connected.
     pub duration: Option<Duration>,
     /// Whether to tell on stderr how it goes.
@@ -175,7 +177,10 @@ impl Call {
         let (sender, receiver) = channel::connect(&options.signal).await?;
         // On one host, loopback may be all there is.
         let loopback = options.signal.is_loopback();
-        let connection = RTCConnection::new(RTCConnectionOptions::new().with_loopback(loopback))?;
+        let connection_options = RTCConnectionOptions::new()
+            .with_loopback(loopback)
+            .with_in_band_dtmf(options.dtmf_in_band);
+        let connection = RTCConnection::new(connection_options)?;
         let mut call = Self {
             options,
             awaiting: Awaiting::Peer,
@@ -215,7 +220,9 @@ impl Call {
         let has_sound = sources.iter().any(|(_, _, track)| track.kind() == TrackKind::Audio);
         // Keys have a track of sound to go with, be it silent.
         let silent = (self.options.dtmf.is_some() && !has_sound).then(|| {
-            let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
+            let in_band = self.options.dtmf_in_band;
+            let format = if in_band { MediaFormat::Ulaw } else { MediaFormat::Opus };
+            let (track, frames) = MediaStreamTrack::local(format);
             (stream.add_track(&track), frames)
         });
         if stream.tracks().is_empty() {

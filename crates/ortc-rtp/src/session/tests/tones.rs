@@ -337,38 +337,34 @@ fn a_receiver_that_is_described_anew_goes_on_with_its_numbers_and_its_tones() {
 #[test]
 fn sound_of_a_tone_goes_on_exactly_where_the_audio_has_stopped_and_so_does_the_audio() {
     const PCMU: PayloadType = PayloadType(0);
-    for (asked, len) in [(0, 560), (7, 560), (13, 800), (19, 641), (20, 24)] {
+    for (asked, len) in [(40u64, 560u32), (47, 560), (53, 800), (59, 641), (60, 160), (44, 24)] {
         let mut pair = Pair::new();
         let (audio, packets) = ring(64);
         let config = sender_config(TRACK, packets, true);
-        pair.a
-            .add_sender(pair.now, SenderConfig { payload_type: PCMU, clock_rate: 8_000, ..config });
+        let config = SenderConfig { payload_type: PCMU, clock_rate: 8_000, ..config };
+        pair.a.add_sender(pair.now, config);
         let (tones, packets) = ring(64);
         pair.a.send_tones(TRACK, packets);
+        let start = pair.now;
         let mut spans = Vec::new();
         let mut made = 0;
-        let start = pair.now;
         for ms in 0..400u64 {
             pair.now = start + Duration::from_millis(ms);
-            // 20 ms after it was asked for, and from then on every 20 ms.
-            let since =
-                ms.checked_sub(asked + 60).filter(|since| since % 20 == 0 || made + 160 > len);
-            if let Some(since) = since.filter(|since| (since + 20) * 8 >= u64::from(made) + 160) {
-                let piece = (len - made).min(160);
-                if piece > 0 && since * 8 + 160 >= u64::from(made + piece) {
-                    made += piece;
-                    tones
-                        .push(TonePacket {
-                            payload: Bytes::from(vec![1; piece as usize]),
-                            payload_type: PCMU,
-                            timestamp_offset: made - piece,
-                            reaches: made,
-                            begin: start + Duration::from_millis(asked + 80),
-                            fill: Some(0xff),
-                            ..tone(start, 0, if made == len { Duration::ZERO } else { SILENCE })
-                        })
-                        .unwrap();
-                }
+            // A piece every 20 ms, and the last at the end.
+            let sounded = ms.saturating_sub(asked) as u32 * 8;
+            let is_last = sounded >= len && made < len;
+            if is_last || sounded > 0 && sounded == made + 160 {
+                let (begin, reaches) =
+                    (start + Duration::from_millis(asked + 40), sounded.min(len));
+                let packet = TonePacket {
+                    payload: Bytes::from(vec![1; (reaches - made) as usize]),
+                    payload_type: PCMU,
+                    timestamp_offset: made,
+                    fill: Some(0xff),
+                    ..tone(begin, reaches, if is_last { Duration::ZERO } else { SILENCE })
+                };
+                made = reaches;
+                tones.push(packet).unwrap();
             }
             if ms.is_multiple_of(20) {
                 let payload = Bytes::from(vec![2; 160]);
@@ -376,6 +372,7 @@ fn sound_of_a_tone_goes_on_exactly_where_the_audio_has_stopped_and_so_does_the_a
             }
             for packet in transmits(&mut pair.a, pair.now) {
                 let view = RtpView::parse(&packet).unwrap();
+                // Behind the payload is the tag.
                 spans.push((view.timestamp(), view.payload().len() as u32 - 16));
             }
         }
