@@ -26,7 +26,7 @@ fn every_input_of_the_corpora_holds() {
         assert!(!paths.is_empty(), "{} has no input", target.name);
         for path in paths {
             // Seen when it panics.
-            println!("{}", path.display());
+            eprintln!("{}", path.display());
             (target.run)(&fs::read(&path).unwrap());
         }
     }
@@ -46,7 +46,7 @@ fn inputs_that_are_cut_or_changed_hold_as_well() {
     for target in TARGETS {
         for path in inputs(target.name) {
             let input = fs::read(&path).unwrap();
-            println!("{}", path.display());
+            eprintln!("{}", path.display());
             for at in (0..input.len()).step_by(input.len() / 64 + 1) {
                 (target.run)(&input[..at]);
                 let mut changed = input.clone();

@@ -164,7 +164,7 @@ fn what_cannot_be_the_same_track_is_refused_and_changes_nothing() {
         let pictures =
             RTCTrackDescription { kind: TrackKind::Video, codecs: vec![video], ..known.clone() };
         assert_eq!(pair.bob.conn.receive_track(&pictures), refused);
-        let mut unknown = known.clone();
+        let mut unknown = known;
         unknown.codecs[0].name = "g722".into();
         let error = pair.bob.conn.receive_track(&unknown);
         assert_eq!(error, Err(ReceiveTrackError::NoSupportedCodec("g722".into())));

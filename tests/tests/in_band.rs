@@ -186,6 +186,37 @@ fn a_track_with_telephone_events_has_its_sound_left_alone() {
     });
 }
 
+#[test]
+fn one_track_of_keys_goes_out_as_events_to_one_peer_and_in_the_sound_to_another() {
+    sim::run(75, |net| async move {
+        let mut events = Pair { alice: peer(&net, "a", 1, true), bob: peer(&net, "b", 2, true) };
+        let mut sound = Pair { alice: peer(&net, "c", 3, true), bob: peer(&net, "d", 4, true) };
+        let keys_of_both = DTMFMediaStreamTrack::new();
+        let mut sources = Vec::new();
+        for (pair, format) in [(&events, MediaFormat::Opus), (&sound, MediaFormat::Ulaw)] {
+            let (track, frames) = MediaStreamTrack::local(format);
+            let stream = MediaStream::new();
+            stream.add_track(&track);
+            stream.add_track(&keys_of_both);
+            pair.alice.conn.add_stream(&stream, true).unwrap();
+            sources.push(frames);
+        }
+        for pair in [&mut events, &mut sound] {
+            pair.describe();
+            pair.connect_within(SOON).await;
+        }
+        let mut heard = [added(&events.bob).events(), added(&sound.bob).events()];
+        keys_of_both.play("12A").unwrap();
+        for n in 0..60 {
+            sources[1].send(voice(Law::Ulaw, n)).unwrap();
+            pass(ms(20)).await;
+        }
+        for events in &mut heard {
+            assert_eq!(keys(events).await, "12A");
+        }
+    });
+}
+
 /// Sound that is read of one leg and sent on to the other, with what is done to it in between.
 async fn bridge(mut heard: FrameReceiver, sent: FrameSender, mut handle: impl FnMut(&mut [u8])) {
     let mut timestamp = 0;

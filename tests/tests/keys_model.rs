@@ -133,7 +133,7 @@ fn at_a_loss_of_one_in_five_a_key_is_one_key_if_anything_of_it_arrives() {
         lost.set(lost.get() + 2 * LEN - counts);
     });
     let (pressed, lost) = (pressed.get(), lost.get());
-    println!("{pressed} keys were pressed, and of {lost} nothing has arrived");
+    eprintln!("{pressed} keys were pressed, and of {lost} nothing has arrived");
     assert!(
         lost * 1_000 <= pressed,
         "one in a hundred thousand is likely, not {lost} of {pressed}"

@@ -82,7 +82,7 @@ fn packets_are_of_red_and_hold_what_the_description_says() {
         pass(ms(20)).await;
         sender.insert_dtmf("12", Some(ms(70)), Some(ms(50))).unwrap();
         assert_eq!(keys(&receiver).await, "12");
-        let mut held = Vec::new();
+        let mut held: Vec<Vec<(u8, u16)>> = Vec::new();
         while let Ok(Some(packet)) = tokio::time::timeout(ms(100), tap.recv()).await {
             assert_eq!(packet.payload_type, PayloadType(RED));
             let blocks = decode_redundant(&packet.payload).unwrap();

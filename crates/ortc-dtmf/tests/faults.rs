@@ -266,7 +266,7 @@ fn each_seed(
         tones += keys.len();
         check(&what, &keys, &reported, late, run.rate);
     }
-    println!("{tones} tones arrived");
+    eprintln!("{tones} tones arrived");
     assert!(tones as u64 > seeds, "the programs had {tones} tones");
 }
 
@@ -321,7 +321,7 @@ fn peers_without_beginnings_or_ends_are_heard() {
         ..Faults::default()
     };
     each_seed("faulty_tones", 1_000_000, 300, faults, |what, keys, reported, _, _| {
-        in_order(what, keys, reported)
+        in_order(what, keys, reported);
     });
 }
 

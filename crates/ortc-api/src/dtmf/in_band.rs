@@ -56,6 +56,8 @@ pub(super) struct ToneSound {
     generator: ToneGenerator,
     /// The tone that is made: when it began.
     begin: Option<Instant>,
+    /// Hz of the clock that reports of it are in: another track may have asked for it.
+    clock_rate: u32,
     /// Samples of it that have been made.
     made: u32,
     is_over: bool,
@@ -65,20 +67,22 @@ impl ToneSound {
     /// `None` never: the rate is one that tones are made at.
     pub(super) fn new(law: Law) -> Option<Self> {
         let generator = ToneGenerator::new(RATE, ToneShape::default()).ok()?;
-        Some(Self { law, generator, begin: None, made: 0, is_over: false })
+        Some(Self { law, generator, begin: None, clock_rate: RATE, made: 0, is_over: false })
     }
 
-    /// The sound of a tone as far as a report says that it has lasted; the report is in the clock
-    /// of G.711.
+    /// The sound of a tone as far as a report says that it has lasted; `clock_rate` is that of
+    /// tones that begin now.
     pub(super) fn make(
         &mut self,
         report: &EventPacket,
+        clock_rate: u32,
         payload_type: PayloadType,
     ) -> Vec<TonePacket> {
         if self.begin != Some(report.begin) {
             let Some(digit) = Digit::from_event(report.report.event) else { return Vec::new() };
             self.generator.start(digit);
             (self.begin, self.made, self.is_over) = (Some(report.begin), 0, false);
+            self.clock_rate = clock_rate.max(1);
             if !report.report.end {
                 // The first report tells of what is yet to sound.
                 return Vec::new();
@@ -88,7 +92,9 @@ impl ToneSound {
             return Vec::new();
         }
         self.is_over = report.report.end;
-        let lasted = report.timestamp_offset + u32::from(report.report.duration);
+        let lasted = u64::from(report.timestamp_offset) + u64::from(report.report.duration);
+        // No tone is longer than an hour.
+        let lasted = (lasted * u64::from(RATE) / u64::from(self.clock_rate)) as u32;
         let mut samples = vec![0; lasted.saturating_sub(self.made) as usize];
         if self.is_over {
             // It goes down before its end, or right after it where that is no more possible.

@@ -24,6 +24,8 @@ pub(super) const SILENCE: Duration = Duration::from_millis(250);
 /// The queue of one end, and where its packets go.
 pub(crate) struct Sending {
     queue: ToneQueue,
+    /// Hz of the clock of tones that begin now.
+    clock_rate: u32,
     sinks: Vec<Sink>,
     next_sink: u64,
     /// Whether it has ever been sent with a track.
@@ -92,6 +94,7 @@ impl Default for Sending {
         let clock_rate = CodecName::Dtmf.default_clock_rate();
         Self {
             queue: ToneQueue::new(ToneQueueConfig::new(clock_rate)),
+            clock_rate,
             sinks: Vec::new(),
             next_sink: 0,
             is_used: false,
@@ -110,12 +113,18 @@ impl Sending {
         while let Some(output) = self.queue.poll_output(now) {
             match output {
                 ToneOutput::Packet(packet) => {
-                    self.sinks.retain_mut(|sink| sink.send(&packet));
+                    let clock_rate = self.clock_rate;
+                    self.sinks.retain_mut(|sink| sink.send(&packet, clock_rate));
                 }
                 ToneOutput::Event(event) => events.push(event),
             }
         }
         (events, self.queue.poll_timeout().map(|(due, _)| due))
+    }
+
+    fn set_clock_rate(&mut self, clock_rate: u32) {
+        self.clock_rate = clock_rate;
+        self.queue.set_clock_rate(clock_rate);
     }
 
     pub(super) fn queue(&self) -> &ToneQueue {
@@ -133,12 +142,12 @@ impl Sending {
 
 impl Sink {
     /// Sends a packet; whether the track is still there.
-    fn send(&mut self, packet: &EventPacket) -> bool {
+    fn send(&mut self, packet: &EventPacket, clock_rate: u32) -> bool {
         match &mut self.form {
             _ if !self.is_active => {}
             None => {}
             Some((payload_type, Form::Sound(sound))) => {
-                for packet in sound.make(packet, *payload_type) {
+                for packet in sound.make(packet, clock_rate, *payload_type) {
                     // What has no room is a piece of sound that is missing.
                     let _ = self.packets.push(packet);
                 }
@@ -185,7 +194,7 @@ impl Tones {
         let id = sending.next_sink;
         sending.next_sink += 1;
         sending.is_used = true;
-        sending.queue.set_clock_rate(sent.clock_rate);
+        sending.set_clock_rate(sent.clock_rate);
         sending.sinks.push(Sink { id, packets, form: sent.form(), is_active: false });
         Some((receiver, Attachment { tones: Arc::clone(self), sink: id, is_only }))
     }
@@ -195,7 +204,7 @@ impl Tones {
         let Some(sending) = &self.sending else { return };
         let mut sending = lock(sending);
         if let Some(sent) = sent {
-            sending.queue.set_clock_rate(sent.clock_rate);
+            sending.set_clock_rate(sent.clock_rate);
         }
         for sink in sending.sinks.iter_mut().filter(|other| other.id == sink) {
             sink.form = sent.and_then(Sent::form);
