@@ -10,7 +10,7 @@ export interface RTCCodec {
   clockRate?: number | null;
   /** `audio`, `video` or `dtmf` (ORTC draft A's example). */
   kind?: TrackKind | null;
-  /** `opus`, `alaw`, `ulaw`, `dtmf`, `vp8`, `h264`, … compared without regard to case. */
+  /** `opus`, `alaw`, `ulaw`, `dtmf`, `red`, `vp8`, `h264`, … compared without regard to case. */
   name: string;
   /** Channels of sound; for Opus always 2, whatever is inside (RFC 7587 §7). */
   numChannels?: number | null;

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod model;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use ortc_api::{
 use ortc_io::sim::{Host, Network};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use model::each_seed;
 
 /// One peer: a host of the network with an engine and a connection of its own.
 #[derive(Debug)]

@@ -464,41 +464,6 @@ fn keys_without_audio_or_beside_other_keys_cannot_be_sent() {
 }
 
 #[test]
-fn at_a_loss_of_one_in_five_a_key_is_still_one_key() {
-    for seed in 0..50 {
-        sim::run(100 + seed, move |net| async move {
-            let mut pair = Pair::new(&net);
-            let (_stream, frames) = pair.alice.send_audio();
-            let (_other, others) = pair.bob.send_audio();
-            let senders =
-                [&pair.alice, &pair.bob].map(|it| it.conn.add_dtmf_handler(None).unwrap());
-            pair.describe();
-            pair.connect_within(SOON).await;
-            let receivers =
-                [&pair.bob, &pair.alice].map(|peer| peer.seen.iter().find_map(handler_of).unwrap());
-            net.link(LinkConfig { loss: 0.2, ..LinkConfig::default() });
-            let mut random = fastrand::Rng::with_seed(seed);
-            let programs = [0, 1].map(|_| -> String {
-                (0..20).map(|_| char::from(*random.choice(ALL.as_bytes()).unwrap())).collect()
-            });
-            for (sender, program) in senders.iter().zip(&programs) {
-                let duration = ms(random.u64(70..300));
-                let gap = ms(random.u64(50..150));
-                sender.insert_dtmf(program, Some(duration), Some(gap)).unwrap();
-            }
-            for n in 0..500 {
-                frames.send(frame(n)).unwrap();
-                others.send(frame(n)).unwrap();
-                pass(ms(20)).await;
-            }
-            for (receiver, program) in receivers.iter().zip(&programs) {
-                assert_eq!(&keys(receiver).await, program, "seed {seed}");
-            }
-        });
-    }
-}
-
-#[test]
 fn a_server_forwards_keys_and_presses_its_own() {
     sim::run(11, |net| async move {
         let host = net.host("server", &[[10, 0, 0, 100].into()]);

@@ -10,6 +10,7 @@ use ortc_api::{DtlsFailure, RTCIceConnectionInfo};
 use ortc_api::{DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, SocketStart, Transports};
 use ortc_api::{FrameReceiver, FrameSender, MediaFormat, MediaStream, MediaStreamTrack};
 use ortc_api::{RTCConnection, RTCConnectionOptions, RTCDisconnectReason, RTCEvent, RTCEvents};
+use ortc_api::{RTCDTMFEvent, RTCDTMFHandler};
 use ortc_tests::frame;
 use ortc_webrtc_rs::{WebrtcDtlsActor, WebrtcIceActor, WebrtcMediaActor};
 
@@ -77,6 +78,13 @@ impl Side {
             }
         };
         tokio::time::timeout(LIMIT, found).await.expect("in time")
+    }
+
+    /// The handler of the peer's keys.
+    async fn added_handler(&mut self) -> RTCDTMFHandler {
+        let event = self.until(|event| matches!(event, RTCEvent::AddDtmfHandler(_))).await;
+        let RTCEvent::AddDtmfHandler(handler) = event else { unreachable!("matched above") };
+        handler
     }
 
     fn receive(&self, peer: &Self) -> FrameReceiver {
@@ -184,6 +192,39 @@ async fn the_whole_second_stack_calls_the_default() {
 #[tokio::test]
 async fn the_second_stack_calls_itself() {
     call(all(), all()).await;
+}
+
+/// Keys both ways, pressed once connected, with the sound between them.
+async fn keys(of_one: Transports, of_two: Transports) {
+    let (mut one, mut two) = sides(&of_one, &of_two, true);
+    let handlers = [&one, &two].map(|side| side.conn.add_dtmf_handler(None).unwrap());
+    let mut frames = (one.receive(&two), two.receive(&one));
+    signal(&mut one, &mut two);
+    let received = [one.added_handler().await, two.added_handler().await];
+    for side in [&mut one, &mut two] {
+        side.until(|event| *event == RTCEvent::Connected).await;
+    }
+    hears(&one.source, &mut frames.1).await;
+    hears(&two.source, &mut frames.0).await;
+    for (sender, receiver) in handlers.iter().zip([&received[1], &received[0]]) {
+        let mut events = receiver.events();
+        sender.insert_dtmf("1A#", Some(Duration::from_millis(70)), None).unwrap();
+        for expected in ["1", "A", "#"] {
+            let event = tokio::time::timeout(LIMIT, events.recv()).await.expect("in time");
+            assert_eq!(event, Some(RTCDTMFEvent::Dtmf { tone: expected.into() }));
+        }
+    }
+    hears(&one.source, &mut frames.1).await;
+}
+
+#[tokio::test]
+async fn keys_go_over_webrtc_srtp_and_back() {
+    keys(with_srtp(Transports::new()), Transports::new()).await;
+}
+
+#[tokio::test]
+async fn keys_go_from_the_second_stack_to_itself() {
+    keys(all(), all()).await;
 }
 
 #[tokio::test]

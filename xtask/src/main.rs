@@ -11,8 +11,10 @@ mod conformance;
 mod deny;
 mod environment;
 mod examples;
+mod fuzz;
 mod license;
 mod metadata;
+mod model;
 mod process;
 mod schema;
 mod test;
@@ -53,6 +55,23 @@ const COMMANDS: &[Command] = &[
                does a tenth of the work. benches/README.md says what is measured, and how to \
                add to it",
         run: bench::run,
+    },
+    Command {
+        name: "model",
+        arguments: "[NAME]... [--seeds N] [--from N | --seed N]",
+        help: "Runs random programs against what must hold, 1,000 seeds of each model NAME, or of \
+               all, where CI runs 50. --seeds says how many, --from the first, --seed the only \
+               one. A seed that fails is told with the command to run it again",
+        run: model::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "[TARGET]... [--seconds N] [--keep] [--list]",
+        help: "Fuzzes each TARGET, or all, for N seconds (60), guided by coverage. It takes a C++ \
+               compiler, and no nightly. A finding stops it and is kept in fuzz/corpus, where \
+               every test run replays it; --keep adds inputs there that reach new code. \
+               fuzz/README.md says how to add a target",
+        run: fuzz::run,
     },
     Command {
         name: "examples",

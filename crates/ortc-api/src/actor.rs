@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use crate::connection::RTCConnection;
 use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::core::{ConnectionCore, Input, Output, State};
-use crate::dtmf::ToneTasks;
+use crate::dtmf::{ToneReception, ToneRoutes, ToneTasks};
 use crate::engine::{EngineContext, Slot, Start};
 use crate::events::RTCEvent;
 use crate::hub::EventHub;
 use crate::local_side::LocalSide;
-use crate::media::lock;
+use crate::media::{MediaStream, lock};
 use crate::received::Received;
 use crate::socket::{SocketHold, SocketUse};
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
@@ -252,6 +252,28 @@ impl ConnectionActor {
         }
     }
 
+    /// Receives a track, or goes on otherwise, with its telephone keys.
+    fn receive(
+        &mut self,
+        command: RtpCommand,
+        new: Vec<MediaStream>,
+        tones: Option<Box<(ToneRoutes, ToneReception)>>,
+        context: &mut Context<Self>,
+    ) {
+        let (routes, tones) = tones.map(|tones| *tones).unzip();
+        let ToneRoutes { before, after } = routes.unwrap_or_default();
+        for command in before.into_iter().chain([command]).chain(after) {
+            self.put_out(Output::Rtp(command), context);
+        }
+        for stream in new {
+            self.emit(RTCEvent::AddStream(stream));
+        }
+        if let Some(tones) = tones {
+            self.emit(RTCEvent::AddDtmfHandler(tones.handler()));
+            self.tones.start(|_| tones.run());
+        }
+    }
+
     /// The application has closed: it hears nothing any more, and its handlers are dropped.
     fn fall_silent(&mut self) {
         self.leave_local_side();
@@ -386,18 +408,10 @@ impl StreamHandler<Box<Command>> for ConnectionActor {
             }
             Command::Receive { track, new, command, tones } => {
                 self.received.add(track, &new);
-                let (route, tones) = tones.map(|tones| *tones).unzip();
-                if let Some(route) = route {
-                    self.put_out(Output::Rtp(route), context);
-                }
-                self.put_out(Output::Rtp(command), context);
-                for stream in new {
-                    self.emit(RTCEvent::AddStream(stream));
-                }
-                if let Some(tones) = tones {
-                    self.emit(RTCEvent::AddDtmfHandler(tones.handler()));
-                    self.tones.start(|_| tones.run());
-                }
+                self.receive(command, new, tones, context);
+            }
+            Command::ReceiveAs { command, tones } => {
+                self.receive(command, Vec::new(), tones, context);
             }
         }
         self.drain(context);

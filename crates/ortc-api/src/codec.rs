@@ -1,6 +1,8 @@
 //! Which codecs this crate sends and receives.
 
-use ortc_rtp::{CodecName, RTCCodec, RTCHeaderExtension, TrackKind};
+use ortc_rtp::{
+    CodecName, RTCCodec, RTCHeaderExtension, RTCTrackDescription, ToneRedundancy, TrackKind,
+};
 
 use crate::format::MediaFormat;
 
@@ -20,7 +22,9 @@ pub struct RTCCapabilities {
 /// What this crate can send and receive.
 #[doc(alias = "getRTCCapabilities")]
 pub fn rtc_capabilities() -> RTCCapabilities {
-    let (video, audio) = CodecName::all().partition(|codec| codec.kind() == TrackKind::Video);
+    // `red` is no codec of its own: what it repeats has to be described with it.
+    let own = CodecName::all().filter(|codec| *codec != CodecName::Red);
+    let (video, audio) = own.partition(|codec| codec.kind() == TrackKind::Video);
     let describe = |codecs: Vec<CodecName>| codecs.into_iter().map(CodecName::default_codec);
     RTCCapabilities {
         audio_codecs: describe(audio).collect(),
@@ -32,7 +36,8 @@ pub fn rtc_capabilities() -> RTCCapabilities {
 /// The codec of this name, with the payload type that browsers use; `None` when unknown.
 ///
 /// Names are compared without regard to case: `opus`, `alaw` (or `PCMA`), `ulaw` (or `PCMU`),
-/// `dtmf`, `vp8`, `vp9`, `av1`, `h264`.
+/// `dtmf`, `red`, `vp8`, `vp9`, `av1`, `h264`. What `red` repeats is to be added: see
+/// [`RTCCodec::repeated`].
 #[doc(alias = "getRTCCodec")]
 pub fn rtc_codec(name: &str) -> Option<RTCCodec> {
     CodecName::parse(name).map(CodecName::default_codec)
@@ -45,7 +50,19 @@ pub(crate) fn offered(format: MediaFormat) -> Vec<RTCCodec> {
 
 /// Whether frames of tracks of `kind` can be received with this codec.
 pub(crate) fn is_supported(kind: TrackKind, codec: &RTCCodec) -> bool {
-    codec.known().is_some_and(|known| known.kind() == kind && known != CodecName::Dtmf)
+    let has_frames = |known| !matches!(known, CodecName::Dtmf | CodecName::Red);
+    codec.known().is_some_and(|known| known.kind() == kind && has_frames(known))
+}
+
+/// A description with only those codecs that are received: those with frames, and what is beside
+/// them.
+pub(crate) fn received(description: &RTCTrackDescription) -> RTCTrackDescription {
+    let mut received = description.clone();
+    received.codecs.retain(|codec| {
+        is_supported(description.kind, codec)
+            || matches!(codec.known(), Some(CodecName::Dtmf | CodecName::Red))
+    });
+    received
 }
 
 /// Whether it is that of the telephone keys beside audio.
@@ -61,6 +78,20 @@ pub(crate) fn free_dtmf(others: &[RTCCodec]) -> Option<RTCCodec> {
     let mut wanted = [default.payload_id, 101].into_iter().chain(96..=127);
     let payload_id = wanted.find(|id| !others.iter().any(|codec| codec.payload_id == *id))?;
     Some(RTCCodec { payload_id, ..default })
+}
+
+/// How telephone events are repeated, if a codec `red` is described that does.
+pub(crate) fn redundancy(
+    description: &RTCTrackDescription,
+    dtmf: &RTCCodec,
+) -> Option<ToneRedundancy> {
+    description.codecs.iter().find_map(|codec| {
+        let types = codec.redundant_types()?;
+        let times = types.iter().filter(|id| **id == dtmf.payload_type()).count();
+        let events = times.checked_sub(1).filter(|events| *events > 0)?;
+        let events = u8::try_from(events).unwrap_or(u8::MAX);
+        Some(ToneRedundancy { payload_type: codec.payload_type(), events })
+    })
 }
 
 /// Whether a track of this format can be sent as this codec.

@@ -1,5 +1,6 @@
 mod handlers;
 mod local_socket;
+mod receiving;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +16,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::codec;
 use crate::core::Peer;
-use crate::dtmf::{AddDtmfError, Attachment, DTMFMediaStreamTrack, ToneReception};
+use crate::described::Described;
+use crate::dtmf::{AddDtmfError, Attachment, DTMFMediaStreamTrack, ToneReception, ToneRoutes};
 use crate::engine::Engine;
 use crate::error::{
     AddStreamError, CandidateError, ConnectError, LocalSocketError, NewConnectionError,
@@ -103,6 +105,8 @@ pub(crate) struct Inner {
     open: watch::Receiver<()>,
     next_listener: AtomicU64,
     allow_unverified_remote: bool,
+    /// Whether telephone keys are in the sound of tracks that have no codec for them.
+    pub(crate) in_band_dtmf: bool,
 }
 
 /// What the handles and the actor of a connection share.
@@ -146,8 +150,12 @@ pub(crate) enum Command {
         track: MediaStreamTrack,
         new: Vec<MediaStream>,
         command: RtpCommand,
-        /// The telephone keys beside it, where they go first.
-        tones: Option<Box<(RtpCommand, ToneReception)>>,
+        tones: Option<Box<(ToneRoutes, ToneReception)>>,
+    },
+    /// A received track that goes on otherwise.
+    ReceiveAs {
+        command: RtpCommand,
+        tones: Option<Box<(ToneRoutes, ToneReception)>>,
     },
     /// Telephone keys that are to be sent.
     Tones(Attachment),
@@ -167,7 +175,14 @@ impl Command {
     /// and what frees something is never put off.
     fn is_urgent(&self) -> bool {
         matches!(self, Self::Rtp(RtpCommand::RemoveSender(_)) | Self::Ice(IceCommand::ShareSockets))
-            || !matches!(self, Self::Ice(_) | Self::Rtp(_) | Self::Receive { .. } | Self::Tones(_))
+            || !matches!(
+                self,
+                Self::Ice(_)
+                    | Self::Rtp(_)
+                    | Self::Receive { .. }
+                    | Self::ReceiveAs { .. }
+                    | Self::Tones(_)
+            )
     }
 }
 
@@ -340,6 +355,7 @@ impl RTCConnection {
                 open,
                 next_listener: AtomicU64::new(0),
                 allow_unverified_remote: options.allow_unverified_remote,
+                in_band_dtmf: options.in_band_dtmf,
             }
         });
         if lock(&inner.shared.state).closed {
@@ -527,7 +543,7 @@ impl RTCConnection {
         let mut added: Vec<RTCTrack> = Vec::new();
         for source in sources.into_iter().filter(|track| track.tones_of().is_none()) {
             let codecs = match source.reception() {
-                Some(received) => received.description.codecs.clone(),
+                Some(received) => received.description().codecs.clone(),
                 None => source.format().map(codec::offered).unwrap_or_default(),
             };
             if state.sending.iter().any(|track| *track.source() == source) {
@@ -614,11 +630,16 @@ impl RTCConnection {
     /// Gets ready to receive a track of the peer (ORTC drafts, "receiveTrack").
     ///
     /// Returns the track that carries its frames. [`RTCEvent::AddStream`] comes for every stream
-    /// of it that is new. Described twice, the same track is received once.
+    /// of it that is new.
+    ///
+    /// Described again, with the same SSRC, kind and streams, it is the same track that goes on
+    /// as it is described now: with codecs added, for one. When telephone keys are new with it,
+    /// their handler comes with [`RTCEvent::AddDtmfHandler`]. What forwards the track goes on
+    /// with the codecs that it has, until [`RTCTrack::set_codecs`].
     ///
     /// # Errors
     /// When the description is malformed, none of its codecs is supported, or its SSRC is
-    /// taken by another track.
+    /// taken by another track: one of another kind, or in other streams.
     #[doc(alias = "receiveTrack")]
     pub fn receive_track(
         &self,
@@ -635,25 +656,22 @@ impl RTCConnection {
         if state.closed {
             return Err(ReceiveTrackError::Closed);
         }
-        let same = |(other, _): &&(RTCTrackDescription, _)| other.ssrc == description.ssrc;
-        if let Some((known, track)) = state.receiving.iter().find(same) {
-            return if known == description {
-                Ok(track.clone())
-            } else {
-                Err(ReceiveTrackError::DuplicateSsrc(description.ssrc.clone()))
-            };
+        let same = |(other, _): &(RTCTrackDescription, _)| other.ssrc == description.ssrc;
+        if let Some(at) = state.receiving.iter().position(same) {
+            return self.receive_as(&mut state, at, description);
         }
         if state.receiving.len() >= MAX_TRACKS {
             return Err(ReceiveTrackError::TooManyTracks(MAX_TRACKS));
         }
-        let mut received = description.clone();
-        received.codecs.retain(|codec| supported(codec) || codec::is_dtmf(codec));
+        let received = codec::received(description);
+        let described = Described::new(received.clone());
         let (sender, packets) = ring(receive_ring(description.kind));
-        let frames = FrameReceiver::new(packets, &received);
+        let frames = FrameReceiver::new(packets, &described);
         let connection = Arc::downgrade(&self.inner);
         let source = TrackSource { connection: self.inner.id, ssrc };
-        let track = MediaStreamTrack::remote(received.clone(), source, frames, connection.clone());
-        let tones = ToneReception::of(&received, track.id());
+        let track =
+            MediaStreamTrack::remote(Arc::clone(&described), source, frames, connection.clone());
+        let tones = ToneReception::of(&described, track.id(), self.inner.in_band_dtmf);
         let keys = tones.as_ref().map(|(_, tones)| DTMFMediaStreamTrack::of(tones.tones()));
         let mut new = Vec::new();
         let mut joined = Vec::new();
@@ -674,8 +692,10 @@ impl RTCConnection {
             }
         }
         let command = RtpCommand::Receive { description: received, packets: sender };
-        let tones =
-            tones.map(|(route, tones)| Box::new((RtpCommand::ReceiveTones(ssrc, route), tones)));
+        if let Some(reception) = track.reception().filter(|_| tones.is_some()) {
+            reception.set_has_tones();
+        }
+        let tones = tones.map(Box::new);
         let command = Command::Receive { track: track.clone(), new: new.clone(), command, tones };
         if let Err(refused) = self.inner.send_within(&state, command) {
             for stream in &joined {
@@ -688,24 +708,6 @@ impl RTCConnection {
         state.receiving.reserve_exact(1);
         state.receiving.push((description.clone(), track.clone()));
         Ok(track)
-    }
-
-    /// Receives a track no more: its frames end, and its SSRC may be described anew. A stream
-    /// that no track is left of is received no more either. An addition to the drafts, which
-    /// never let go of a described track; one that is not received is ignored.
-    pub fn stop_receiving(&self, track: &MediaStreamTrack) {
-        let mut state = lock(&self.inner.shared.state);
-        let is_it = |(_, other): &(RTCTrackDescription, MediaStreamTrack)| other == track;
-        let Some(at) = state.receiving.iter().position(is_it) else { return };
-        state.receiving.remove(at);
-        for stream in &state.receiving_streams {
-            stream.leave(track);
-        }
-        let is_ended = |stream: &mut MediaStream| stream.tracks().is_empty();
-        let ended = state.receiving_streams.extract_if(.., is_ended).collect();
-        // On a connection that is closed it has ended anyway.
-        let stop = Command::StopReceiving { track: track.clone(), ended };
-        let _ = self.inner.send_within(&state, stop);
     }
 
     /// The streams that are sent.

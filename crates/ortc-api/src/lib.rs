@@ -81,7 +81,7 @@
 //! | `update` | gathers | gathers | `Closed` |
 //! | `add_stream` | sent once connected | what is new in it is added | `Closed` |
 //! | `remove_stream` | removed | nothing | nothing |
-//! | `receive_track` | received once connected, and packets that came up to a second before | the track of the first time; `DuplicateSsrc` where the description is another | `Closed` |
+//! | `receive_track` | received once connected, and packets that came up to a second before | the same track, which goes on as described now; `DuplicateSsrc` for another kind or other streams | `Closed` |
 //! | `RTCTrack::start`, `stop` | remembered | nothing | `Closed`; `Removed` after `remove` |
 //! | `RTCTrack::remove` | removed | `Removed` | `Closed` |
 //! | `set_codecs`, `set_msid`, `set_media_attributes`, `set_rtp_ext_headers`, `set_header_extensions` | described from now on | the last counts | `set_codecs`, `set_header_extensions`: `Closed`; the others only describe |
@@ -150,10 +150,21 @@
 //! | draft B | [`RTCConnection::add_dtmf_handler`], [`RTCDTMFHandler::insert_dtmf`] | [`RTCEvent::AddDtmfHandler`], [`RTCDTMFHandler::on_dtmf`] |
 //! | draft A | a [`DTMFMediaStreamTrack`] in a stream beside its audio: [`play`](DTMFMediaStreamTrack::play), [`tonestart`](DTMFMediaStreamTrack::tonestart) | the track of kind `dtmf` of a received stream: [`on_tone`](DTMFMediaStreamTrack::on_tone) |
 //!
-//! Either way the track's description gets a `dtmf` codec: describe the track after that. Keys
-//! that are pressed before the connection is connected wait for it. A key of the peer is reported
-//! once, whatever the network does. What is forwarded takes its keys along, and a server may
-//! press its own in between. `examples/ivr.rs` is a voice menu.
+//! Either way the track's description gets a `dtmf` codec: describe the track after that, or once
+//! more, in the middle of a call. Keys that are pressed before the connection is connected wait for
+//! it. A key of the peer is reported once, whatever the network does. What is forwarded takes its
+//! keys along, and a server may press its own in between. `examples/ivr.rs` is a voice menu.
+//!
+//! Where packets are lost in long runs, each may repeat the keys before its own (RFC 2198): set a
+//! codec `red` for them, [`RTCCodec::repeated`], before keys are pressed. It is used where it is
+//! described, in descriptions as
+//! `{"payload-id": 121, "name": "red", "params": [{"name": "payloadTypes", "value": "110/110/110"}]}`
+//! for two repeats of payload type 110; packets of it are understood from any peer, also with sound
+//! in them.
+//!
+//! For peers that know no such events, [`RTCConnectionOptions::with_in_band_dtmf`] has keys in the
+//! sound of A-law and µ-law. A gateway between both kinds of peer presses again what it hears:
+//! `tests/tests/in_band.rs` has one, either way, in which nobody hears a key twice.
 //!
 //! # Swapping a transport
 //!
@@ -215,6 +226,7 @@ mod actor;
 mod codec;
 mod connection;
 mod core;
+mod described;
 mod dtmf;
 mod engine;
 mod error;

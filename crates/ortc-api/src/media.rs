@@ -1,12 +1,13 @@
 //! Streams and tracks: what is sent, and what has been received.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ortc_rtp::{DisconnectReason, RTCTrackDescription, RtpCommand, Ssrc, TrackKind, TrackSource};
 
 use crate::connection::{Command, Inner};
+use crate::described::Described;
 use crate::dtmf::Tones;
 use crate::events::{MediaEvent, MediaEventKind, MediaEvents};
 use crate::format::MediaFormat;
@@ -130,8 +131,10 @@ enum Origin {
 /// What a received track is fed by, and the connection, which has its listeners.
 pub(crate) struct Reception {
     pub(crate) source: TrackSource,
-    /// As the peer has described it, but only with the codecs that are supported.
-    pub(crate) description: RTCTrackDescription,
+    /// As the peer describes it.
+    pub(crate) described: Arc<Described>,
+    /// Whether telephone keys are received with it.
+    has_tones: AtomicBool,
     frames: Mutex<Option<FrameReceiver>>,
     connection: Weak<Inner>,
 }
@@ -140,6 +143,19 @@ impl Reception {
     /// The connection that receives it, while somebody holds it.
     pub(crate) fn connection(&self) -> Option<Arc<Inner>> {
         self.connection.upgrade()
+    }
+
+    /// How it is described now, but only with the codecs that are supported.
+    pub(crate) fn description(&self) -> Arc<RTCTrackDescription> {
+        self.described.newest()
+    }
+
+    pub(crate) fn has_tones(&self) -> bool {
+        self.has_tones.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_has_tones(&self) {
+        self.has_tones.store(true, Ordering::Relaxed);
     }
 }
 
@@ -153,14 +169,16 @@ impl MediaStreamTrack {
     }
 
     pub(crate) fn remote(
-        description: RTCTrackDescription,
+        described: Arc<Described>,
         source: TrackSource,
         frames: FrameReceiver,
         connection: Weak<Inner>,
     ) -> Self {
+        let description = described.newest();
         let id = format!("{}-{}", description.msid.join("+"), description.ssrc);
         let (kind, frames) = (description.kind, Mutex::new(Some(frames)));
-        let reception = Reception { source, description, frames, connection };
+        let has_tones = AtomicBool::new(false);
+        let reception = Reception { source, described, has_tones, frames, connection };
         let origin = Origin::Remote(Arc::new(reception));
         Self { inner: Arc::new(TrackInner { id, kind, origin }) }
     }

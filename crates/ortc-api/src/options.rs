@@ -42,6 +42,9 @@ pub struct RTCConnectionOptions {
     pub allow_unverified_remote: bool,
     /// The certificate; when `None` a fresh one, or that of the local side that is shared.
     pub certificate: Option<Certificate>,
+    /// Has telephone keys sent and heard in the sound of G.711 tracks that are described without
+    /// a `dtmf` codec, for peers that know no telephone events; by default there are none.
+    pub in_band_dtmf: bool,
     /// The versions of DTLS that are spoken; 1.2 alone by default, as browsers are tested with.
     pub dtls_version: DtlsVersion,
     /// Who makes the transport actors; the default ones, unless they are swapped.
@@ -57,6 +60,7 @@ impl Default for RTCConnectionOptions {
             candidate_types: CandidateTypes::default(),
             interfaces: InterfaceFilter::default(),
             follow_network: false,
+            in_band_dtmf: false,
             ice_lite: false,
             connect_timeout: Duration::from_secs(30),
             socket: None,
@@ -164,6 +168,22 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = Some(certificate);
+        self
+    }
+
+    /// Has telephone keys in the sound of tracks of A-law and µ-law that have no `dtmf` codec.
+    ///
+    /// Both faces of the keys work as ever:
+    /// [`add_dtmf_handler`](crate::RTCConnection::add_dtmf_handler) and a
+    /// [`DTMFMediaStreamTrack`](crate::DTMFMediaStreamTrack) in a stream add no codec to such a
+    /// track, and put tones in the place of its sound, 40 ms after they begin; and
+    /// [`receive_track`](crate::RTCConnection::receive_track) of one brings a handler, which hears
+    /// tones within 60 ms. A track with a `dtmf` codec, set by
+    /// [`set_codecs`](crate::RTCTrack::set_codecs) or described by the peer, has telephone events
+    /// and its sound is left alone.
+    #[must_use]
+    pub fn with_in_band_dtmf(mut self, in_band: bool) -> Self {
+        self.in_band_dtmf = in_band;
         self
     }
 

@@ -1,11 +1,14 @@
 //! Received tracks: from packets to an application's frames.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ortc_io::ring::RingReceiver;
 use ortc_rtp::codec::{EncodedFrame, FrameAssembler, FrameEvent};
-use ortc_rtp::{RTCTrackDescription, ReceivedPacket, TrackKind};
+use ortc_rtp::{ReceivedPacket, TrackKind};
 
+use crate::described::Described;
 use crate::format::ReceivedFrame;
 
 /// Packets between the media thread and an application: 10 s of audio at 20 ms.
@@ -22,9 +25,10 @@ pub(crate) const fn receive_ring(kind: TrackKind) -> usize {
 }
 
 /// Reads the frames of a received track.
-#[derive(Debug)]
 pub struct FrameReceiver {
     packets: RingReceiver<ReceivedPacket>,
+    described: Arc<Described>,
+    described_as: u32,
     assembler: FrameAssembler,
     /// The newest timestamp, as received and unwrapped.
     unwrapped: Option<(u32, u64)>,
@@ -48,12 +52,17 @@ pub struct PacketCounts {
 const AT_THE_END: Duration = Duration::from_secs(3600);
 
 impl FrameReceiver {
-    pub(crate) fn new(
-        packets: RingReceiver<ReceivedPacket>,
-        description: &RTCTrackDescription,
-    ) -> Self {
-        let assembler = FrameAssembler::for_track(description);
-        Self { packets, assembler, unwrapped: None, packets_seen: 0, damages: 0, ended: false }
+    pub(crate) fn new(packets: RingReceiver<ReceivedPacket>, described: &Arc<Described>) -> Self {
+        Self {
+            packets,
+            described: Arc::clone(described),
+            described_as: 0,
+            assembler: FrameAssembler::for_track(&described.newest()),
+            unwrapped: None,
+            packets_seen: 0,
+            damages: 0,
+            ended: false,
+        }
     }
 
     /// Waits for the next whole frame, in order of sending; `None` when the track is gone.
@@ -83,6 +92,9 @@ impl FrameReceiver {
             match packet {
                 Some(packet) => {
                     self.packets_seen += 1;
+                    if let Some(description) = self.described.changed(&mut self.described_as) {
+                        self.assembler.set_codecs(&description);
+                    }
                     self.assembler.push(packet);
                 }
                 None => self.ended = true,
@@ -136,27 +148,37 @@ impl FrameReceiver {
     }
 }
 
+impl fmt::Debug for FrameReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameReceiver")
+            .field("packets", &self.packet_counts())
+            .field("damages", &self.damages)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use bytes::Bytes;
     use ortc_io::ConnectionId;
     use ortc_io::ring::ring;
-    use ortc_rtp::{CodecName, PayloadType, Ssrc, TrackSource};
+    use ortc_rtp::{CodecName, PayloadType, RTCTrackDescription, Ssrc, TrackSource};
     use std::sync::Weak;
 
     use crate::media::MediaStreamTrack;
 
     /// A received track of Opus whose connection is gone.
     pub(crate) fn received_opus(ssrc: u32) -> MediaStreamTrack {
-        let frames = opus_reader(ring(1).1, ssrc);
+        let described = Described::new(opus(ssrc));
+        let frames = FrameReceiver::new(ring(1).1, &described);
         let connection = ConnectionId { slot: 0, generation: 0 };
         let source = TrackSource { connection, ssrc: Ssrc(ssrc) };
-        MediaStreamTrack::remote(opus(ssrc), source, frames, Weak::new())
+        MediaStreamTrack::remote(described, source, frames, Weak::new())
     }
 
     fn opus_reader(packets: RingReceiver<ReceivedPacket>, ssrc: u32) -> FrameReceiver {
-        FrameReceiver::new(packets, &opus(ssrc))
+        FrameReceiver::new(packets, &Described::new(opus(ssrc)))
     }
 
     fn opus(ssrc: u32) -> RTCTrackDescription {

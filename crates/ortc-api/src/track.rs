@@ -12,7 +12,7 @@ use crate::codec;
 use crate::connection::{Command, Inner};
 use crate::dtmf::{AddDtmfError, Sent, Tones};
 use crate::error::{TrackAttributeError, TrackError};
-use crate::media::{MediaStream, MediaStreamTrack, lock};
+use crate::media::{MediaStream, MediaStreamTrack, Reception, lock};
 use crate::source::{Bounds, Outlet};
 
 /// Bytes that the pairs of one track may take in its packets: one RFC 8285 two-byte element.
@@ -56,7 +56,8 @@ impl RTCTrack {
         stream: &MediaStream,
         enabled: bool,
     ) -> Self {
-        let received = source.reception().map(|it| &it.description.header_extensions);
+        let received = source.reception().map(Reception::description);
+        let received = received.as_ref().map(|it| &it.header_extensions);
         let passes = |extension: &&RTCHeaderExtension| !extension.is_hop_by_hop();
         let header_extensions = received.into_iter().flatten().filter(passes).cloned().collect();
         let state = TrackState {
@@ -157,7 +158,7 @@ impl RTCTrack {
             None => {}
         }
         let mut codecs = state.codecs.clone();
-        if !codecs.iter().any(codec::is_dtmf) {
+        if !codecs.iter().any(codec::is_dtmf) && self.tones_as(&state).is_none() {
             codecs.push(codec::free_dtmf(&codecs).ok_or(AddDtmfError::NoPayloadType)?);
         }
         let codecs = std::mem::replace(&mut state.codecs, codecs);
@@ -177,20 +178,28 @@ impl RTCTrack {
         commanded
     }
 
-    /// What telephone keys are sent as: preferably on the clock of the audio (RFC 4733 §2.1).
+    /// What telephone keys are sent as: preferably on the clock of the audio (RFC 4733 §2.1), and
+    /// repeated where `red` is described for them; or in the sound, if that is how it is done.
     fn tones_as(&self, state: &TrackState) -> Option<Sent> {
         let description = self.describe(state);
         let rate = |codec: &RTCCodec| description.clock_rate_of(codec);
-        let audio = description.codecs.iter().find(|codec| !codec::is_dtmf(codec));
-        let audio = audio.and_then(rate);
+        let is_audio = |codec: &&RTCCodec| codec::is_supported(self.kind(), codec);
+        let audio = description.codecs.iter().find(is_audio).and_then(rate);
         let of_tones = || description.codecs.iter().filter(|codec| codec::is_dtmf(codec));
-        let codec = of_tones().find(|codec| rate(codec) == audio).or_else(|| of_tones().next())?;
-        Some(Sent { payload_type: codec.payload_type(), clock_rate: rate(codec)? })
+        let codec = of_tones().find(|codec| rate(codec) == audio).or_else(|| of_tones().next());
+        let Some(codec) = codec else {
+            let connection = self.inner.connection.upgrade()?;
+            let sent = self.choose(&state.codecs);
+            return sent.iter().filter(|_| connection.in_band_dtmf).find_map(Sent::in_sound);
+        };
+        let redundancy = codec::redundancy(&description, codec);
+        Some(Sent::events(codec.payload_type(), rate(codec)?, redundancy))
     }
 
-    /// Whether it carries telephone keys, sent here or forwarded.
+    /// Whether it carries telephone keys, sent here or forwarded, also in its sound.
     fn has_tones(&self) -> bool {
-        lock(&self.inner.state).codecs.iter().any(codec::is_dtmf)
+        let state = lock(&self.inner.state);
+        state.tones.is_some() || state.codecs.iter().any(codec::is_dtmf)
     }
 
     /// Whether it sends the frames, or the telephone keys, of this track.
@@ -215,7 +224,8 @@ impl RTCTrack {
                 .into_iter()
                 .collect();
         }
-        let received = source.reception().map_or(&[][..], |it| &it.description.codecs);
+        let received = source.reception().map(|it| it.description());
+        let received = received.as_ref().map_or(&[][..], |it| &it.codecs);
         let comes = |codec: &&RTCCodec| received.iter().any(|other| other.is_same_format(codec));
         codecs.iter().filter(comes).cloned().collect()
     }
@@ -347,7 +357,7 @@ impl RTCTrack {
         let enabled = state.enabled;
         let description = RTCTrackDescription { codecs, ..self.describe(state) };
         if let Some(reception) = self.inner.source.reception() {
-            let (source, received) = (reception.source, reception.description.clone());
+            let (source, received) = (reception.source, (*reception.description()).clone());
             return Some((RtpCommand::Forward { description, source, received, enabled }, None));
         }
         let (outlet, packets) = self.inner.source.local_source()?.outlet(&self.inner.bounds)?;

@@ -291,6 +291,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::AddReceiver(connection, receiver) => {
                 ForwarderCommand::AddReceiver(connection, receiver)
             }
+            RouteCommand::UpdateReceiver(connection, update) => {
+                ForwarderCommand::UpdateReceiver(connection, update)
+            }
             RouteCommand::RemoveReceiver(connection, ssrc) => {
                 ForwarderCommand::RemoveReceiver(connection, ssrc)
             }

@@ -9,8 +9,8 @@ use ortc_io::{
     SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
 use ortc_rtp::{
-    ForwardConfig, InsertedPacket, ReceiverConfig, RouteEvent, SenderConfig, Ssrc, Tap, TonePacket,
-    ToneRoute,
+    ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent, SenderConfig, Ssrc,
+    Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -87,6 +87,8 @@ pub enum ForwarderCommand {
     RemoveSender(ConnectionId, Ssrc),
     /// Adds a track to be received.
     AddReceiver(ConnectionId, ReceiverConfig),
+    /// Changes what is taken of a receiving track.
+    UpdateReceiver(ConnectionId, ReceiverUpdate),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
     /// Adds a listener to a receiving track.

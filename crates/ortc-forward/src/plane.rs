@@ -108,6 +108,9 @@ impl Plane {
             ForwarderCommand::AddReceiver(id, receiver) => {
                 self.with_session(id, io, |session| session.add_receiver(now, receiver));
             }
+            ForwarderCommand::UpdateReceiver(id, update) => {
+                self.with_session(id, io, |session| session.update_receiver(update));
+            }
             ForwarderCommand::RemoveReceiver(id, ssrc) => {
                 self.with_session(id, io, |session| session.remove_receiver(ssrc));
             }

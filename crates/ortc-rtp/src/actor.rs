@@ -7,9 +7,9 @@ use ortc_io::ConnectionId;
 use ortc_io::ring::{RingReceiver, RingSender};
 
 use crate::{
-    ForwardConfig, ForwardedPayloadType, OutgoingPacket, RTCTrackDescription, ReceivedPacket,
-    ReceiverConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig, TrackKind,
-    TrackSource, header_extension,
+    CodecName, ForwardConfig, ForwardedPayloadType, OutgoingPacket, RTCTrackDescription,
+    ReceivedPacket, ReceiverConfig, ReceiverUpdate, RouteCommand, RouteEvent, RtpCommand, RtpEvent,
+    SenderConfig, TonePayloadTypes, TrackKind, TrackSource, header_extension,
 };
 
 /// Messages that may wait; commands come from one owner, events from one media plane.
@@ -87,6 +87,9 @@ impl RtpActor {
             RtpCommand::Receive { description, packets } => {
                 receiver(&description, packets).map(|config| RouteCommand::AddReceiver(id, config))
             }
+            RtpCommand::UpdateReceiver(description) => {
+                update(&description).map(|update| RouteCommand::UpdateReceiver(id, update))
+            }
             RtpCommand::RemoveReceiver(ssrc) => Some(RouteCommand::RemoveReceiver(id, ssrc)),
             RtpCommand::Insert(ssrc, packets) => Some(RouteCommand::Insert(id, ssrc, packets)),
             RtpCommand::SendTones(ssrc, packets) => {
@@ -128,7 +131,7 @@ impl RtpActor {
         received: &RTCTrackDescription,
         enabled: bool,
     ) -> Option<ForwardConfig> {
-        let payload_types: Vec<_> = received
+        let mut payload_types: Vec<_> = received
             .codecs
             .iter()
             .filter_map(|codec| {
@@ -138,6 +141,17 @@ impl RtpActor {
                 Some(ForwardedPayloadType { received, sent, clock_rate })
             })
             .collect();
+        // What `red` holds goes on as it is, so it must be called the same on the other side.
+        let is_same = |types: &[ForwardedPayloadType], id| {
+            types.iter().any(|it| it.received == id && it.sent == id)
+        };
+        let red = received.codecs.iter().filter(|codec| codec.known() == Some(CodecName::Red));
+        for codec in red {
+            let within = codec.redundant_types().unwrap_or_default();
+            if !within.into_iter().all(|id| is_same(&payload_types, id)) {
+                payload_types.retain(|it| it.received != codec.payload_type());
+            }
+        }
         if payload_types.is_empty() {
             return None;
         }
@@ -165,6 +179,22 @@ fn receiver(
         return None;
     }
     Some(ReceiverConfig { ssrc: description.ssrc().ok()?, payload_types, packets })
+}
+
+fn update(description: &RTCTrackDescription) -> Option<ReceiverUpdate> {
+    let payload_types = description.payload_types();
+    let ssrc = description.ssrc().ok().filter(|_| !payload_types.is_empty())?;
+    Some(ReceiverUpdate { ssrc, payload_types, tones: TonePayloadTypes::of(description) })
+}
+
+impl TonePayloadTypes {
+    /// Those that a description names.
+    pub fn of(description: &RTCTrackDescription) -> Self {
+        Self {
+            events: description.payload_types_of(CodecName::Dtmf),
+            redundant: description.payload_types_of(CodecName::Red),
+        }
+    }
 }
 
 impl Actor for RtpActor {

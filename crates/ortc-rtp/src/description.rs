@@ -1,7 +1,10 @@
+mod error;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::error::DescriptionError;
 use crate::{PayloadType, RTCHeaderExtension, Ssrc, header_extension};
 
 /// Most codecs in one description: there are 96 payload types beside RTCP.
@@ -11,6 +14,9 @@ const MAX_MSIDS: usize = 16;
 const MAX_MSID_LEN: usize = 256;
 /// Most bytes of all extension header pairs as `name=value` lines: one RFC 8285 element.
 const MAX_EXT_HEADERS: usize = 255;
+/// The parameter of `red` that lists what it may hold; the name is that of the ORTC API of the
+/// W3C's community group, whose drafts have the same object.
+const PAYLOAD_TYPES: &str = "payloadTypes";
 /// Payload types that RTCP takes for itself when both share a port (RFC 5761 §4).
 const RTCP_CLASH: std::ops::RangeInclusive<u8> = 64..=95;
 
@@ -27,7 +33,7 @@ pub enum TrackKind {
     Dtmf,
 }
 
-/// A codec that the drafts name ("getRTCCodec"), and the two that came later.
+/// A codec that the drafts name ("getRTCCodec"), and those that came later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum CodecName {
@@ -39,6 +45,8 @@ pub enum CodecName {
     Ulaw,
     /// Telephone events, RFC 4733.
     Dtmf,
+    /// Redundant payloads of the codecs beside it, RFC 2198: what was lost is repeated.
+    Red,
     /// RFC 7741.
     Vp8,
     /// RFC 9628.
@@ -51,11 +59,12 @@ pub enum CodecName {
 
 impl CodecName {
     /// All of them, with their names in descriptions.
-    const ALL: [(Self, &str); 8] = [
+    const ALL: [(Self, &str); 9] = [
         (Self::Opus, "opus"),
         (Self::Alaw, "alaw"),
         (Self::Ulaw, "ulaw"),
         (Self::Dtmf, "dtmf"),
+        (Self::Red, "red"),
         (Self::Vp8, "vp8"),
         (Self::Vp9, "vp9"),
         (Self::Av1, "av1"),
@@ -89,18 +98,18 @@ impl CodecName {
     /// What it carries.
     pub fn kind(self) -> TrackKind {
         match self {
-            Self::Opus | Self::Alaw | Self::Ulaw => TrackKind::Audio,
+            Self::Opus | Self::Alaw | Self::Ulaw | Self::Red => TrackKind::Audio,
             Self::Dtmf => TrackKind::Dtmf,
             Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H264 => TrackKind::Video,
         }
     }
 
-    /// The clock rate in Hz where a description has none. Telephone events take that of the
-    /// audio beside them (RFC 4733 §2.1), and this only where there is none.
+    /// The clock rate in Hz where a description has none. Telephone events (RFC 4733 §2.1) and
+    /// redundant payloads take that of the audio beside them, and this only where there is none.
     pub fn default_clock_rate(self) -> u32 {
         match self {
             Self::Opus => 48_000,
-            Self::Alaw | Self::Ulaw | Self::Dtmf => 8_000,
+            Self::Alaw | Self::Ulaw | Self::Dtmf | Self::Red => 8_000,
             Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H264 => 90_000,
         }
     }
@@ -112,6 +121,7 @@ impl CodecName {
             Self::Ulaw => 0,
             Self::Alaw => 8,
             Self::Av1 => 45,
+            Self::Red => 63,
             Self::Vp8 => 96,
             Self::Vp9 => 98,
             Self::H264 => 102,
@@ -123,7 +133,8 @@ impl CodecName {
     /// The codec as it is described by default: with its
     /// [payload type](Self::default_payload_type), clock rate, channels and parameters.
     ///
-    /// `dtmf` has no clock rate: it takes that of the audio beside it. H.264 is constrained
+    /// `dtmf` and `red` have no clock rate: they take that of the audio beside them. What `red`
+    /// repeats is to be added, see [`RTCCodec::repeated`]. H.264 is constrained
     /// baseline, level 3.1, in packetization mode 1 (RFC 6184 §8.1), as browsers have it.
     pub fn default_codec(self) -> RTCCodec {
         let param = |name: &str, value: &str| RTCCodecParam {
@@ -134,7 +145,7 @@ impl CodecName {
             payload_id: self.default_payload_type().0,
             name: self.as_str().into(),
             kind: Some(self.kind()),
-            clock_rate: (self != Self::Dtmf).then(|| self.default_clock_rate()),
+            clock_rate: (!self.is_beside_audio()).then(|| self.default_clock_rate()),
             num_channels: match self {
                 // RFC 7587 §7: always 2, whatever is inside.
                 Self::Opus => Some(2),
@@ -154,7 +165,12 @@ impl CodecName {
 
     /// Whether its payload format allows no other clock rate.
     fn has_fixed_clock_rate(self) -> bool {
-        !matches!(self, Self::Alaw | Self::Ulaw | Self::Dtmf)
+        !matches!(self, Self::Alaw | Self::Ulaw | Self::Dtmf | Self::Red)
+    }
+
+    /// Whether it is no sound of its own, but stands beside a codec that is.
+    fn is_beside_audio(self) -> bool {
+        matches!(self, Self::Dtmf | Self::Red)
     }
 }
 
@@ -167,7 +183,7 @@ pub struct RTCCodec {
     #[serde(rename = "payload-id")]
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 127)))]
     pub payload_id: u8,
-    /// `opus`, `alaw`, `ulaw`, `dtmf`, `vp8`, `h264`, … compared without regard to case.
+    /// `opus`, `alaw`, `ulaw`, `dtmf`, `red`, `vp8`, `h264`, … compared without regard to case.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub name: String,
     /// `audio`, `video` or `dtmf` (ORTC draft A's example).
@@ -274,6 +290,8 @@ impl RTCCodec {
                     let mode = |codec: &Self| codec.param("packetization-mode") == Some("1");
                     mode(self) == mode(other) && profile(self) == profile(other)
                 }
+                // What it repeats is of the same payload types.
+                Some(CodecName::Red) => self.redundant_types() == other.redundant_types(),
                 // RFC 9628 §6.1.
                 Some(CodecName::Vp9) => {
                     self.param("profile-id").unwrap_or("0")
@@ -298,6 +316,39 @@ impl RTCCodec {
         PayloadType(self.payload_id)
     }
 
+    /// The codec `red` (RFC 2198) with the payload type `payload_id`, by which packets of this
+    /// codec repeat up to `times` of those before.
+    ///
+    /// It has the parameter `payloadTypes`, which lists what may be in a packet, as the format
+    /// parameters of RFC 2198 §5 do: `"110/110/110"` for telephone events of payload type 110
+    /// and the two before.
+    ///
+    /// ```
+    /// use ortc_rtp::{CodecName, PayloadType};
+    ///
+    /// let red = CodecName::Dtmf.default_codec().repeated(121, 2);
+    /// assert_eq!((&*red.name, red.payload_id), ("red", 121));
+    /// assert_eq!(red.params[0].value.as_deref(), Some("110/110/110"));
+    /// assert_eq!(red.redundant_types(), Some(vec![PayloadType(110); 3]));
+    /// ```
+    pub fn repeated(&self, payload_id: u8, times: u8) -> Self {
+        let types = vec![self.payload_id.to_string(); usize::from(times) + 1];
+        let payload_types =
+            RTCCodecParam { name: PAYLOAD_TYPES.into(), value: Some(types.join("/")) };
+        Self { payload_id, params: vec![payload_types], ..CodecName::Red.default_codec() }
+    }
+
+    /// Of `red`, what its packets may hold, as its parameter `payloadTypes` says: the primary's
+    /// payload type first, then those of what is repeated. `None` for other codecs, without the
+    /// parameter, and where that is no list of payload types.
+    pub fn redundant_types(&self) -> Option<Vec<PayloadType>> {
+        if self.known() != Some(CodecName::Red) {
+            return None;
+        }
+        let types = self.param(PAYLOAD_TYPES)?.split('/').map(|number| number.parse().ok());
+        types.map(|number| number.filter(|id| *id < 0x80).map(PayloadType)).collect()
+    }
+
     fn validate(&self) -> Result<(), DescriptionError> {
         let payload_id = self.payload_id;
         if self.name.is_empty() {
@@ -314,6 +365,12 @@ impl RTCCodec {
             .filter(|codec| codec.has_fixed_clock_rate())
             .map(CodecName::default_clock_rate);
         match self.clock_rate {
+            _ if self.param(PAYLOAD_TYPES).is_some()
+                && self.known() == Some(CodecName::Red)
+                && self.redundant_types().is_none() =>
+            {
+                Err(DescriptionError::RedundantTypes { payload_id })
+            }
             Some(0) => Err(DescriptionError::NoClock { name: self.name.clone() }),
             Some(found) if expected.is_some_and(|expected| expected != found) => {
                 Err(DescriptionError::WrongClockRate {
@@ -377,16 +434,24 @@ impl RTCTrackDescription {
     }
 
     /// The clock rate of one of its codecs in Hz: its own, or the default of its name; that of
-    /// the first audio codec for telephone events. `None` for an unknown codec without one.
+    /// the first audio codec for telephone events and `red`. `None` for an unknown codec without
+    /// one.
     pub fn clock_rate_of(&self, codec: &RTCCodec) -> Option<u32> {
         let own = |codec: &RTCCodec| {
             codec.clock_rate.or_else(|| codec.known().map(CodecName::default_clock_rate))
         };
-        if codec.clock_rate.is_none() && codec.known() == Some(CodecName::Dtmf) {
-            let audio = self.codecs.iter().find(|codec| codec.known() != Some(CodecName::Dtmf));
+        let is_beside = |codec: &RTCCodec| codec.known().is_some_and(CodecName::is_beside_audio);
+        if codec.clock_rate.is_none() && is_beside(codec) {
+            let audio = self.codecs.iter().find(|codec| !is_beside(codec));
             return audio.and_then(own).or_else(|| own(codec));
         }
         own(codec)
+    }
+
+    /// The payload types of a codec.
+    pub fn payload_types_of(&self, codec: CodecName) -> Vec<PayloadType> {
+        let of_it = self.codecs.iter().filter(|described| described.known() == Some(codec));
+        of_it.map(RTCCodec::payload_type).collect()
     }
 
     /// The payload types that can be received, with their clock rates in Hz; codecs that are
@@ -397,123 +462,6 @@ impl RTCTrackDescription {
             .filter_map(|codec| Some((codec.payload_type(), self.clock_rate_of(codec)?)))
             .collect()
     }
-}
-
-/// What is wrong with an [`RTCTrackDescription`]: a fault of whoever made it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DescriptionError {
-    /// The SSRC is no decimal number of 32 bits.
-    #[error(
-        "the ssrc {found:?} is not a decimal number from 0 to 4294967295: pass it as a string of digits"
-    )]
-    Ssrc {
-        /// What it is, cut to 32 characters.
-        found: String,
-    },
-    /// There is no codec.
-    #[error("codecs is empty: describe at least the codec that the sender uses")]
-    NoCodec,
-    /// There are more codecs than payload types.
-    #[error(
-        "there are {found} codecs, and only 96 payload types to tell them apart: describe fewer"
-    )]
-    TooManyCodecs {
-        /// How many there are.
-        found: usize,
-    },
-    /// A codec has no name.
-    #[error(
-        "the codec with payload-id {payload_id} has an empty name: name it, for example \"opus\""
-    )]
-    NamelessCodec {
-        /// Its payload type.
-        payload_id: u8,
-    },
-    /// A payload type has more than seven bits.
-    #[error("payload-id {payload_id} is above 127: choose one from 96 to 127")]
-    PayloadIdTooLarge {
-        /// What it is.
-        payload_id: u8,
-    },
-    /// A payload type cannot be told from RTCP on the same port (RFC 5761 §4).
-    #[error(
-        "payload-id {payload_id} (64 to 95) cannot be told from RTCP: choose one from 96 to 127"
-    )]
-    PayloadIdOfRtcp {
-        /// What it is.
-        payload_id: u8,
-    },
-    /// Two codecs have the same payload type.
-    #[error("payload-id {payload_id} stands for two codecs: give each its own")]
-    DuplicatePayloadId {
-        /// What it is.
-        payload_id: u8,
-    },
-    /// A clock rate is zero.
-    #[error("the codec {name:?} has a clockRate of 0: leave it out, or give it in Hz")]
-    NoClock {
-        /// The codec.
-        name: String,
-    },
-    /// A clock rate is not that of the payload format.
-    #[error(
-        "the clockRate of {name:?} is always {expected}, not {found}: leave it out, or correct it"
-    )]
-    WrongClockRate {
-        /// The codec.
-        name: String,
-        /// What its payload format says.
-        expected: u32,
-        /// What the description says.
-        found: u32,
-    },
-    /// The track belongs to too many streams.
-    #[error("msid has {found} ids, at most 16 are taken")]
-    TooManyMsids {
-        /// How many there are.
-        found: usize,
-    },
-    /// The id of a stream is empty or too long.
-    #[error("an msid has {found} bytes: use 1 to 256")]
-    MsidLength {
-        /// How many it has.
-        found: usize,
-    },
-    /// The extension header pairs do not fit one element.
-    #[error(
-        "rtpExtHeaders takes {found} bytes as lines of name=value, at most 255 fit: shorten it"
-    )]
-    ExtHeadersLength {
-        /// How many they take.
-        found: usize,
-    },
-    /// There are more header extensions than any packet has.
-    #[error("there are {found} headerExtensions, at most 32 are taken")]
-    TooManyHeaderExtensions {
-        /// How many there are.
-        found: usize,
-    },
-    /// The name of a header extension is no URI.
-    #[error(
-        "the uri of the header extension with id {id} is not 1 to 256 printable ASCII characters"
-    )]
-    HeaderExtensionUri {
-        /// Its id.
-        id: u8,
-    },
-    /// No header extension can have this id (RFC 8285 §4.2).
-    #[error("a header extension cannot have the id {id}: choose one from 1 to 14, or 16 to 255")]
-    HeaderExtensionId {
-        /// What it is.
-        id: u8,
-    },
-    /// Two header extensions have the same id or the same name.
-    #[error("the header extension with id {id} is there twice, by its id or by its uri")]
-    DuplicateHeaderExtension {
-        /// The id of the second.
-        id: u8,
-    },
 }
 
 /// Keeps foreign text short enough for a message.
@@ -654,6 +602,31 @@ mod tests {
     }
 
     #[test]
+    fn red_says_what_it_may_hold() {
+        let mut description = parse(OPUS);
+        let opus = description.codecs[0].clone();
+        description.codecs.push(opus.repeated(63, 1));
+        assert_eq!(description.validate(), Ok(()));
+        let red = description.codecs[1].clone();
+        assert_eq!(red.redundant_types(), Some(vec![PayloadType(96); 2]));
+        assert_eq!(description.clock_rate_of(&red), Some(48_000), "that of the audio");
+        assert!(red.is_same_format(&red) && !red.is_same_format(&opus.repeated(63, 2)));
+        assert_eq!(opus.redundant_types(), None);
+        for (value, expected) in
+            [("96", Some(1)), ("96/128", None), ("96/", None), ("", None), ("opus", None)]
+        {
+            description.codecs[1].params[0].value = Some(value.into());
+            let types = description.codecs[1].redundant_types();
+            assert_eq!(types.map(|types| types.len()), expected, "{value}");
+            let malformed = Err(DescriptionError::RedundantTypes { payload_id: 63 });
+            let valid = if expected.is_some() { Ok(()) } else { malformed };
+            assert_eq!(description.validate(), valid, "{value}");
+        }
+        description.codecs[1].params.clear();
+        assert_eq!(description.validate(), Ok(()), "it is enough to receive");
+    }
+
+    #[test]
     fn the_names_of_rtp_are_other_names() {
         for (name, expected) in
             [("pcma", "alaw"), ("PCMU", "ulaw"), ("telephone-event", "dtmf"), ("Ulaw", "ulaw")]
@@ -680,13 +653,14 @@ mod tests {
             (8, Some(8_000), Some(1)),
             (0, Some(8_000), Some(1)),
             (110, None, None),
+            (63, None, None),
             (96, Some(90_000), None),
             (98, Some(90_000), None),
             (45, Some(90_000), None),
             (102, Some(90_000), None),
         ];
         assert_eq!(got, expected);
-        let params: Vec<_> = description.codecs[7]
+        let params: Vec<_> = description.codecs[8]
             .params
             .iter()
             .map(|param| (param.name.as_str(), param.value.as_deref()))

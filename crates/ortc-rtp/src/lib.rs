@@ -7,9 +7,9 @@
 //!
 //! | layer | types |
 //! |---|---|
-//! | views of what came, bounds checked | [`RtpView`], [`RtcpView`], [`Extensions`] |
+//! | views of what came, bounds checked | [`RtpView`], [`RtcpView`], [`Extensions`], [`RedundantView`] |
 //! | SRTP (RFC 3711, RFC 7714) in place | [`SrtpSender`], [`SrtpReceiver`], [`Seal`] |
-//! | one stream, one writer | [`SendStream`], [`ReceiveStream`], [`Reporter`], [`RtcpScheduler`] |
+//! | one stream, one writer | [`SendStream`], [`ReceiveStream`], [`Reporter`], [`RtcpScheduler`], [`TonePlacer`], [`ToneSplitter`] |
 //! | Opus (RFC 7587) | [`OpusPacketizer`], [`OpusDepacketizer`] |
 //! | frames of every codec, cut and put together | [`codec::Packetizer`], [`codec::FrameAssembler`] |
 //! | one connection of all these | [`RtpSession`] |
@@ -96,6 +96,7 @@ mod error;
 mod header_extension;
 mod messages;
 mod opus;
+mod redundancy;
 mod session;
 mod srtp;
 mod stream;
@@ -111,18 +112,21 @@ pub use error::{RtpError, SrtpError};
 pub use header_extension::RTCHeaderExtension;
 pub use messages::{
     DisconnectReason, ForwardConfig, ForwardedPayloadType, InsertedPacket, OutgoingPacket,
-    PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig, RouteCommand, RouteEvent,
-    RtpCommand, RtpEvent, SenderConfig, Ssrc, Tap, TonePacket, ToneRoute, TrackSource,
+    PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig, ReceiverUpdate, RouteCommand,
+    RouteEvent, RtpCommand, RtpEvent, SenderConfig, Ssrc, Tap, TonePacket, TonePayloadTypes,
+    ToneRedundancy, ToneRoute, TrackSource,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
 };
+pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
     ForwardTarget, OpenedRtp, ReceiveDrops, RtpSession, SendDrops, SessionOptions, SessionStats,
 };
 pub use srtp::{RtpOpened, Seal, SealJob, SealTicket, SerialSeal, SrtpReceiver, SrtpSender};
 pub use stream::{
     NtpClock, Placed, ReceiveStream, ReceiveStreamStats, ReceiveTimings, RemoteReport, Reporter,
-    Rewriter, RtcpScheduler, SendStream, SendStreamStats, StreamEvent, UnknownPayloadType,
+    Rewriter, RtcpScheduler, SendStream, SendStreamStats, SplitPacket, StreamEvent, TonePlacer,
+    ToneSplitter, UnknownPayloadType,
 };
 pub use view::{Extension, Extensions, RtpHeader, RtpView};

@@ -158,17 +158,52 @@ pub struct TonePacket {
     pub reaches: u32,
     /// How long no audio is sent from now on; zero lets it go on.
     pub pause: Duration,
+    /// Has it repeat events that are over, those that zero has let the audio go on after.
+    pub redundancy: Option<ToneRedundancy>,
+    /// Has it be sound, of one byte a sample, that goes on where the audio has stopped: the first
+    /// packet of an event and the one that lets the audio go on are filled up with this byte, so
+    /// that both are whole packets of audio, 160 samples, from each other.
+    pub fill: Option<u8>,
+}
+
+/// How a [`TonePacket`] repeats events before its own (RFC 2198, RFC 4733 §2.6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToneRedundancy {
+    /// The payload type of `red`, which goes on the packet; the event's own is within.
+    pub payload_type: PayloadType,
+    /// Events that are repeated, at most 5.
+    pub events: u8,
 }
 
 /// Where the telephone events of a receiving track go, instead of to the reader of its audio;
 /// that one gets empty packets in their place, so that no number is missing.
 #[derive(Debug)]
 pub struct ToneRoute {
-    /// The payload types of `telephone-event`.
-    pub payload_types: Vec<PayloadType>,
+    /// What tones are known by.
+    pub payload_types: TonePayloadTypes,
     /// Where they go, and packets of payload types that were not described and are as short as
     /// a report of an event; when it is full the newest is dropped and counted.
     pub packets: RingSender<ReceivedTonePacket>,
+}
+
+/// What the telephone events of a receiving track are known by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TonePayloadTypes {
+    /// The payload types of `telephone-event`.
+    pub events: Vec<PayloadType>,
+    /// Those of `red` (RFC 2198), whose packets may hold events beside other things.
+    pub redundant: Vec<PayloadType>,
+}
+
+/// What changes of a receiving track whose peer has described it anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverUpdate {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The payload types that are taken, with their clock rates in Hz.
+    pub payload_types: Vec<(PayloadType, u32)>,
+    /// What its telephone events are known by, where a [`ToneRoute`] has said where they go.
+    pub tones: TonePayloadTypes,
 }
 
 /// A packet of a telephone event that was received, and what came before it.
@@ -209,6 +244,8 @@ pub enum RouteCommand {
     RemoveSender(ConnectionId, Ssrc),
     /// Adds a track to be received.
     AddReceiver(ConnectionId, ReceiverConfig),
+    /// Changes what is taken of a receiving track.
+    UpdateReceiver(ConnectionId, ReceiverUpdate),
     /// Says where the telephone events of a receiving track go, or of one that is added next.
     ReceiveTones(ConnectionId, Ssrc, ToneRoute),
     /// Removes a receiving track.
@@ -285,6 +322,8 @@ pub enum RtpCommand {
         /// Where the packets go.
         packets: RingSender<ReceivedPacket>,
     },
+    /// Receives a track that goes on as this description says.
+    UpdateReceiver(RTCTrackDescription),
     /// Says where the telephone events of a receiving track go, or of one that is received next.
     ReceiveTones(Ssrc, ToneRoute),
     /// Removes a receiving track.

@@ -119,6 +119,10 @@ pub struct CallArgs {
     /// Go through a TURN server in any case, and tell the other peer no address of this host.
     #[arg(long)]
     pub relay_only: bool,
+    /// Press and hear keys in the sound of tracks of A-law and µ-law: for peers that know no
+    /// telephone events. Other tracks have those, as ever.
+    #[arg(long)]
+    pub dtmf_in_band: bool,
     /// Hang up this long after connecting. Without it, the call lasts until all files have
     /// been played to their end and all keys been pressed or, if there is neither, until the
     /// other peer leaves (in a room, until this program is interrupted).
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
-                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --json \
+                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --json \
                     --ice-server stun:stun.example.net --relay-only \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
@@ -229,6 +233,7 @@ mod tests {
                     .with_credential("alice", "se@cret"),
             ],
             relay_only: true,
+            dtmf_in_band: true,
             duration: Some(Duration::from_millis(2500)),
             json: true,
         };

@@ -59,7 +59,8 @@ async fn serve(args: ServeArgs) -> ExitCode {
 }
 
 async fn make_call(args: CallArgs) -> ExitCode {
-    let CallArgs { signal, play, wav_codec, frame_rate, record, dtmf, duration, json, .. } = args;
+    let CallArgs { signal, play, wav_codec, frame_rate, record, .. } = args;
+    let CallArgs { dtmf, dtmf_in_band, duration, json, .. } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
     let law = wav_codec.map(|codec| match codec {
         WavCodec::Alaw => Law::Alaw,
@@ -74,6 +75,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
         dtmf,
         ice_servers,
         relay_only,
+        dtmf_in_band,
         duration,
         progress: !json,
     };

@@ -48,3 +48,18 @@ fn keys_go_out_with_the_sound_that_is_played() {
     assert!(said[1].contains("\nThe other peer pressed 7\n"), "{}", said[1]);
     assert!(said[1].contains("Received opus track"), "{}", said[1]);
 }
+
+#[test]
+fn keys_are_in_the_sound_where_that_is_wanted() {
+    let server = Serving::start();
+    let played = ["--play", "tone", "--dtmf", "159D", "--duration", "3", "--json"];
+    let one = server.call("line", &[&played[..], &["--dtmf-in-band"]].concat());
+    let other =
+        server.call("line", &["--dtmf", "2*#", "--dtmf-in-band", "--duration", "3", "--json"]);
+    let [one, other] = [one, other].map(|caller| {
+        let output = caller.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    });
+    assert_eq!((digits(&one), digits(&other)), ("2*#".to_owned(), "159D".to_owned()));
+}

@@ -57,6 +57,7 @@
 //! - **A lost last flight** of the DTLS handshake is not repeated: at 30 % loss one handshake
 //!   in six runs into the time-out.
 //! - **Media before its description** is dropped: see below.
+//! - **Taps** of a track, and so telephone keys in its sound. Those in packets go both ways.
 //! - **Virtual time**: the stack reads the system's clocks and wants tokio, so its tests run
 //!   over real sockets.
 //!

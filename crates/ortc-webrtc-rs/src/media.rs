@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle, StreamHandler};
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
-use ortc_io::ring::RingSender;
+use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{
     AttachMedia, ConnectionId, DatagramReceived, SendMedia, SocketActor, SocketCommand, now,
 };
 use ortc_rtp::{
     NtpClock, OutgoingPacket, ReceiveStream, ReceiveTimings, ReceivedPacket, ReceiverConfig,
     Reporter, RouteCommand, RouteEvent, RtcpScheduler, RtcpView, RtpView, SendStream, SenderConfig,
-    SessionOptions, Ssrc, StreamEvent, is_rtcp,
+    SessionOptions, SplitPacket, Ssrc, StreamEvent, TonePacket, TonePlacer, ToneRoute,
+    ToneSplitter, is_rtcp,
 };
 use tracing::{debug, warn};
 
@@ -32,6 +33,13 @@ const PARKED_FOR: Duration = Duration::from_millis(200);
 /// Tracks of one connection, each way.
 const MAX_TRACKS: usize = 256;
 
+/// Routes for telephone keys whose tracks have not been added yet: one comes right before its
+/// track.
+const MAX_TONE_ROUTES: usize = 16;
+
+/// Length of an RTP header without sources and extensions.
+const HEADER: usize = 12;
+
 /// A media plane of one connection, with SRTP by `webrtc-srtp`: the socket port and the route
 /// port, over a [`SocketActor`] of its own.
 ///
@@ -45,6 +53,8 @@ pub struct WebrtcMediaActor {
     contexts: Option<SrtpContexts>,
     senders: Vec<Sender>,
     receivers: Vec<Receiver>,
+    /// Of tracks that are yet to be added.
+    tone_routes: VecDeque<(Ssrc, ToneRoute)>,
     parked: VecDeque<(Instant, Bytes)>,
     events: Option<Recipient<RouteEvent>>,
     clock: NtpClock,
@@ -59,6 +69,13 @@ struct Sender {
     enabled: bool,
     /// Takes packets from the ring; dropped, the ring hangs up.
     pump: Option<SpawnHandle>,
+    /// What takes the place of the audio for moments.
+    tones: Option<Tones>,
+}
+
+struct Tones {
+    placer: TonePlacer,
+    pump: SpawnHandle,
 }
 
 struct Receiver {
@@ -66,6 +83,7 @@ struct Receiver {
     packets: RingSender<ReceivedPacket>,
     /// The highest sequence number so far, with its rollovers.
     highest: Option<u64>,
+    tones: Option<ToneSplitter>,
 }
 
 /// What came and went, told at the end.
@@ -75,6 +93,8 @@ struct Stats {
     received: u64,
     /// Not sent: no keys yet, or disabled.
     unsent: u64,
+    /// Audio that was not sent because a telephone key sounded.
+    silenced: u64,
     /// Not opened, or not expected.
     refused: u64,
     /// Parked too long or too many.
@@ -85,6 +105,9 @@ struct Stats {
 
 /// A packet of a ring.
 struct Pushed(Ssrc, OutgoingPacket);
+
+/// A packet of a telephone key.
+struct PushedTone(Ssrc, TonePacket);
 
 /// SplitMix64: for sequence numbers and timestamp offsets, which only have to differ.
 struct Random(u64);
@@ -114,6 +137,7 @@ impl WebrtcMediaActor {
             contexts: None,
             senders: Vec::new(),
             receivers: Vec::new(),
+            tone_routes: VecDeque::new(),
             parked: VecDeque::new(),
             events: None,
             clock: NtpClock::new(now(), options.ntp_at_start),
@@ -144,7 +168,7 @@ impl WebrtcMediaActor {
             None if there_is_room => {
                 let (sequence, offset) = (self.random.next() as u16, self.random.next() as u32);
                 let stream = SendStream::new(ssrc, payload_type, clock_rate, sequence, offset);
-                self.senders.push(Sender { stream, enabled, pump: Some(pump) });
+                self.senders.push(Sender { stream, enabled, pump: Some(pump), tones: None });
             }
             None => {
                 warn!(connection = ?self.connection, ?ssrc, "too many tracks");
@@ -155,9 +179,54 @@ impl WebrtcMediaActor {
 
     fn remove_sender(&mut self, ssrc: Ssrc, context: &mut Context<Self>) {
         let found = self.senders.iter_mut().find(|sender| sender.stream.ssrc() == ssrc);
-        if let Some(pump) = found.and_then(|sender| sender.pump.take()) {
+        let Some(sender) = found else { return };
+        if let Some(tones) = sender.tones.take() {
+            context.cancel_future(tones.pump);
+        }
+        if let Some(pump) = sender.pump.take() {
             context.cancel_future(pump);
             self.say_goodbye(&[ssrc]);
+        }
+    }
+
+    fn send_tones(
+        &mut self,
+        ssrc: Ssrc,
+        mut packets: RingReceiver<TonePacket>,
+        context: &mut Context<Self>,
+    ) {
+        let of_ssrc = |sender: &&mut Sender| sender.stream.ssrc() == ssrc && sender.pump.is_some();
+        let Some(sender) = self.senders.iter_mut().find(of_ssrc) else { return };
+        let pump = context.add_stream(poll_fn(move |task| {
+            packets.poll_recv(task).map(|packet| packet.map(|packet| PushedTone(ssrc, packet)))
+        }));
+        let tones = Tones { placer: TonePlacer::default(), pump };
+        if let Some(earlier) = sender.tones.replace(tones) {
+            context.cancel_future(earlier.pump);
+        }
+    }
+
+    fn receive_tones(&mut self, ssrc: Ssrc, route: ToneRoute) {
+        match self.receivers.iter_mut().find(|receiver| receiver.stream.ssrc() == ssrc) {
+            Some(receiver) => receiver.tones = Some(ToneSplitter::new(route)),
+            None => {
+                if self.tone_routes.len() == MAX_TONE_ROUTES {
+                    self.tone_routes.pop_front();
+                }
+                self.tone_routes.push_back((ssrc, route));
+            }
+        }
+    }
+
+    fn add_receiver(&mut self, config: ReceiverConfig) {
+        let ReceiverConfig { ssrc, payload_types, packets } = config;
+        let route = self.tone_routes.iter().rposition(|(of, _)| *of == ssrc);
+        let route = route.and_then(|at| self.tone_routes.remove(at));
+        self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
+        if self.receivers.len() < MAX_TRACKS {
+            let stream = ReceiveStream::new(ssrc, payload_types, ReceiveTimings::default());
+            let tones = route.map(|(_, route)| ToneSplitter::new(route));
+            self.receivers.push(Receiver { stream, packets, highest: None, tones });
         }
     }
 
@@ -190,6 +259,9 @@ impl WebrtcMediaActor {
             .senders
             .iter_mut()
             .filter_map(|sender| {
+                if let Some(tones) = sender.tones.take() {
+                    context.cancel_future(tones.pump);
+                }
                 context.cancel_future(sender.pump.take()?);
                 Some(sender.stream.ssrc())
             })
@@ -199,6 +271,7 @@ impl WebrtcMediaActor {
         }
         self.senders.clear();
         self.receivers.clear();
+        self.tone_routes.clear();
         self.parked.clear();
         self.contexts = None;
         if let Some(events) = self.events.take() {
@@ -237,11 +310,8 @@ impl WebrtcMediaActor {
         let found = self.receivers.iter_mut().find(|receiver| receiver.stream.ssrc() == ssrc);
         let Some(receiver) = found else { return };
         let sequence = extend(receiver.highest, view.sequence());
-        let Ok(event) = receiver.stream.on_packet(at, &view, sequence) else {
-            return self.stats.refused += 1;
-        };
-        receiver.highest = receiver.highest.max(Some(sequence));
-        let packet = ReceivedPacket {
+        let event = receiver.stream.on_packet(at, &view, sequence);
+        let mut packet = ReceivedPacket {
             payload: Bytes::copy_from_slice(view.payload()),
             payload_type: view.payload_type(),
             sequence,
@@ -249,6 +319,18 @@ impl WebrtcMediaActor {
             marker: view.marker(),
             received_at: at,
         };
+        let tones = receiver.tones.as_mut();
+        let split =
+            tones.map(|tones| tones.take(at, &view, sequence, event.is_ok(), || packet.clone()));
+        let Ok(event) = event else {
+            return self.stats.refused += 1;
+        };
+        receiver.highest = receiver.highest.max(Some(sequence));
+        if let Some(SplitPacket::Tone(pushed)) = split {
+            // The reader of the audio waits for no number.
+            packet.payload = Bytes::new();
+            self.stats.ring_full += u64::from(pushed.is_err());
+        }
         if receiver.packets.push(packet).is_err() {
             self.stats.ring_full += 1;
         }
@@ -383,9 +465,8 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 // Dropping their rings tells the application.
                 tracing::error!(ssrc = ssrc.0, "webrtc-rs has no taps");
             }
-            RouteCommand::SendTones(_, ssrc, _) | RouteCommand::ReceiveTones(_, ssrc, _) => {
-                tracing::error!(ssrc = ssrc.0, "webrtc-rs has no telephone events");
-            }
+            RouteCommand::SendTones(_, ssrc, packets) => self.send_tones(ssrc, packets, context),
+            RouteCommand::ReceiveTones(_, ssrc, route) => self.receive_tones(ssrc, route),
             RouteCommand::AddForward(..) => {
                 // The api refuses it where this actor stands in for the forwarder.
                 tracing::error!("webrtc-rs forwards no packets: the track is not sent");
@@ -400,12 +481,15 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             }
             RouteCommand::RemoveSender(_, ssrc) => self.remove_sender(ssrc, context),
             RouteCommand::AddReceiver(_, config) => {
-                let ReceiverConfig { ssrc, payload_types, packets } = config;
-                self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
-                if self.receivers.len() < MAX_TRACKS {
-                    let timings = ReceiveTimings::default();
-                    let stream = ReceiveStream::new(ssrc, payload_types, timings);
-                    self.receivers.push(Receiver { stream, packets, highest: None });
+                self.add_receiver(config);
+            }
+            RouteCommand::UpdateReceiver(_, update) => {
+                let of_it = |receiver: &&mut Receiver| receiver.stream.ssrc() == update.ssrc;
+                if let Some(receiver) = self.receivers.iter_mut().find(of_it) {
+                    receiver.stream.set_payload_types(update.payload_types);
+                    if let Some(tones) = &mut receiver.tones {
+                        tones.set_payload_types(update.tones);
+                    }
                 }
             }
             RouteCommand::RemoveReceiver(_, ssrc) => {
@@ -433,7 +517,11 @@ impl StreamHandler<Pushed> for WebrtcMediaActor {
         if !sender.enabled {
             return self.stats.unsent += 1;
         }
-        let mut plain = vec![0; packet.payload.len() + 12];
+        if sender.tones.as_ref().is_some_and(|tones| tones.placer.is_sounding(now())) {
+            sender.stream.note_silenced(now(), packet.timestamp);
+            return self.stats.silenced += 1;
+        }
+        let mut plain = vec![0; packet.payload.len() + HEADER];
         let sealed = sender
             .stream
             .next_packet(now(), &packet, &mut plain)
@@ -445,6 +533,29 @@ impl StreamHandler<Pushed> for WebrtcMediaActor {
     }
 
     /// The source is gone; the other tracks are not.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+impl StreamHandler<PushedTone> for WebrtcMediaActor {
+    fn handle(&mut self, PushedTone(ssrc, packet): PushedTone, _: &mut Self::Context) {
+        let found = self.senders.iter_mut().find(|sender| sender.stream.ssrc() == ssrc);
+        let Some((sender, contexts)) = found.zip(self.contexts.as_mut()) else {
+            return self.stats.unsent += 1;
+        };
+        let Some(tones) = sender.tones.as_mut().filter(|_| sender.enabled) else {
+            return self.stats.unsent += 1;
+        };
+        let (header, payload) = tones.placer.place(now(), &mut sender.stream, &packet);
+        let mut plain = vec![0; payload.len() + HEADER];
+        let written = header.write(&mut plain[..HEADER]);
+        plain[HEADER..].copy_from_slice(&payload);
+        match written.ok().and_then(|_| contexts.seal_rtp(&plain)) {
+            Some(datagram) => self.send(datagram),
+            None => self.stats.unsent += 1,
+        }
+    }
+
+    /// The keys are gone; the tracks are not.
     fn finished(&mut self, _: &mut Self::Context) {}
 }
 

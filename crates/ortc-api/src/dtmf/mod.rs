@@ -5,6 +5,7 @@ mod add;
 mod engine;
 mod events;
 mod handler;
+mod in_band;
 mod receiving;
 mod sending;
 mod track;
@@ -15,7 +16,7 @@ pub use events::{
     RTCDTMFEvents,
 };
 pub use handler::{DtmfContainer, RTCDTMFHandler};
-pub(crate) use receiving::ToneReception;
+pub(crate) use receiving::{ToneReception, ToneRoutes};
 pub(crate) use sending::{Attachment, Sent};
 pub use track::{DTMFMediaStreamTrack, IntoTones};
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ortc_dtmf::{EventPacket, ToneEvent, ToneOutput, ToneQueue, ToneQueueConfig};
+use ortc_dtmf::{EventPacket, Law, ToneEvent, ToneOutput, ToneQueue, ToneQueueConfig};
 use ortc_io::ring::{PushError, RingReceiver, RingSender, ring};
-use ortc_rtp::{CodecName, PayloadType, TonePacket};
+use ortc_rtp::{CodecName, PayloadType, RTCCodec, TonePacket, ToneRedundancy};
 use tokio::sync::watch;
 
 use super::ToneError;
 use super::engine::Tones;
+use super::in_band::{self, ToneSound};
 use crate::media::lock;
 
 /// Packets between the queue and the media thread: a tone has one every 20 ms, and three more.
@@ -18,11 +19,13 @@ const TONE_RING: usize = 64;
 
 /// The audio is silent for this long after a packet of a tone that goes on: twelve reports. A
 /// control thread that is held up longer gives the line back.
-const SILENCE: Duration = Duration::from_millis(250);
+pub(super) const SILENCE: Duration = Duration::from_millis(250);
 
 /// The queue of one end, and where its packets go.
 pub(crate) struct Sending {
     queue: ToneQueue,
+    /// Hz of the clock of tones that begin now.
+    clock_rate: u32,
     sinks: Vec<Sink>,
     next_sink: u64,
     /// Whether it has ever been sent with a track.
@@ -33,18 +36,57 @@ pub(crate) struct Sending {
 struct Sink {
     id: u64,
     packets: RingSender<TonePacket>,
-    codec: Option<PayloadType>,
+    form: Option<(PayloadType, Form)>,
     /// Whether its connection has been connected: before, nobody would hear a tone.
     is_active: bool,
+}
+
+/// What tones are put into packets as.
+enum Form {
+    /// Telephone events.
+    Events(Option<ToneRedundancy>),
+    /// Sound.
+    Sound(ToneSound),
 }
 
 /// What [`Tones`] are sent as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// The payload type of `telephone-event`.
-    pub(crate) payload_type: PayloadType,
-    /// Hz of its clock.
-    pub(crate) clock_rate: u32,
+    payload_type: PayloadType,
+    clock_rate: u32,
+    means: Means,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    Events(Option<ToneRedundancy>),
+    Sound(Law),
+}
+
+impl Sent {
+    /// Telephone events with a clock of `clock_rate` Hz.
+    pub(crate) fn events(
+        payload_type: PayloadType,
+        clock_rate: u32,
+        redundancy: Option<ToneRedundancy>,
+    ) -> Self {
+        Self { payload_type, clock_rate, means: Means::Events(redundancy) }
+    }
+
+    /// Sound of this codec; `None` unless it is G.711.
+    pub(crate) fn in_sound(codec: &RTCCodec) -> Option<Self> {
+        let (payload_type, law) = (codec.payload_type(), in_band::law(codec)?);
+        let clock_rate = codec.known()?.default_clock_rate();
+        Some(Self { payload_type, clock_rate, means: Means::Sound(law) })
+    }
+
+    fn form(self) -> Option<(PayloadType, Form)> {
+        let form = match self.means {
+            Means::Events(redundancy) => Form::Events(redundancy),
+            Means::Sound(law) => Form::Sound(ToneSound::new(law)?),
+        };
+        Some((self.payload_type, form))
+    }
 }
 
 impl Default for Sending {
@@ -52,6 +94,7 @@ impl Default for Sending {
         let clock_rate = CodecName::Dtmf.default_clock_rate();
         Self {
             queue: ToneQueue::new(ToneQueueConfig::new(clock_rate)),
+            clock_rate,
             sinks: Vec::new(),
             next_sink: 0,
             is_used: false,
@@ -70,12 +113,18 @@ impl Sending {
         while let Some(output) = self.queue.poll_output(now) {
             match output {
                 ToneOutput::Packet(packet) => {
-                    self.sinks.retain(|sink| sink.send(&packet));
+                    let clock_rate = self.clock_rate;
+                    self.sinks.retain_mut(|sink| sink.send(&packet, clock_rate));
                 }
                 ToneOutput::Event(event) => events.push(event),
             }
         }
         (events, self.queue.poll_timeout().map(|(due, _)| due))
+    }
+
+    fn set_clock_rate(&mut self, clock_rate: u32) {
+        self.clock_rate = clock_rate;
+        self.queue.set_clock_rate(clock_rate);
     }
 
     pub(super) fn queue(&self) -> &ToneQueue {
@@ -93,21 +142,33 @@ impl Sending {
 
 impl Sink {
     /// Sends a packet; whether the track is still there.
-    fn send(&self, packet: &EventPacket) -> bool {
-        let (Some(payload_type), true) = (self.codec, self.is_active) else {
-            return !self.packets.is_closed();
-        };
-        let pushed = self.packets.push(TonePacket {
-            payload: Bytes::copy_from_slice(packet.payload()),
-            payload_type,
-            marker: packet.marker,
-            begin: packet.begin,
-            timestamp_offset: packet.timestamp_offset,
-            reaches: packet.timestamp_offset + u32::from(packet.report.duration),
-            pause: if packet.report.end { Duration::ZERO } else { SILENCE },
-        });
-        // A full ring is a media thread that stands still: the next report says the same.
-        !matches!(pushed, Err(PushError::Closed(_)))
+    fn send(&mut self, packet: &EventPacket, clock_rate: u32) -> bool {
+        match &mut self.form {
+            _ if !self.is_active => {}
+            None => {}
+            Some((payload_type, Form::Sound(sound))) => {
+                for packet in sound.make(packet, clock_rate, *payload_type) {
+                    // What has no room is a piece of sound that is missing.
+                    let _ = self.packets.push(packet);
+                }
+            }
+            Some((payload_type, Form::Events(redundancy))) => {
+                let pushed = self.packets.push(TonePacket {
+                    payload: Bytes::copy_from_slice(packet.payload()),
+                    payload_type: *payload_type,
+                    marker: packet.marker,
+                    begin: packet.begin,
+                    timestamp_offset: packet.timestamp_offset,
+                    reaches: packet.timestamp_offset + u32::from(packet.report.duration),
+                    pause: if packet.report.end { Duration::ZERO } else { SILENCE },
+                    redundancy: *redundancy,
+                    fill: None,
+                });
+                // A full ring is a media thread that stands still: the next report says the same.
+                return !matches!(pushed, Err(PushError::Closed(_)));
+            }
+        }
+        !self.packets.is_closed()
     }
 }
 
@@ -133,9 +194,8 @@ impl Tones {
         let id = sending.next_sink;
         sending.next_sink += 1;
         sending.is_used = true;
-        sending.queue.set_clock_rate(sent.clock_rate);
-        let codec = Some(sent.payload_type);
-        sending.sinks.push(Sink { id, packets, codec, is_active: false });
+        sending.set_clock_rate(sent.clock_rate);
+        sending.sinks.push(Sink { id, packets, form: sent.form(), is_active: false });
         Some((receiver, Attachment { tones: Arc::clone(self), sink: id, is_only }))
     }
 
@@ -144,10 +204,10 @@ impl Tones {
         let Some(sending) = &self.sending else { return };
         let mut sending = lock(sending);
         if let Some(sent) = sent {
-            sending.queue.set_clock_rate(sent.clock_rate);
+            sending.set_clock_rate(sent.clock_rate);
         }
         for sink in sending.sinks.iter_mut().filter(|other| other.id == sink) {
-            sink.codec = sent.map(|sent| sent.payload_type);
+            sink.form = sent.and_then(Sent::form);
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Depacketizer, FrameEvent, ReorderBuffer, ReorderCounts};
-use crate::{CodecName, PayloadType, RTCTrackDescription, ReceivedPacket};
+use crate::{CodecName, PayloadType, RTCTrackDescription, ReceivedPacket, RedundantView};
 
 /// Makes frames of the packets of one received track, in whatever order and with whichever of
 /// its codecs they come.
@@ -63,9 +63,18 @@ impl FrameAssembler {
     }
 
     /// Makes an assembler for the codecs of a description; unknown ones are left out.
+    ///
+    /// Of packets of `red` the primary is taken, if it is of one of the other codecs.
     pub fn for_track(description: &RTCTrackDescription) -> Self {
+        let mut assembler = Self::new([]);
+        assembler.set_codecs(description);
+        assembler
+    }
+
+    /// Takes packets of the codecs of this description from now on, and those that wait.
+    pub fn set_codecs(&mut self, description: &RTCTrackDescription) {
         let known = |codec: &crate::RTCCodec| Some((codec.payload_type(), codec.known()?));
-        Self::new(description.codecs.iter().filter_map(known))
+        self.codecs = description.codecs.iter().filter_map(known).collect();
     }
 
     /// Waits at most `hold` for a packet that was overtaken; default 100 ms.
@@ -108,6 +117,24 @@ impl FrameAssembler {
     }
 
     fn handle(&mut self, packet: &ReceivedPacket) {
+        let is_red = |(id, codec): &(PayloadType, CodecName)| {
+            *codec == CodecName::Red && *id == packet.payload_type
+        };
+        if !self.codecs.iter().any(is_red) {
+            return self.handle_plain(packet);
+        }
+        match RedundantView::parse(&packet.payload) {
+            Ok(view) => {
+                let primary = view.primary();
+                let payload = packet.payload.slice_ref(primary.payload);
+                let payload_type = primary.payload_type;
+                self.handle_plain(&ReceivedPacket { payload, payload_type, ..packet.clone() });
+            }
+            Err(_) => self.skip(packet),
+        }
+    }
+
+    fn handle_plain(&mut self, packet: &ReceivedPacket) {
         let known = self.codecs.iter().find(|(id, _)| *id == packet.payload_type);
         let Some(&(id, codec)) = known else {
             self.skip(packet);

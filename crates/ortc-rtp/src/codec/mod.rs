@@ -106,7 +106,8 @@ enum State {
 }
 
 impl Packetizer {
-    /// Makes a packetizer; `None` for [`CodecName::Dtmf`], which has no frames.
+    /// Makes a packetizer; `None` for [`CodecName::Dtmf`] and [`CodecName::Red`],
+    /// which have no frames of their own.
     pub fn new(codec: CodecName) -> Option<Self> {
         let state = match codec {
             CodecName::Opus | CodecName::Alaw | CodecName::Ulaw => {
@@ -116,7 +117,7 @@ impl Packetizer {
             CodecName::Vp9 => State::Vp9(vp9::Packetizer::default()),
             CodecName::Av1 => State::Av1,
             CodecName::H264 => State::H264,
-            CodecName::Dtmf => return None,
+            CodecName::Dtmf | CodecName::Red => return None,
         };
         Some(Self { codec, state })
     }

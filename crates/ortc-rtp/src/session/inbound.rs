@@ -7,9 +7,8 @@ use ortc_io::ring::{PushError, RingSender};
 
 use super::RtpSession;
 use super::forward::{KeyFrameRequests, OpenedRtp};
-use super::tones::ReceiveTones;
 use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
-use crate::stream::{ReceiveStream, ReceiveTimings};
+use crate::stream::{ReceiveStream, ReceiveTimings, SplitPacket, ToneSplitter};
 use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, Tap, is_rtcp};
 
 /// SRTP that comes before its keys: what a peer sends between its last handshake message and
@@ -32,7 +31,7 @@ pub(super) struct Receiver {
     pub(super) key_frames: KeyFrameRequests,
     packets: RingSender<ReceivedPacket>,
     pub(super) taps: Vec<Tap>,
-    pub(super) tones: Option<ReceiveTones>,
+    pub(super) tones: Option<ToneSplitter>,
 }
 
 impl Receiver {
@@ -239,12 +238,13 @@ impl RtpSession {
         };
         let is_described = event.is_ok();
         let tones = receiver.tones.as_mut();
-        let tone = tones.and_then(|tones| tones.take(now, &view, index, is_described, copy));
+        let split = tones.map(|tones| tones.take(now, &view, index, is_described, copy));
         let Ok(event) = event else {
             drops.unknown_payload_type += 1;
             return false;
         };
-        if let Some(pushed) = &tone {
+        let is_read = !matches!(split, Some(SplitPacket::Tone(_)));
+        if let Some(SplitPacket::Tone(pushed)) = split {
             match pushed {
                 Ok(()) => self.stats.rtp_received += 1,
                 Err(PushError::Full(())) => drops.ring_full += 1,
@@ -262,7 +262,6 @@ impl RtpSession {
             });
         }
         // Asked first: a packet that nobody reads is not to be copied, only forwarded.
-        let is_read = tone.is_none();
         let takes = is_read && !receiver.packets.is_closed() && !receiver.packets.is_full();
         let copy = if receiver.taps.is_empty() {
             takes.then(copy)

@@ -6,8 +6,8 @@ use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
 use super::forward::Forward;
-use super::tones::{SendTones, ToneMark};
-use crate::stream::SendStream;
+use super::tones::SendTones;
+use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
 use crate::view::FIXED_HEADER;
 use crate::{InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc, TonePacket};
 
@@ -42,14 +42,25 @@ pub(super) enum Feed {
 }
 
 /// How a packet that was taken from a ring is put among the others of its stream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Place {
     /// As the next one, at its own time.
     Next,
     /// Among those that are forwarded, at the time that it is sent.
     Inserted(PayloadType),
     /// As a report of an event, at the time that it began.
-    Tone(PayloadType, ToneMark),
+    Tone(TonePacket),
+}
+
+impl Place {
+    /// Bytes that are added to its payload at most.
+    fn growth(&self) -> usize {
+        match self {
+            Self::Tone(TonePacket { redundancy: Some(_), .. }) => MAX_REPETITION,
+            Self::Tone(TonePacket { fill: Some(_), .. }) => MAX_FILLED,
+            Self::Next | Self::Inserted(_) | Self::Tone(_) => 0,
+        }
+    }
 }
 
 impl Feed {
@@ -92,16 +103,14 @@ impl Sender {
         if let Some(tones) = &mut self.tones {
             match tones.packets.pop() {
                 Popped::Item(tone) => {
-                    let TonePacket { payload, payload_type, marker, .. } = tone;
-                    let TonePacket { begin, timestamp_offset, reaches, pause, .. } = tone;
-                    let mark = ToneMark { begin, timestamp_offset, reaches, pause };
+                    let (payload, marker) = (tone.payload.clone(), tone.marker);
                     let packet = OutgoingPacket { payload, timestamp: 0, marker };
-                    return Popped::Item((packet, Place::Tone(payload_type, mark)));
+                    return Popped::Item((packet, Place::Tone(tone)));
                 }
                 Popped::Empty => {}
                 Popped::Closed => {
                     // The last packet may still silence the audio for a moment, and that is all.
-                    if tones.is_over() {
+                    if tones.placer.is_over() {
                         self.tones = None;
                     }
                 }
@@ -171,9 +180,11 @@ impl RtpSession {
         if let Some(compound) = self.outbox.compounds.front() {
             return Some(compound.len() + rtcp_overhead);
         }
-        let room = |packet: &OutgoingPacket| FIXED_HEADER + packet.payload.len() + overhead;
-        if let Some((_, packet, _)) = &self.outbox.packet {
-            return Some(room(packet));
+        let room = |packet: &OutgoingPacket, place: &Place| {
+            FIXED_HEADER + packet.payload.len() + place.growth() + overhead
+        };
+        if let Some((_, packet, place)) = &self.outbox.packet {
+            return Some(room(packet, place));
         }
         let mut idle = 0;
         let mut dropped = 0;
@@ -186,7 +197,7 @@ impl RtpSession {
                     drops.disabled += 1;
                     dropped += 1;
                 }
-                Popped::Item((packet, _)) if room(&packet) > MAX_DATAGRAM => {
+                Popped::Item((packet, place)) if room(&packet, &place) > MAX_DATAGRAM => {
                     drops.oversized += 1;
                     dropped += 1;
                 }
@@ -198,7 +209,7 @@ impl RtpSession {
                 }
                 Popped::Item((packet, place)) => {
                     self.outbox.turn = turn + 1;
-                    let needed = room(&packet);
+                    let needed = room(&packet, &place);
                     self.outbox.packet = Some((sender.ssrc(), packet, place));
                     return Some(needed);
                 }
@@ -234,21 +245,22 @@ impl RtpSession {
                 }
             };
         }
-        let (_, waiting, _) = self.outbox.packet.as_ref()?;
-        if out.len() < FIXED_HEADER + waiting.payload.len() + keys.sender.overhead() {
+        let (_, waiting, place) = self.outbox.packet.as_ref()?;
+        let len = waiting.payload.len() + place.growth();
+        if out.len() < FIXED_HEADER + len + keys.sender.overhead() {
             return None;
         }
-        let (ssrc, packet, place) = self.outbox.packet.take()?;
+        let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
         let Sender { stream, feed, tones, .. } = &mut self.senders[at];
         let header = match (feed, place) {
-            (feed, Place::Tone(payload_type, mark)) => {
-                let timestamp = tones.as_mut()?.place(now, stream, mark);
+            (feed, Place::Tone(tone)) => {
+                let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
+                packet.payload = payload;
                 if let Feed::Forward(forward) = feed {
                     forward.rewriter.interrupt();
                 }
-                let header = stream.next_tone(mark.begin, timestamp, packet.payload.len());
-                RtpHeader { payload_type, marker: packet.marker, ..header }.fixed()
+                header.fixed()
             }
             (Feed::Forward(forward), Place::Inserted(payload_type)) => {
                 let placed = forward.rewriter.insert(now, stream);

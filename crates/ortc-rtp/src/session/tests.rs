@@ -103,7 +103,9 @@ fn transmits(session: &mut RtpSession, now: Instant) -> Vec<Vec<u8>> {
     while let Some(room) = session.next_transmit(now) {
         let mut out = vec![0xee; room];
         let len = session.write_transmit(now, &mut out).expect("what was readied is written");
-        assert_eq!(len, room);
+        // Where tones are repeated, room is made for as many as there may be.
+        assert!(len <= room);
+        out.truncate(len);
         datagrams.push(out);
     }
     datagrams

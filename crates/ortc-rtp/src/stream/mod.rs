@@ -5,6 +5,7 @@ mod receive;
 mod report;
 mod rewrite;
 mod send;
+mod tones;
 
 pub use clock::NtpClock;
 pub use receive::{
@@ -13,3 +14,5 @@ pub use receive::{
 pub use report::{Reporter, RtcpScheduler};
 pub use rewrite::{Placed, Rewriter};
 pub use send::{RemoteReport, SendStream, SendStreamStats};
+pub(crate) use tones::{MAX_FILLED, MAX_REPETITION};
+pub use tones::{SplitPacket, TonePlacer, ToneSplitter};

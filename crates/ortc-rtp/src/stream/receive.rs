@@ -145,6 +145,11 @@ impl ReceiveStream {
         }
     }
 
+    /// Takes packets of these payload types from now on; all else goes on.
+    pub fn set_payload_types(&mut self, payload_types: Vec<(PayloadType, u32)>) {
+        self.payload_types = payload_types;
+    }
+
     /// Its SSRC.
     pub fn ssrc(&self) -> Ssrc {
         self.ssrc

@@ -60,6 +60,8 @@ pub struct CallOptions {
     pub ice_servers: Vec<RTCIceServer>,
     /// Whether to go through a TURN server in any case.
     pub relay_only: bool,
+    /// Whether keys are in the sound of tracks of G.711.
+    pub dtmf_in_band: bool,
     /// How long to stay connected.
     pub duration: Option<Duration>,
     /// Whether to tell on stderr how it goes.
@@ -182,6 +184,7 @@ impl Call {
         let mut connecting = RTCConnectionOptions::new()
             .with_loopback(loopback)
             .with_network_changes(true)
+            .with_in_band_dtmf(options.dtmf_in_band)
             .with_ice_servers(options.ice_servers.clone());
         if options.relay_only {
             connecting = connecting.with_candidate_types(CandidateTypes::RELAYED);
@@ -226,7 +229,9 @@ impl Call {
         let has_sound = sources.iter().any(|(_, _, track)| track.kind() == TrackKind::Audio);
         // Keys have a track of sound to go with, be it silent.
         let silent = (self.options.dtmf.is_some() && !has_sound).then(|| {
-            let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
+            let in_band = self.options.dtmf_in_band;
+            let format = if in_band { MediaFormat::Ulaw } else { MediaFormat::Opus };
+            let (track, frames) = MediaStreamTrack::local(format);
             (stream.add_track(&track), frames)
         });
         if stream.tracks().is_empty() {

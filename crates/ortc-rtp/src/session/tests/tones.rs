@@ -1,10 +1,16 @@
 //! Telephone events among the audio of a track.
 
 use super::*;
-use crate::{ReceivedTonePacket, TonePacket, ToneRoute};
+use crate::{
+    ReceivedTonePacket, RedundantView, TonePacket, TonePayloadTypes, ToneRedundancy, ToneRoute,
+};
 
 const TONES: PayloadType = PayloadType(101);
 const SILENCE: Duration = Duration::from_millis(250);
+
+fn events_only() -> TonePayloadTypes {
+    TonePayloadTypes { events: vec![TONES], redundant: Vec::new() }
+}
 
 fn tone(begin: Instant, reaches: u32, pause: Duration) -> TonePacket {
     TonePacket {
@@ -15,6 +21,8 @@ fn tone(begin: Instant, reaches: u32, pause: Duration) -> TonePacket {
         timestamp_offset: 0,
         reaches,
         pause,
+        redundancy: None,
+        fill: None,
     }
 }
 
@@ -122,7 +130,7 @@ fn with_route() -> (
     let (tones, packets) = ring(8);
     pair.a.send_tones(TRACK, packets);
     let (packets, route) = ring(2);
-    pair.b.receive_tones(TRACK, ToneRoute { payload_types: vec![TONES], packets });
+    pair.b.receive_tones(TRACK, ToneRoute { payload_types: events_only(), packets });
     let (packets, heard) = ring(8);
     let payload_types = vec![(OPUS, 48_000), (TONES, 48_000)];
     pair.b.add_receiver(pair.now, ReceiverConfig { ssrc: TRACK, payload_types, packets });
@@ -211,4 +219,169 @@ fn tones_take_numbers_among_those_that_are_forwarded() {
     // Frame 3 was on its way already; 4 and 5 are silenced, and 6 is on time.
     assert_eq!(times, [0, 1, 2, 3, 2, 2, 2, 6, 7]);
     assert_eq!(relay.server.stats().send_drops.silenced, 2);
+}
+
+const RED: PayloadType = PayloadType(63);
+
+/// An Opus packet of 20 ms.
+const SOUND: &[u8] = b"\x78sound";
+
+/// A tone of 100 ms that repeats two others; its payload names it.
+fn repeating(begin: Instant, event: u8, pause: Duration) -> TonePacket {
+    TonePacket {
+        payload: Bytes::copy_from_slice(&[event, 0x8a, 0x12, 0xc0]),
+        redundancy: Some(ToneRedundancy { payload_type: RED, events: 2 }),
+        ..tone(begin, 4_800, pause)
+    }
+}
+
+#[test]
+fn tones_that_are_over_are_repeated_at_the_distance_of_their_timestamps() {
+    let mut now = Instant::now();
+    let mut placer = crate::stream::TonePlacer::default();
+    let mut stream = SendStream::new(TRACK, OPUS, 48_000, 7, 1_000);
+    let mut sent = Vec::new();
+    for event in 0..4u8 {
+        // The last begins long after the others: they are too far back.
+        now += Duration::from_millis(if event == 3 { 900 } else { 150 });
+        for pause in [SILENCE, Duration::ZERO, Duration::ZERO] {
+            let packet = repeating(now, event, pause);
+            let (header, payload) = placer.place(now, &mut stream, &packet);
+            assert_eq!(header.payload_type, RED);
+            let view = RedundantView::parse(&payload).unwrap();
+            assert!(view.blocks().all(|block| block.payload_type == TONES));
+            let found = view.blocks().map(|block| (block.timestamp_offset, block.payload[0]));
+            sent.push(found.collect::<Vec<_>>());
+        }
+    }
+    let expected: Vec<Vec<(u16, u8)>> = vec![
+        vec![(0, 0)],
+        vec![(7_200, 0), (0, 1)],
+        vec![(14_400, 0), (7_200, 1), (0, 2)],
+        vec![(0, 3)],
+    ];
+    for (of_event, expected) in sent.chunks(3).zip(&expected) {
+        // Before its end, at it, and after it.
+        assert_eq!(of_event, [expected.clone(), expected.clone(), expected.clone()]);
+    }
+}
+
+#[test]
+fn redundant_tones_and_audio_go_each_to_where_they_are_wanted() {
+    let mut pair = Pair::new();
+    let (redundant, packets) = ring(8);
+    let config = SenderConfig { payload_type: RED, ..sender_config(TRACK, packets, true) };
+    pair.a.add_sender(pair.now, config);
+    let (packets, mut route) = ring(8);
+    let payload_types = TonePayloadTypes { events: vec![TONES], redundant: vec![RED] };
+    pair.b.receive_tones(TRACK, ToneRoute { payload_types, packets });
+    let (packets, mut heard) = ring(8);
+    let payload_types = vec![(OPUS, 48_000), (TONES, 48_000), (RED, 48_000)];
+    pair.b.add_receiver(pair.now, ReceiverConfig { ssrc: TRACK, payload_types, packets });
+
+    let event = [5, 0x8a, 3, 192];
+    let block = |payload_type, timestamp_offset, payload| crate::RedundantBlock {
+        payload_type,
+        timestamp_offset,
+        payload,
+    };
+    let mixed = [block(TONES, 960, &event[..]), block(OPUS, 0, SOUND)];
+    let plain = [block(OPUS, 960, &b"before"[..]), block(OPUS, 0, SOUND)];
+    for blocks in [&mixed, &plain] {
+        let mut payload = [0; 64];
+        let len = crate::write_redundant(blocks, &mut payload).unwrap();
+        let payload = Bytes::copy_from_slice(&payload[..len]);
+        redundant.push(OutgoingPacket { payload, timestamp: 0, marker: false }).unwrap();
+    }
+    pair.drive();
+    let tones = popped(&mut route);
+    let audio = popped(&mut heard);
+    assert_eq!((tones.len(), audio.len()), (1, 2), "the control thread sees no other sound");
+    assert_eq!(tones[0].packet.payload, audio[0].payload);
+    let codecs = [(OPUS, crate::CodecName::Opus), (RED, crate::CodecName::Red)];
+    let mut frames = crate::codec::FrameAssembler::new(codecs);
+    audio.into_iter().for_each(|packet| frames.push(packet));
+    for _ in 0..2 {
+        let Some(crate::codec::FrameEvent::Frame(frame)) = frames.poll(pair.now) else { panic!() };
+        assert_eq!((frame.payload_type, &frame.data[..]), (OPUS, SOUND));
+    }
+}
+
+#[test]
+fn a_receiver_that_is_described_anew_goes_on_with_its_numbers_and_its_tones() {
+    let (mut pair, audio, tones, mut route, mut heard) = with_route();
+    audio.push(outgoing(0)).unwrap();
+    pair.drive();
+    let update = |events: Vec<PayloadType>, ssrc| crate::ReceiverUpdate {
+        ssrc,
+        payload_types: vec![(OPUS, 48_000), (PayloadType(96), 48_000)],
+        tones: TonePayloadTypes { events, redundant: Vec::new() },
+    };
+    pair.b.update_receiver(update(vec![PayloadType(96)], TRACK));
+    pair.b.update_receiver(update(Vec::new(), Ssrc(77)));
+    let other = TonePacket { payload_type: PayloadType(96), ..tone(pair.now, 960, SILENCE) };
+    tones.push(other).unwrap();
+    let former = Bytes::from_static(&[0; 20]);
+    tones.push(TonePacket { payload: former, ..tone(pair.now, 960, Duration::ZERO) }).unwrap();
+    audio.push(outgoing(1)).unwrap();
+    pair.drive();
+    let types: Vec<_> = popped(&mut route).iter().map(|it| it.packet.payload_type).collect();
+    assert_eq!(types, [PayloadType(96)]);
+    let read = popped(&mut heard);
+    let first = read[0].sequence;
+    let numbers: Vec<_> = read.iter().map(|it| it.sequence - first).collect();
+    assert_eq!(numbers, [0, 1, 3], "the former payload type is taken no more");
+    assert_eq!(pair.b.receiver_stats(TRACK).unwrap().packets, 3);
+}
+
+#[test]
+fn sound_of_a_tone_goes_on_exactly_where_the_audio_has_stopped_and_so_does_the_audio() {
+    const PCMU: PayloadType = PayloadType(0);
+    for (asked, len) in [(40u64, 560u32), (47, 560), (53, 800), (59, 641), (60, 160), (44, 24)] {
+        let mut pair = Pair::new();
+        let (audio, packets) = ring(64);
+        let config = sender_config(TRACK, packets, true);
+        let config = SenderConfig { payload_type: PCMU, clock_rate: 8_000, ..config };
+        pair.a.add_sender(pair.now, config);
+        let (tones, packets) = ring(64);
+        pair.a.send_tones(TRACK, packets);
+        let start = pair.now;
+        let mut spans = Vec::new();
+        let mut made = 0;
+        for ms in 0..400u64 {
+            pair.now = start + Duration::from_millis(ms);
+            // A piece every 20 ms, and the last at the end.
+            let sounded = ms.saturating_sub(asked) as u32 * 8;
+            let is_last = sounded >= len && made < len;
+            if is_last || sounded > 0 && sounded == made + 160 {
+                let (begin, reaches) =
+                    (start + Duration::from_millis(asked + 40), sounded.min(len));
+                let packet = TonePacket {
+                    payload: Bytes::from(vec![1; (reaches - made) as usize]),
+                    payload_type: PCMU,
+                    timestamp_offset: made,
+                    fill: Some(0xff),
+                    ..tone(begin, reaches, if is_last { Duration::ZERO } else { SILENCE })
+                };
+                made = reaches;
+                tones.push(packet).unwrap();
+            }
+            if ms.is_multiple_of(20) {
+                let payload = Bytes::from(vec![2; 160]);
+                audio.push(OutgoingPacket { payload, timestamp: ms * 8, marker: false }).unwrap();
+            }
+            for packet in transmits(&mut pair.a, pair.now) {
+                let view = RtpView::parse(&packet).unwrap();
+                // Behind the payload is the tag.
+                spans.push((view.timestamp(), view.payload().len() as u32 - 16));
+            }
+        }
+        assert_eq!(made, len);
+        for pair in spans.windows(2) {
+            let [(at, len), (next, _)] = [pair[0], pair[1]];
+            assert_eq!(at.wrapping_add(len), next, "asked at {asked}: {spans:?}");
+        }
+        let silenced = pair.a.stats().send_drops.silenced;
+        assert!((1..=7).contains(&silenced), "{silenced}");
+    }
 }

@@ -1,0 +1,44 @@
+//! How a received track is described, which its peer may change.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ortc_rtp::RTCTrackDescription;
+
+use crate::media::lock;
+
+/// The newest description of a received track, but only with the codecs that are supported.
+///
+/// Shared by all that read its packets: each notices by itself that it has changed.
+pub(crate) struct Described {
+    newest: Mutex<Arc<RTCTrackDescription>>,
+    version: AtomicU32,
+}
+
+impl Described {
+    pub(crate) fn new(description: RTCTrackDescription) -> Arc<Self> {
+        let newest = Mutex::new(Arc::new(description));
+        Arc::new(Self { newest, version: AtomicU32::new(0) })
+    }
+
+    pub(crate) fn newest(&self) -> Arc<RTCTrackDescription> {
+        Arc::clone(&lock(&self.newest))
+    }
+
+    /// Changes it; returns what it was.
+    pub(crate) fn replace(
+        &self,
+        description: Arc<RTCTrackDescription>,
+    ) -> Arc<RTCTrackDescription> {
+        let before = std::mem::replace(&mut *lock(&self.newest), description);
+        self.version.fetch_add(1, Ordering::Release);
+        before
+    }
+
+    /// The description, where it is another than the one that `seen` counts; it does now. What
+    /// has been described first is counted by 0.
+    pub(crate) fn changed(&self, seen: &mut u32) -> Option<Arc<RTCTrackDescription>> {
+        let version = self.version.load(Ordering::Acquire);
+        (std::mem::replace(seen, version) != version).then(|| self.newest())
+    }
+}

@@ -1,0 +1,125 @@
+/// What is wrong with an [`RTCTrackDescription`](crate::RTCTrackDescription): a fault of whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptionError {
+    /// The SSRC is no decimal number of 32 bits.
+    #[error(
+        "the ssrc {found:?} is not a decimal number from 0 to 4294967295: pass it as a string of digits"
+    )]
+    Ssrc {
+        /// What it is, cut to 32 characters.
+        found: String,
+    },
+    /// There is no codec.
+    #[error("codecs is empty: describe at least the codec that the sender uses")]
+    NoCodec,
+    /// There are more codecs than payload types.
+    #[error(
+        "there are {found} codecs, and only 96 payload types to tell them apart: describe fewer"
+    )]
+    TooManyCodecs {
+        /// How many there are.
+        found: usize,
+    },
+    /// A codec has no name.
+    #[error(
+        "the codec with payload-id {payload_id} has an empty name: name it, for example \"opus\""
+    )]
+    NamelessCodec {
+        /// Its payload type.
+        payload_id: u8,
+    },
+    /// A payload type has more than seven bits.
+    #[error("payload-id {payload_id} is above 127: choose one from 96 to 127")]
+    PayloadIdTooLarge {
+        /// What it is.
+        payload_id: u8,
+    },
+    /// A payload type cannot be told from RTCP on the same port (RFC 5761 §4).
+    #[error(
+        "payload-id {payload_id} (64 to 95) cannot be told from RTCP: choose one from 96 to 127"
+    )]
+    PayloadIdOfRtcp {
+        /// What it is.
+        payload_id: u8,
+    },
+    /// Two codecs have the same payload type.
+    #[error("payload-id {payload_id} stands for two codecs: give each its own")]
+    DuplicatePayloadId {
+        /// What it is.
+        payload_id: u8,
+    },
+    /// A clock rate is zero.
+    #[error("the codec {name:?} has a clockRate of 0: leave it out, or give it in Hz")]
+    NoClock {
+        /// The codec.
+        name: String,
+    },
+    /// A clock rate is not that of the payload format.
+    #[error(
+        "the clockRate of {name:?} is always {expected}, not {found}: leave it out, or correct it"
+    )]
+    WrongClockRate {
+        /// The codec.
+        name: String,
+        /// What its payload format says.
+        expected: u32,
+        /// What the description says.
+        found: u32,
+    },
+    /// What a codec `red` may hold is no list of payload types.
+    #[error(
+        "the payloadTypes of the codec with payload-id {payload_id} are no payload types: list \
+         them as \"110/110\" (RFC 2198 §5), or leave the parameter out"
+    )]
+    RedundantTypes {
+        /// Its payload type.
+        payload_id: u8,
+    },
+    /// The track belongs to too many streams.
+    #[error("msid has {found} ids, at most 16 are taken")]
+    TooManyMsids {
+        /// How many there are.
+        found: usize,
+    },
+    /// The id of a stream is empty or too long.
+    #[error("an msid has {found} bytes: use 1 to 256")]
+    MsidLength {
+        /// How many it has.
+        found: usize,
+    },
+    /// The extension header pairs do not fit one element.
+    #[error(
+        "rtpExtHeaders takes {found} bytes as lines of name=value, at most 255 fit: shorten it"
+    )]
+    ExtHeadersLength {
+        /// How many they take.
+        found: usize,
+    },
+    /// There are more header extensions than any packet has.
+    #[error("there are {found} headerExtensions, at most 32 are taken")]
+    TooManyHeaderExtensions {
+        /// How many there are.
+        found: usize,
+    },
+    /// The name of a header extension is no URI.
+    #[error(
+        "the uri of the header extension with id {id} is not 1 to 256 printable ASCII characters"
+    )]
+    HeaderExtensionUri {
+        /// Its id.
+        id: u8,
+    },
+    /// No header extension can have this id (RFC 8285 §4.2).
+    #[error("a header extension cannot have the id {id}: choose one from 1 to 14, or 16 to 255")]
+    HeaderExtensionId {
+        /// What it is.
+        id: u8,
+    },
+    /// Two header extensions have the same id or the same name.
+    #[error("the header extension with id {id} is there twice, by its id or by its uri")]
+    DuplicateHeaderExtension {
+        /// The id of the second.
+        id: u8,
+    },
+}
