@@ -26,7 +26,7 @@ pub struct Cli {
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Command {
     /// Serve rooms, in which everybody's streams are forwarded to everybody else, signalling for
-    /// pairs of peers who connect directly, and a page that says so.
+    /// pairs of peers who connect directly, and a page for calls in a browser.
     Serve(ServeArgs),
     /// Call a room, or the other peer of a pair: play files, record what comes.
     Call(CallArgs),
@@ -50,6 +50,22 @@ pub struct ServeArgs {
     /// Pin the media threads to this core and those behind it.
     #[arg(long, value_name = "CORE")]
     pub pin: Option<usize>,
+    /// Let pages of this origin use the server, such as https://meet.example.org: its own, if it
+    /// is reached by a name. Pages at its IP address or at localhost may in any case.
+    #[arg(long = "origin", value_name = "ORIGIN", value_parser = origin)]
+    pub origins: Vec<String>,
+    /// Let only those join who give this, as `?token=` of a WebSocket or in the link of the page.
+    #[arg(long, value_name = "TOKEN", value_parser = token)]
+    pub token: Option<String>,
+    /// Serve https and wss with this certificate chain, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve the page from the sources of this crate, in this directory: for work on it.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub page_source: Option<PathBuf>,
 }
 
 /// The law of G.711.
@@ -116,6 +132,23 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         "an IP address and a port are needed, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080"
             .to_owned()
     })
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let parts = text.split_once("://");
+    match parts {
+        Some(("http" | "https", host)) if !host.is_empty() && !host.contains(['/', '?', '#']) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("an origin is needed, such as https://meet.example.org, without a path".to_owned()),
+    }
+}
+
+fn token(text: &str) -> Result<String, String> {
+    let is_token = crate::access::is_token(text);
+    is_token
+        .then(|| text.to_owned())
+        .ok_or_else(|| "1 to 128 of the characters A-Z a-z 0-9 . _ ~ - are needed".to_owned())
 }
 
 fn tones(text: &str) -> Result<String, String> {
@@ -200,6 +233,10 @@ mod tests {
         };
         says("--listen 8080", "such as 127.0.0.1:8080");
         says("serve --udp 5000", "such as 127.0.0.1:8080");
+        says("serve --origin meet.example.org", "without a path");
+        says("serve --origin https://meet.example.org/", "without a path");
+        says("serve --token a&b", "A-Z a-z 0-9");
+        says("serve --tls-cert c.pem", "--tls-key");
         says("serve --threads 0", "0 is not in 1..=64");
         says("call", "--signal <URL>");
         says("call --signal ws://h/pairs/x --duration 0", "above 0 and up to 604800");

@@ -9,7 +9,7 @@ use clap::Parser;
 use ortc_media::Law;
 use ortc_server::call::{CallOptions, PlayOptions, call};
 use ortc_server::cli::{CallArgs, Cli, Command, ServeArgs, WavCodec};
-use ortc_server::{ServeError, Server, ServerConfig};
+use ortc_server::{AccessConfig, ServeError, Server, ServerConfig, TlsFiles};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -34,9 +34,18 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let ServeArgs { listen, udp, threads, pin } = args;
-    let threads = threads.into();
-    let config = ServerConfig { listen, udp, threads, pin, ..ServerConfig::default() };
+    let ServeArgs { listen, udp, threads, pin, origins, token, tls_cert, tls_key, page_source } =
+        args;
+    let config = ServerConfig {
+        listen,
+        udp,
+        threads: threads.into(),
+        pin,
+        access: AccessConfig { origins, token },
+        tls: tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+        page_source,
+        ..ServerConfig::default()
+    };
     let result = async {
         let shutdown = interrupted()?;
         let server = Server::bind(config).await?;

@@ -9,7 +9,8 @@ const TYPES = ["host", "srflx", "prflx", "relay"];
 export function describeCandidate(line) {
   const [foundation, component, transport, priority, address, port, , type, ...rest] =
     line.replace(/^(a=)?candidate:/, "").trim().split(/\s+/);
-  if (transport?.toLowerCase() !== "udp" || !TYPES.includes(type)) return null;
+  // Of a second component, RTCP, there is never need: it goes with RTP.
+  if (transport?.toLowerCase() !== "udp" || component !== "1" || !TYPES.includes(type)) return null;
   const candidate = {
     foundation,
     component: Number(component),
