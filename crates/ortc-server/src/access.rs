@@ -1,12 +1,14 @@
 //! Who may use a server: pages of which origins, and who has the join token.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, Uri, header};
 
 /// Who may use a server. By default whoever reaches it, but no page of another site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessConfig {
     /// Origins whose pages may, such as `https://meet.example.org`, beside the server's own at an
-    /// IP address or `localhost`. A server that is reached by a name needs that here: else a page
+    /// IP address, and those of this computer. A server that is reached by a name needs that here: else a page
     /// from elsewhere could let its own name lead to this server.
     pub origins: Vec<String>,
     /// What a peer has to give as `?token=` to join anything. Default `None`: nothing.
@@ -58,17 +60,27 @@ pub(crate) fn is_token(token: &str) -> bool {
     (1..=128).contains(&token.len()) && token.bytes().all(is_unreserved)
 }
 
-/// Whether an origin is the host that was asked, by an address that no name server gives out.
+/// Whether an origin is the host that was asked, by an address that no name server gives out; of
+/// this computer, at any port: whoever serves pages here is trusted with less than a room.
 fn is_own(origin: &str, host: &str) -> bool {
     let Some((_, authority)) = origin.split_once("://") else { return false };
+    let is_literal = is_loopback(authority) || name_of(authority).parse::<IpAddr>().is_ok();
+    (is_literal && authority.eq_ignore_ascii_case(host))
+        || (is_loopback(authority) && is_loopback(host))
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let name = name_of(authority);
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// The host of `HOST:PORT`, without the brackets of IPv6.
+fn name_of(authority: &str) -> &str {
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => authority,
     };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let is_literal = address.parse::<std::net::IpAddr>().is_ok();
-    let is_local = name.eq_ignore_ascii_case("localhost");
-    (is_literal || is_local) && authority.eq_ignore_ascii_case(host)
+    name.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Compares without telling by the time it takes where two secrets differ.
@@ -102,7 +114,8 @@ mod tests {
         assert!(may(Some("http://[::1]:8080"), "[::1]:8080"));
         assert!(may(Some("http://localhost"), "localhost"));
         assert!(may(Some("https://meet.example"), "10.0.0.1:8080"));
-        assert!(!may(Some("http://127.0.0.1:9090"), "127.0.0.1:8080"));
+        assert!(may(Some("http://localhost:3000"), "127.0.0.1:8080"));
+        assert!(!may(Some("http://192.0.2.1:9090"), "192.0.2.1:8080"));
         assert!(!may(Some("https://evil.example"), "127.0.0.1:8080"));
         assert!(!may(Some("null"), "127.0.0.1:8080"));
     }

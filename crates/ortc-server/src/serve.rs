@@ -1,5 +1,6 @@
 //! The server: HTTP, signalling for pairs, and rooms.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -243,7 +244,9 @@ impl Server {
             is_closing.clone(),
             alive,
         );
-        let site = Site::new(self.page_source, reachable(self.address).to_string());
+        // Whoever opens the address of a server of this host alone, in two tabs, meets there.
+        let lobby = self.address.ip().is_loopback().then(room_name);
+        let site = Site::new(self.page_source, reachable(self.address).to_string(), lobby);
         let app = App { relay, rooms, engine: self.engine, site, demo, access: self.access };
         let make_service = router(app).into_make_service_with_connect_info::<Remote>();
         let mut told = is_closing.clone();
@@ -278,6 +281,13 @@ impl Server {
         let _ = timeout(SHUTDOWN, ended.recv()).await;
         Ok(())
     }
+}
+
+/// A name that nobody guesses.
+fn room_name() -> String {
+    // Seeded anew in each process, from the system.
+    let random = || RandomState::new().hash_one(());
+    format!("{:016x}", random())
 }
 
 type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;

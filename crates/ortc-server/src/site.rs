@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 
 /// Nothing from elsewhere, no script or style in a page itself, no frame, no form. What a page
 /// connects to is this server, as `'self'` stands for its WebSockets too.
@@ -40,7 +40,7 @@ macro_rules! assets {
 }
 
 const ASSETS: &[Asset] = assets![
-    "/" = HTML "assets/index.html",
+    "/start" = HTML "assets/index.html",
     "/r/" = HTML "assets/room.html",
     "/style.css" = STYLE "assets/style.css",
     "/room.css" = STYLE "assets/room.css",
@@ -49,6 +49,7 @@ const ASSETS: &[Asset] = assets![
     "/page/room.js" = SCRIPT "assets/page/room.js",
     "/page/call.js" = SCRIPT "assets/page/call.js",
     "/page/media.js" = SCRIPT "assets/page/media.js",
+    "/page/figures.js" = SCRIPT "assets/page/figures.js",
     "/page/grid.js" = SCRIPT "assets/page/grid.js",
     "/page/plot.js" = SCRIPT "assets/page/plot.js",
     "/page/keypad.js" = SCRIPT "assets/page/keypad.js",
@@ -78,15 +79,21 @@ pub(crate) struct Site {
     /// Read files from this crate's directory instead, so that a change shows without a build.
     source: Option<PathBuf>,
     host: String,
+    /// The room that `/` leads to; without one, it leads to the start page.
+    lobby: Option<String>,
 }
 
 impl Site {
-    pub(crate) fn new(source: Option<PathBuf>, host: String) -> Self {
-        Self { source, host }
+    pub(crate) fn new(source: Option<PathBuf>, host: String, lobby: Option<String>) -> Self {
+        Self { source, host, lobby }
     }
 
     /// The file at this path, if there is one. Any name under `/r/` is the page of a room.
     pub(crate) fn get(&self, path: &str) -> Option<Response> {
+        if path == "/" {
+            let path = self.lobby.as_ref().map_or("/start".to_owned(), |room| format!("/r/{room}"));
+            return Some(Redirect::to(&path).into_response());
+        }
         let path = match path.strip_prefix("/r/") {
             Some(name) if !name.is_empty() && !name.contains('/') => "/r/",
             Some(_) => return None,
@@ -100,7 +107,7 @@ impl Site {
             Some(Err(_)) => return None,
             None => asset.body.to_owned(),
         };
-        if path == "/" {
+        if path == "/start" {
             body = body.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{host}", &self.host);
         }
         Some(typed(asset.kind, body))
@@ -134,17 +141,23 @@ mod tests {
     use super::*;
 
     fn site() -> Site {
-        Site::new(None, "127.0.0.1:1".to_owned())
+        Site::new(None, "127.0.0.1:1".to_owned(), Some("tea".to_owned()))
     }
 
     #[test]
     fn a_room_has_the_same_page_whatever_its_name() {
-        for path in ["/r/tea", "/r/a.b~c", "/", "/ortc.js", "/ortc/connection.js"] {
+        for path in ["/r/tea", "/r/a.b~c", "/", "/start", "/ortc.js", "/ortc/connection.js"] {
             assert!(site().get(path).is_some(), "{path}");
         }
         for path in ["/r/", "/r/a/b", "/ortc/", "/ortc/../ortc.js", "/js/ortc.js", "/nothing"] {
             assert!(site().get(path).is_none(), "{path}");
         }
+    }
+
+    #[test]
+    fn the_address_alone_leads_to_one_room() {
+        let response = site().get("/").unwrap();
+        assert_eq!(response.headers()[header::LOCATION], "/r/tea");
     }
 
     #[test]

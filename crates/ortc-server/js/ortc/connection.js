@@ -207,6 +207,9 @@ export class RTCConnection extends EventTarget {
 
   getReceivingStreams() { return this.#receiving.streams(); }
 
+  /** The described tracks of a receiving stream, as `{ ssrc, track }`: an addition of ours. */
+  receivedTracks(stream) { return this.#receiving.of(stream); }
+
   /** What the connection carries, and how well: an addition of ours, see ortc.d.ts. */
   getStats() { return this.#monitor.read(); }
 

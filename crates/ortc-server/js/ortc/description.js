@@ -41,14 +41,24 @@ export function withCredentials(text, { usernameFrag, password }) {
  * carries them: what is sent goes first, as the peer has been told, then what the peer has
  * described, then what may come undescribed. Spare sections are renumbered if need be. Returns the
  * codecs of each section: none if the number of its first one stands for another codec.
+ *
+ * `told` is what payload types stood for before: a browser does not take it well when the
+ * parameters of a codec change, and for receiving they say little. Keys are read by this code and
+ * not by the browser, so their clock rate does not matter to it either.
  */
-export function settle(sections) {
+export function settle(sections, told = new Map()) {
   const taken = new Map();
   const settled = new Map();
   const claim = (section, codec) => {
     const id = codec["payload-id"];
     // A number once given to a codec keeps its parameters, whoever names it next.
-    if (!taken.has(id)) taken.set(id, { codec, all: section.codecs, rateOfKeys: section.rateOfKeys });
+    if (!taken.has(id)) {
+      const before = told.get(id);
+      const isSame = before && known(before.codec.name) === known(codec.name);
+      const own = { codec, all: section.codecs, rateOfKeys: section.rateOfKeys };
+      taken.set(id, isSame ? before : own);
+      told.set(id, taken.get(id));
+    }
     const other = taken.get(id);
     return known(other.codec.name) === known(codec.name) ? other : null;
   };
@@ -76,10 +86,10 @@ function renumbered(codec, taken) {
  * The peer, as the browser would have it described.
  *
  * `peer` has `usernameFrag`, `password`, `fingerprint` ("AB:CD:…") and `isActive`: whether it
- * sends the ClientHello. `version` goes up each time.
+ * sends the ClientHello. `version` goes up each time. `told` is kept for the connection: see `settle`.
  */
-export function describePeer(peer, sections, version) {
-  const settled = settle(sections);
+export function describePeer(peer, sections, version, told) {
+  const settled = settle(sections, told);
   const isLive = section => section.role !== "gone" && settled.get(section).length > 0;
   const live = sections.filter(isLive);
   const lines = [

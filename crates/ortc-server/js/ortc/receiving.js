@@ -31,6 +31,11 @@ export class Receiving {
     return [...new Set([...this.#tracks.values()].flatMap(track => track.streams))];
   }
 
+  of(stream) {
+    const tracks = [...this.#tracks].filter(([, { streams }]) => streams.includes(stream));
+    return tracks.map(([ssrc, { media }]) => ({ ssrc, track: media }));
+  }
+
   add(description) {
     const { kind, ssrc, msid, codecs } = validate(description);
     const described = this.#tracks.get(ssrc);

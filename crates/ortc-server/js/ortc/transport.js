@@ -17,6 +17,8 @@ export class Transport {
   #waiting = [];
   #peer = null;
   #version = 1;
+  /** What payload types stand for. */
+  #told = new Map();
   #mids = 0;
   #work;
   #isDirty = false;
@@ -128,7 +130,7 @@ export class Transport {
   }
 
   #describe() {
-    return describePeer(this.#peer, this.#sections, this.#version++);
+    return describePeer(this.#peer, this.#sections, this.#version++, this.#told);
   }
 
   /** Describes the peer anew, with all that it sends and takes by now. */
