@@ -52,6 +52,7 @@ export class RTCConnection extends EventTarget {
     this.#remote = { ice: { usernameFrag: "", password: "" }, get dtls() { return dtls(); } };
     this.#transport = new Transport(one, { iceServers }, {
       failed: error => this.#fail(error),
+      arriving: (section, receiver) => this.#receiving.arriving(section, receiver),
       received: section => this.#receiving.received(section),
       refused: section => this.#receiving.refused(section),
     });
@@ -294,7 +295,10 @@ export class RTCConnection extends EventTarget {
     if (!queue) {
       RTCTrack.addKeys(track);
       queue = new ToneQueue(({ digit, duration, gap }) => {
-        RTCTrack.toneSender(track).insertDTMF(digit, duration, gap);
+        const sender = RTCTrack.toneSender(track);
+        if (!sender?.canInsertDTMF) return false;
+        sender.insertDTMF(digit, duration, gap);
+        return true;
       });
       this.#queues.set(track, queue);
       if (this.#isConnected) queue.ready();

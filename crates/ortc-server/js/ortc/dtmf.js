@@ -1,6 +1,6 @@
 // Both drafts' faces of one queue of tones: RTCDTMFHandler and DTMFMediaStreamTrack.
 
-import { fire, handlers } from "./events.js";
+import { fire, handlers, ownEvents } from "./events.js";
 import { clockRate, known } from "./codecs.js";
 import { ToneReceiver } from "./tone-receiver.js";
 import { ToneQueue, digitsOf, tonesOf } from "./tones.js";
@@ -105,6 +105,7 @@ function silentTrack() {
 }
 
 const faces = new WeakMap();
+const TONE_EVENTS = ["tonestart", "tonestop", "tone"];
 
 /** A track of tones, to be sent or received (ORTC draft A, "DTMFMediaStreamTrack"). */
 export function DTMFMediaStreamTrack() {
@@ -121,6 +122,7 @@ function dress(tones) {
   const track = Object.setPrototypeOf(silentTrack(), DTMFMediaStreamTrack.prototype);
   const face = { queue: null, early: [], isReceived: tones !== null };
   faces.set(track, face);
+  ownEvents(track, TONE_EVENTS);
   tones?.listen((what, tone) => tell(track, what, tone));
   return track;
 }
@@ -186,7 +188,7 @@ if (typeof MediaStreamTrack === "function") {
     /** The key is released. */
     tonestop() { withQueue(this, queue => queue.release()); },
   });
-  handlers(DTMFMediaStreamTrack.prototype, ["tonestart", "tonestop", "tone"]);
+  handlers(DTMFMediaStreamTrack.prototype, TONE_EVENTS);
 }
 
 export { ToneQueue };

@@ -22,7 +22,31 @@ export function handlers(target, types) {
   }
 }
 
+const insides = new WeakMap();
+
+/**
+ * Lets a browser's own object have events of ours: Firefox hands those that a page dispatches at
+ * a MediaStreamTrack to no listener.
+ */
+export function ownEvents(target, types) {
+  const inside = new EventTarget();
+  insides.set(target, inside);
+  for (const name of ["addEventListener", "removeEventListener"]) {
+    const native = target[name];
+    Object.defineProperty(target, name, {
+      configurable: true,
+      writable: true,
+      value(type, ...rest) {
+        return types.includes(type) ? inside[name](type, ...rest) : native.call(target, type, ...rest);
+      },
+    });
+  }
+}
+
 /** Fires an event with these attributes. */
 export function fire(target, type, attributes = {}) {
-  target.dispatchEvent(Object.assign(new Event(type), attributes));
+  const event = Object.assign(new Event(type), attributes);
+  const inside = insides.get(target);
+  if (inside) Object.defineProperty(event, "target", { value: target });
+  (inside ?? target).dispatchEvent(event);
 }

@@ -2,7 +2,7 @@
 
 import { known, sameCodecs, validateCodecs } from "./codecs.js";
 import { ReceivedTones, RTCDTMFHandler, receivedTrack } from "./dtmf.js";
-import { fire, handlers } from "./events.js";
+import { fire, handlers, ownEvents } from "./events.js";
 import { localCodecs } from "./prepare.js";
 
 const MAX_TRACKS = 250;
@@ -71,6 +71,12 @@ export class Receiving {
     this.#transport.receive(section);
   }
 
+  /** The browser gets ready for a described track. */
+  arriving(section, receiver) {
+    const track = this.#tracks.get(section.ssrc);
+    if (track?.section === section) track.tones = ReceivedTones.of(receiver, track.description);
+  }
+
   /** The browser is ready for a described track. */
   received(section) {
     const track = this.#tracks.get(section.ssrc);
@@ -90,8 +96,7 @@ export class Receiving {
       if (!stream.getTracks().includes(receiver.track)) stream.addTrack(receiver.track);
       track.streams.push(stream);
     });
-    const tones = ReceivedTones.of(receiver, track.description);
-    track.tones = tones;
+    const { tones } = track;
     if (tones) {
       track.toneTrack = receivedTrack(tones);
       track.handler = RTCDTMFHandler.receiving(section.ssrc, tones);
@@ -166,6 +171,7 @@ const dressed = new WeakSet();
 function dress(media) {
   if (!dressed.has(media)) {
     dressed.add(media);
+    ownEvents(media, EVENTS);
     handlers(media, EVENTS);
   }
   return media;

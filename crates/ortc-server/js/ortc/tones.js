@@ -7,6 +7,7 @@ const MOST_MS = 6000;
 const LEAST_GAP_MS = 50;
 const DURATION_MS = 100;
 const MAX_QUEUE = 1024;
+const RETRY_MS = 20;
 
 /** The digits and commas of a text; whatever else is ignored. */
 export function digitsOf(text) {
@@ -23,8 +24,8 @@ export function tonesOf(text, duration = DURATION_MS, gap = LEAST_GAP_MS) {
 }
 
 /**
- * Plays tones one after another. `play({ digit, duration, gap })` has them begin on the wire; time
- * is that of `setTimeout` and `now`, which tests replace.
+ * Plays tones one after another. `play({ digit, duration, gap })` has one begin on the wire, and
+ * tells whether it did; time is that of `setTimeout` and `now`, which tests replace.
  */
 export class ToneQueue {
   #play;
@@ -109,7 +110,11 @@ export class ToneQueue {
       this.#next();
     };
     if (tone.digit === ",") return after(PAUSE_MS, done);
-    this.#play(tone);
+    if (!this.#play(tone)) {
+      // The browser is not ready for it yet: its track has only just been added.
+      this.#waiting.unshift(tone);
+      return after(RETRY_MS, done);
+    }
     this.#tell("start", tone);
     after(tone.duration, () => {
       this.#tell("stop", tone);

@@ -27,7 +27,8 @@ export class Transport {
   #streams = new Map();
   #notices;
 
-  /** `notices` has `failed(error)`, `received(section)`. */
+  /** `notices` has `failed(error)`, `arriving(section, receiver)`, `received(section)` and
+   * `refused(section)`. */
   constructor(prepared, configuration, notices) {
     this.#pc = prepared.pc;
     this.#sections = prepared.sections;
@@ -38,6 +39,9 @@ export class Transport {
     }
     this.#pc.addEventListener("track", ({ transceiver, streams }) => {
       this.#streams.set(transceiver.mid, streams);
+      // Now or never: later a browser lets nobody look at what is received.
+      const section = this.#sections.find(it => it.mid === transceiver.mid && it.role === "receive");
+      if (section) this.#notices.arriving(section, transceiver.receiver);
     });
     this.#work = this.#pc.setLocalDescription({ type: "offer", sdp: prepared.offer })
       .catch(error => this.#notices.failed(error));
