@@ -31,7 +31,8 @@ impl AccessConfig {
     pub(crate) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Denied> {
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().map_err(|_| Denied::Origin)?;
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host =
+            headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let is_allowed = self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
         (is_allowed || is_own(origin, host)).then_some(()).ok_or(Denied::Origin)
     }
@@ -151,6 +152,8 @@ mod tests {
     #[test]
     fn a_token_stands_in_a_url_as_it_is() {
         assert!(is_token("Az09._~-"));
-        assert!(!is_token("") && !is_token("a b") && !is_token("a&b") && !is_token(&"a".repeat(129)));
+        assert!(
+            !is_token("") && !is_token("a b") && !is_token("a&b") && !is_token(&"a".repeat(129))
+        );
     }
 }

@@ -77,6 +77,17 @@ pub enum WavCodec {
     Ulaw,
 }
 
+/// A version of DTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtlsArg {
+    /// DTLS 1.2.
+    #[value(name = "1.2")]
+    V12,
+    /// DTLS 1.3, or 1.2 with a peer that does not have it.
+    #[value(name = "1.3")]
+    V13,
+}
+
 /// Options of `ortc call`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
@@ -122,6 +133,10 @@ pub struct CallArgs {
     /// other peer leaves (in a room, until this program is interrupted).
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// The newest DTLS that is spoken: 1.3 falls back to 1.2 with a peer that does not have it.
+    /// 1.2 by default.
+    #[arg(long, value_name = "VERSION")]
+    pub dtls: Option<DtlsArg>,
     /// Print the summary as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -140,7 +155,9 @@ fn origin(text: &str) -> Result<String, String> {
         Some(("http" | "https", host)) if !host.is_empty() && !host.contains(['/', '?', '#']) => {
             Ok(text.to_owned())
         }
-        _ => Err("an origin is needed, such as https://meet.example.org, without a path".to_owned()),
+        _ => {
+            Err("an origin is needed, such as https://meet.example.org, without a path".to_owned())
+        }
     }
 }
 
@@ -207,7 +224,7 @@ mod tests {
     #[test]
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
-                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --json";
+                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtls 1.2 --json";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
             signal: "ws://localhost:1/pairs/x".parse().unwrap(),
@@ -219,6 +236,7 @@ mod tests {
             frame_rate: 25,
             record: Some("out".into()),
             dtmf: Some("1,2#".into()),
+            dtls: Some(DtlsArg::V12),
             duration: Some(Duration::from_millis(2500)),
             json: true,
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ortc_api::DtlsVersion;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{interval, timeout};
 
@@ -84,6 +85,7 @@ impl DemoPeers {
                 record: None,
                 dtmf: None,
                 duration: Some(STAY),
+                dtls: DtlsVersion::default(),
                 progress: false,
             };
             match call(options, leave).await {
@@ -99,7 +101,8 @@ impl DemoPeers {
     /// Has the demo peer of a room leave; whether there was one.
     pub(crate) fn remove(&self, room: &str) -> bool {
         // Whoever waits for the sender hears that it is gone. The entry goes with the peer.
-        let Some(stay) = self.lock().get_mut(room).map(|stay| std::mem::replace(stay, oneshot::channel().0))
+        let Some(stay) =
+            self.lock().get_mut(room).map(|stay| std::mem::replace(stay, oneshot::channel().0))
         else {
             return false;
         };

@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use ortc_api::DtlsVersion;
 use ortc_media::Law;
 use ortc_server::call::{CallOptions, PlayOptions, call};
-use ortc_server::cli::{CallArgs, Cli, Command, ServeArgs, WavCodec};
+use ortc_server::cli::{CallArgs, Cli, Command, DtlsArg, ServeArgs, WavCodec};
 use ortc_server::{AccessConfig, ServeError, Server, ServerConfig, TlsFiles};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -61,13 +62,18 @@ async fn serve(args: ServeArgs) -> ExitCode {
 }
 
 async fn make_call(args: CallArgs) -> ExitCode {
-    let CallArgs { signal, play, wav_codec, frame_rate, record, dtmf, duration, json } = args;
+    let CallArgs { signal, play, wav_codec, frame_rate, record, dtmf, duration, dtls, json } = args;
     let law = wav_codec.map(|codec| match codec {
         WavCodec::Alaw => Law::Alaw,
         WavCodec::Ulaw => Law::Ulaw,
     });
     let playing = PlayOptions { law, frame_rate };
-    let options = CallOptions { signal, play, playing, record, dtmf, duration, progress: !json };
+    let dtls = match dtls {
+        Some(DtlsArg::V12) | None => DtlsVersion::V12,
+        Some(DtlsArg::V13) => DtlsVersion::Auto,
+    };
+    let progress = !json;
+    let options = CallOptions { signal, play, playing, record, dtmf, duration, dtls, progress };
     let interrupted = match interrupted() {
         Ok(interrupted) => interrupted,
         Err(error) => return complain(&error, NOT_BEGUN),

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::connect_info::Connected;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -162,17 +162,7 @@ impl Server {
             Some(udp) => RTCSocket::bind_each(&engine, udp).await?,
             None => Vec::new(),
         };
-        Ok(Self {
-            listener,
-            address,
-            pairs,
-            rooms,
-            access,
-            tls,
-            page_source,
-            engine,
-            sockets,
-        })
+        Ok(Self { listener, address, pairs, rooms, access, tls, page_source, engine, sockets })
     }
 
     /// The address as bound.
@@ -358,12 +348,7 @@ async fn metrics(State(app): State<App>) -> Response {
 
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
-async fn pair(
-    State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
-    upgrade: Upgrade,
-) -> Response {
+async fn pair(State(app): State<App>, uri: Uri, headers: HeaderMap, upgrade: Upgrade) -> Response {
     let name = name_in(&uri, "/pairs/");
     join(&app.access, &uri, &headers, upgrade, {
         let relay = app.relay.clone();

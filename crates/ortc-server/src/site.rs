@@ -101,14 +101,16 @@ impl Site {
         };
         let asset = ASSETS.iter().find(|asset| asset.path == path)?;
         // Only what is in the table is ever read, and never a path that somebody sends.
-        let read = self.source.as_ref().map(|root| std::fs::read_to_string(root.join(asset.source)));
+        let read =
+            self.source.as_ref().map(|root| std::fs::read_to_string(root.join(asset.source)));
         let mut body = match read {
             Some(Ok(text)) => text,
             Some(Err(_)) => return None,
             None => asset.body.to_owned(),
         };
         if path == "/start" {
-            body = body.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{host}", &self.host);
+            body =
+                body.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{host}", &self.host);
         }
         Some(typed(asset.kind, body))
     }
@@ -173,7 +175,11 @@ mod tests {
                     Some(name) => format!("{directory}/{name}"),
                     None => import.to_owned(),
                 };
-                assert!(ASSETS.iter().any(|asset| asset.path == path), "{} needs {path}", asset.path);
+                assert!(
+                    ASSETS.iter().any(|asset| asset.path == path),
+                    "{} needs {path}",
+                    asset.path
+                );
             }
         }
     }
@@ -182,7 +188,9 @@ mod tests {
     fn pages_obey_the_policy_that_they_are_served_with() {
         for asset in ASSETS.iter().filter(|asset| asset.kind == HTML) {
             let lower = asset.body.to_ascii_lowercase();
-            for forbidden in ["<style", " style=", " onclick=", "<script>", "http://", "https://", "//cdn"] {
+            for forbidden in
+                ["<style", " style=", " onclick=", "<script>", "http://", "https://", "//cdn"]
+            {
                 let found = lower.replace("http://{host}", "").contains(forbidden);
                 assert!(!found, "{} has {forbidden}", asset.path);
             }

@@ -167,7 +167,8 @@ async fn http_says_what_is_there_and_what_is_not() {
     assert!(!page.contains('{'), "everything is filled in");
     let (_, head) = server.get_raw("/").await;
     assert!(head.starts_with("HTTP/1.1 303 ") && head.contains("location: /r/"), "{head}");
-    let policy = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
+    let policy =
+        "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
     assert!(head.contains(policy), "{head}");
     let (status, style) = server.get("/style.css").await;
     assert!(status == 200 && style.contains("prefers-color-scheme: dark"));

@@ -8,6 +8,7 @@ const reasons = Object.freeze({
   withholdLocalCandidate: "a browser uses each candidate as soon as it has found it, set or not",
   shareSocket: "a browser shares no socket between two connections",
   rtpExtHeaders: "a page can neither set nor read RTP header extensions",
+  unknownTracks: "a browser drops what nobody has described to it, and tells no page: a description may come late, and unknowntrack is never fired",
   holdTones: "a browser cannot end a tone that it has begun: a held key goes out when it is released, as long as it was held",
   keepCredentialsOnUpdate: "a browser gathers again only with new credentials: signal local.ice anew after update()",
 });
@@ -17,6 +18,7 @@ export const capabilities = Object.freeze({
   withholdLocalCandidate: false,
   shareSocket: false,
   rtpExtHeaders: false,
+  unknownTracks: false,
   holdTones: false,
   keepCredentialsOnUpdate: false,
   reasons,

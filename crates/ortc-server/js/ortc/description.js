@@ -3,7 +3,7 @@
 //
 // A connection is a list of *sections*, which is bookkeeping of this side alone:
 //
-//   any      receives whatever nobody has described: one for sound, one for pictures
+//   anchor   carries nothing, and the transport: the first one, and one of each kind, never end
 //   send     a track that is sent; closed until it is used, so that its SSRC is known beforehand
 //   receive  a track that the peer has described
 //   gone     ended: its place is taken by the next one that is added
@@ -39,7 +39,7 @@ export function withCredentials(text, { usernameFrag, password }) {
 /**
  * Settles which codec each payload type stands for, once for all sections, as one transport
  * carries them: what is sent goes first, as the peer has been told, then what the peer has
- * described, then what may come undescribed. Spare sections are renumbered if need be. Returns the
+ * described. Spare sections are renumbered if need be. Returns the
  * codecs of each section: none if the number of its first one stands for another codec.
  *
  * `told` is what payload types stood for before: a browser does not take it well when the
@@ -62,7 +62,7 @@ export function settle(sections, told = new Map()) {
     const other = taken.get(id);
     return known(other.codec.name) === known(codec.name) ? other : null;
   };
-  const rank = ({ role, isFree }) => (role === "any" ? 3 : isFree ? 2 : role === "receive" ? 1 : 0);
+  const rank = ({ role, isFree }) => (role === "anchor" ? 3 : isFree ? 2 : role === "receive" ? 1 : 0);
   const live = sections.filter(({ role }) => role !== "gone");
   for (const section of live.sort((a, b) => rank(a) - rank(b))) {
     if (section.isFree) {
@@ -70,7 +70,7 @@ export function settle(sections, told = new Map()) {
     }
     const codecs = section.codecs.filter(codec => known(codec.name));
     const claimed = codecs.map(codec => claim(section, codec));
-    const keepsFirst = section.role === "any" || claimed[0];
+    const keepsFirst = section.role === "anchor" || claimed[0];
     settled.set(section, keepsFirst ? claimed.filter(Boolean) : []);
   }
   return settled;
@@ -141,7 +141,7 @@ function withStart(lines, codec) {
 
 function directionOf({ role, isOpen }) {
   if (role === "send") return isOpen ? "recvonly" : "inactive";
-  return "sendonly";
+  return role === "anchor" ? "inactive" : "sendonly";
 }
 
 function streamLines({ role, ssrc, msid, trackId }) {

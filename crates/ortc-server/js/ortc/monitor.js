@@ -1,5 +1,5 @@
-// What a connection carries: tracks that begin and fall silent, tracks that nobody has described,
-// the path, and figures for whoever wants to show them.
+// What a connection carries: tracks that begin and fall silent, the path, and figures for whoever
+// wants to show them.
 
 import { describeCandidate } from "./candidates.js";
 import { fire } from "./events.js";
@@ -7,7 +7,6 @@ import { fire } from "./events.js";
 const EVERY_MS = 500;
 /** A track of which nothing has come for so long is disconnected. */
 const SILENCE_MS = 5000;
-const MAX_UNKNOWN = 64;
 
 export class Monitor {
   #connection;
@@ -16,7 +15,6 @@ export class Monitor {
   #timer = null;
   #isClosed = false;
   #isReading = false;
-  #unknown = new Set();
   #heard = new Map();
   #path = "";
 
@@ -63,23 +61,11 @@ export class Monitor {
       if (last?.packets !== stats.packetsReceived) {
         this.#heard.set(ssrc, { packets: stats.packetsReceived, at: now });
         this.#receiving.live(ssrc);
-        if (!this.#receiving.tracks.has(ssrc)) this.#unknownTrack(ssrc, stats.kind);
       } else if (now - last.at > SILENCE_MS) {
         this.#receiving.silent(ssrc, "timeout");
       }
     }
     for (const ssrc of this.#heard.keys()) if (!seen.has(ssrc)) this.#heard.delete(ssrc);
-  }
-
-  #unknownTrack(ssrc, kind) {
-    if (this.#unknown.has(ssrc) || this.#unknown.size >= MAX_UNKNOWN) return;
-    // One that has just ended is no stranger.
-    if (this.#transport.sections.some(section => section.ssrc === ssrc)) return;
-    this.#unknown.add(ssrc);
-    const section = this.#transport.sections.find(({ role, kind: of }) => role === "any" && of === kind);
-    const track = section?.transceiver.receiver.track;
-    // A page cannot read header extensions: there is nothing to tell of them.
-    fire(this.#connection, "unknowntrack", { rtpExtHeaders: {}, ssrc, kind, track });
   }
 
   #lookAtPath(report) {

@@ -72,7 +72,7 @@ async function prepare() {
   const sections = described.map(({ mid, kind, ssrc }, at) => ({
     mid,
     kind,
-    role: at < 2 ? "any" : "send",
+    role: at < 2 ? "anchor" : "send",
     isFree: at >= 2,
     isOpen: false,
     codecs: at < 2 ? local[kind] : usualCodecs(kind),

@@ -8,10 +8,10 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use ortc_api::{
-    AddDtmfError, AddStreamError, ConnectError, MediaFormat, MediaStream, MediaStreamTrack,
-    NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason, RTCEvent,
-    RTCEvents, RTCIceConnectionInfo, RTCTrackDescription, ReceiveTrackError, SetRemoteIceError,
-    ToneError, TrackKind,
+    AddDtmfError, AddStreamError, ConnectError, DtlsVersion, MediaFormat, MediaStream,
+    MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason,
+    RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCTrackDescription, ReceiveTrackError,
+    SetRemoteIceError, ToneError, TrackKind,
 };
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -58,6 +58,8 @@ pub struct CallOptions {
     pub dtmf: Option<String>,
     /// How long to stay connected.
     pub duration: Option<Duration>,
+    /// Which DTLS is spoken.
+    pub dtls: DtlsVersion,
     /// Whether to tell on stderr how it goes.
     pub progress: bool,
 }
@@ -175,7 +177,9 @@ impl Call {
         let (sender, receiver) = channel::connect(&options.signal).await?;
         // On one host, loopback may be all there is.
         let loopback = options.signal.is_loopback();
-        let connection = RTCConnection::new(RTCConnectionOptions::new().with_loopback(loopback))?;
+        let connection = RTCConnection::new(
+            RTCConnectionOptions::new().with_loopback(loopback).with_dtls_version(options.dtls),
+        )?;
         let mut call = Self {
             options,
             awaiting: Awaiting::Peer,

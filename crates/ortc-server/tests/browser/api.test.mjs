@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Bench, until } from "./support.mjs";
+import { Bench } from "./support.mjs";
 
 /** In the page: two connections that signal to each other, and what is made to be sent. */
 const setUp = async () => {
@@ -72,7 +72,7 @@ async function inPage(t, kind, what, argument) {
 const near = (seen, expected, by) => seen.every((value, n) => Math.abs(value - expected[n]) <= by);
 
 for (const kind of BROWSERS) {
-  test(`${kind}: sound and pictures go both ways, described before and after they come`, async t => {
+  test(`${kind}: sound and pictures go both ways, described before and after they come`, { timeout: 120_000 }, async t => {
     const seen = await inPage(t, kind, async () => {
       const { a, b, connect } = pair();
       const streams = { a: event(a, "addstream"), b: event(b, "addstream") };
@@ -104,7 +104,7 @@ for (const kind of BROWSERS) {
     assert.ok(near(seen.tones, [440, 880], 10), `${seen.tones}`);
   });
 
-  test(`${kind}: a track is stopped, started and removed`, async t => {
+  test(`${kind}: a track is stopped, started and removed`, { timeout: 120_000 }, async t => {
     const seen = await inPage(t, kind, async () => {
       const { a, b, connect } = pair();
       const added = event(b, "addstream");
@@ -158,23 +158,22 @@ for (const kind of BROWSERS) {
     assert.equal(seen.rounds, 6);
   });
 
-  test(`${kind}: a track that nobody has described is told of, and received once it is`, async t => {
+  test(`${kind}: a track is received though its description comes late`, { timeout: 120_000 }, async t => {
     const seen = await inPage(t, kind, async () => {
       const { a, b, connect } = pair();
       a.addStream(colour("#c000c0"));
       const [track] = a.tracks();
-      const unknown = event(b, "unknowntrack");
       connect();
-      const { rtpExtHeaders, ssrc, kind } = await unknown;
+      const sent = async () => (await a.getStats()).tracks[0]?.frames ?? 0;
+      while (await sent() < 10) await new Promise(later => setTimeout(later, 50));
       const added = event(b, "addstream");
       b.receiveTrack(track.getDescription());
-      return { rtpExtHeaders, isIt: ssrc === track.ssrc, kind, pixel: await pixel((await added).stream) };
+      return pixel((await added).stream);
     });
-    assert.deepEqual([seen.rtpExtHeaders, seen.isIt, seen.kind], [{}, true, "video"]);
-    assert.ok(near(seen.pixel, [192, 0, 192], 30), `${seen.pixel}`);
+    assert.ok(near(seen, [192, 0, 192], 30), `${seen}`);
   });
 
-  test(`${kind}: codecs are chosen, and a closed connection is noticed by the other side`, async t => {
+  test(`${kind}: codecs are chosen, and a closed connection is noticed by the other side`, { timeout: 120_000 }, async t => {
     const seen = await inPage(t, kind, async () => {
       const { a, b, connect } = pair();
       a.addStream(tone(500));
@@ -198,7 +197,7 @@ for (const kind of BROWSERS) {
     assert.ok(["closed-by-peer", "path-lost"].includes(seen.reason), seen.reason);
   });
 
-  test(`${kind}: keys are held, played and told on both faces`, async t => {
+  test(`${kind}: keys are held, played and told on both faces`, { timeout: 120_000 }, async t => {
     const seen = await inPage(t, kind, async () => {
       const { a, b, connect } = pair();
       const keys = new ortc.DTMFMediaStreamTrack();
@@ -242,7 +241,7 @@ for (const kind of BROWSERS) {
   });
 }
 
-test("what a browser cannot do is said", async t => {
+test("what a browser cannot do is said", { timeout: 120_000 }, async t => {
   const seen = await inPage(t, "chromium", async () => {
     const { a, b } = pair();
     const nameOf = deed => { try { deed(); return "nothing"; } catch (error) { return error.name; } };
@@ -270,9 +269,7 @@ test("what a browser cannot do is said", async t => {
     "NotSupportedError", "NotSupportedError", "NotSupportedError", "InvalidStateError", "InvalidAccessError",
     "NotSupportedError", "TypeError", "TypeError", "TypeError", "InvalidStateError",
   ]);
-  assert.deepEqual(seen.flags, ["withholdLocalCandidate", "shareSocket", "rtpExtHeaders", "holdTones", "keepCredentialsOnUpdate"]);
+  assert.deepEqual(seen.flags, ["withholdLocalCandidate", "shareSocket", "rtpExtHeaders", "unknownTracks", "holdTones", "keepCredentialsOnUpdate"]);
   assert.deepEqual(seen.codecs, ["opus", "alaw", "ulaw", "dtmf", "vp8", "h264", null]);
   assert.ok(seen.global);
 });
-
-export { until };
