@@ -22,6 +22,8 @@ export class Call extends EventTarget {
   state = "new";
   /** The DTMFMediaStreamTrack of this connection, while there is sound for it to go with. */
   tones = null;
+  /** The candidates that carry it. */
+  path = null;
   #url;
   #media;
   #socket = null;
@@ -115,6 +117,9 @@ export class Call extends EventTarget {
     };
     connection.onendofcandidates = () => this.#say({ endOfCandidates: {} });
     connection.onaddstream = ({ stream }) => this.#fire("stream", { stream });
+    connection.onactivecandidate = ({ localCandidate, remoteCandidate }) => {
+      this.path = { localCandidate, remoteCandidate };
+    };
     connection.onadddtmfhandler = ({ handler }) => {
       handler.ondtmf = ({ tone }) => {
         const member = memberOf(this.#received.get(handler.label) ?? "");
@@ -207,7 +212,7 @@ export class Call extends EventTarget {
   #drop() {
     this.#clear();
     const [socket, connection] = [this.#socket, this.connection];
-    this.#socket = this.connection = this.tones = null;
+    this.#socket = this.connection = this.tones = this.path = null;
     this.#early = [];
     this.#sent.clear();
     this.#received.clear();

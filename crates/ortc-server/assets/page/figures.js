@@ -45,15 +45,6 @@ export class Figures {
     this.#last.clear();
     this.#tracks.clear();
     for (const name of ["received", "sent", "loss", "roundTrip"]) this.#lines[name] = new Series();
-    if (connection) {
-      connection.addEventListener("activecandidate", ({ localCandidate, remoteCandidate }) => {
-        const text = ({ connectionAddress: address, connectionPort: port, type }) =>
-          `${address.includes(":") ? `[${address}]` : address}:${port} (${type})`;
-        this.#parts.path.textContent = `Path: ${text(localCandidate)} – ${text(remoteCandidate)}`;
-      });
-    } else {
-      this.#parts.path.textContent = "";
-    }
   }
 
   async #look() {
@@ -151,6 +142,11 @@ export class Figures {
       group.append(dt, dd);
       return group;
     }));
+    const address = ({ connectionAddress: host, connectionPort: port, type }) =>
+      `${host.includes(":") ? `[${host}]` : host}:${port} (${type})`;
+    const { path } = this.#call;
+    this.#parts.path.textContent = path
+      ? `Path: ${address(path.localCandidate)} – ${address(path.remoteCandidate)}` : "";
     const names = new Map();
     for (const stream of this.#of?.getReceivingStreams() ?? []) {
       for (const { ssrc } of this.#of.receivedTracks(stream)) names.set(ssrc, this.#parts.nameOf(stream));

@@ -320,7 +320,8 @@ for (const button of document.querySelectorAll(".controls [data-key]")) {
 // The call.
 
 call.addEventListener("state", ({ state, words }) => {
-  say(state, words);
+  // What there is to say about trouble stands in a notice.
+  say(state, state === "trouble" ? "Not connected" : words);
   document.body.dataset.state = state;
   if (state === "trouble" || state === "refused") notice("call", words);
   else if (state !== "joining") dismiss("call");

@@ -2,7 +2,7 @@
 
 const KEYS = "0123456789*#ABCD";
 /** A tone of which nothing has come for so long has ended, though its end was lost. */
-const SILENCE_MS = 150;
+const SILENCE_MS = 500;
 
 /**
  * Each key is reported once, whatever the network does: packets of one tone share a timestamp.

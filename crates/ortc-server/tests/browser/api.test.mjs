@@ -153,7 +153,8 @@ for (const kind of BROWSERS) {
     });
     assert.equal(seen.before, 0);
     assert.ok(seen.started > 500 && seen.again > seen.still, JSON.stringify(seen));
-    assert.ok(seen.still - seen.stopped < 100, JSON.stringify(seen));
+    // Firefox goes on with a small black picture a second.
+    assert.ok(2 * (seen.still - seen.stopped) < seen.again - seen.still, JSON.stringify(seen));
     assert.deepEqual(seen.left, [0, 0, 0]);
     assert.equal(seen.rounds, 6);
   });
