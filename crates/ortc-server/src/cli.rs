@@ -28,7 +28,7 @@ pub struct Cli {
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Command {
     /// Serve rooms, in which everybody's streams are forwarded to everybody else, signalling for
-    /// pairs of peers who connect directly, and a page that says so.
+    /// pairs of peers who connect directly, and a page for calls in a browser.
     Serve(ServeArgs),
     /// Call a room, or the other peer of a pair: play files, record what comes.
     Call(CallArgs),
@@ -60,6 +60,22 @@ pub struct ServeArgs {
     /// grants less, that is logged once and all goes on.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub socket_buffer: Option<u32>,
+    /// Let pages of this origin use the server, such as https://meet.example.org: its own, if it
+    /// is reached by a name. Pages at its IP address or at localhost may in any case.
+    #[arg(long = "origin", value_name = "ORIGIN", value_parser = origin)]
+    pub origins: Vec<String>,
+    /// Let only those join who give this, as `?token=` of a WebSocket or in the link of the page.
+    #[arg(long, value_name = "TOKEN", value_parser = token)]
+    pub token: Option<String>,
+    /// Serve https and wss with this certificate chain, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve the page from the sources of this crate, in this directory: for work on it.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub page_source: Option<PathBuf>,
 }
 
 /// The law of G.711.
@@ -69,6 +85,17 @@ pub enum WavCodec {
     Alaw,
     /// µ-law, of North America and Japan.
     Ulaw,
+}
+
+/// A version of DTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtlsArg {
+    /// DTLS 1.2.
+    #[value(name = "1.2")]
+    V12,
+    /// DTLS 1.3, or 1.2 with a peer that does not have it.
+    #[value(name = "1.3")]
+    V13,
 }
 
 /// Options of `ortc call`.
@@ -128,6 +155,10 @@ pub struct CallArgs {
     /// other peer leaves (in a room, until this program is interrupted).
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// The newest DTLS that is spoken: 1.3 falls back to 1.2 with a peer that does not have it.
+    /// 1.2 by default.
+    #[arg(long, value_name = "VERSION")]
+    pub dtls: Option<DtlsArg>,
     /// Print the summary as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -155,6 +186,25 @@ fn ice_server(text: &str) -> Result<RTCIceServer, String> {
     // What is wrong is said of the URI without its secret.
     server.uris().map_err(|error| format!("{error}; {form}"))?;
     Ok(server)
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let parts = text.split_once("://");
+    match parts {
+        Some(("http" | "https", host)) if !host.is_empty() && !host.contains(['/', '?', '#']) => {
+            Ok(text.to_owned())
+        }
+        _ => {
+            Err("an origin is needed, such as https://meet.example.org, without a path".to_owned())
+        }
+    }
+}
+
+fn token(text: &str) -> Result<String, String> {
+    let is_token = crate::access::is_token(text);
+    is_token
+        .then(|| text.to_owned())
+        .ok_or_else(|| "1 to 128 of the characters A-Z a-z 0-9 . _ ~ - are needed".to_owned())
 }
 
 fn tones(text: &str) -> Result<String, String> {
@@ -213,7 +263,7 @@ mod tests {
     #[test]
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
-                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --json \
+                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
                     --ice-server stun:stun.example.net --relay-only \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
@@ -234,6 +284,7 @@ mod tests {
             ],
             relay_only: true,
             dtmf_in_band: true,
+            dtls: Some(DtlsArg::V12),
             duration: Some(Duration::from_millis(2500)),
             json: true,
         };
@@ -248,6 +299,10 @@ mod tests {
         };
         says("--listen 8080", "such as 127.0.0.1:8080");
         says("serve --udp 5000", "such as 127.0.0.1:8080");
+        says("serve --origin meet.example.org", "without a path");
+        says("serve --origin https://meet.example.org/", "without a path");
+        says("serve --token a&b", "A-Z a-z 0-9");
+        says("serve --tls-cert c.pem", "--tls-key");
         says("serve --threads 0", "0 is not in 1..=64");
         says("serve --priority 0", "0 is not in 1..=99");
         says("serve --socket-buffer 1k", "invalid digit");

@@ -7,6 +7,8 @@
 //! * It serves *rooms* as well: each member is in a call with the server, which forwards
 //!   everybody's streams to everybody else. [`rooms`] is the core of that, without a socket, a
 //!   clock or a connection; a task for each member owns the server's connection to it.
+//! * It serves the page of a room, and `ortc.js`, the drafts' API in a browser, on which that
+//!   page is built (`docs/page.md`, `docs/javascript.md`).
 //! * [`signalling`] are the messages that all of them exchange.
 //! * [`call`] is the headless peer: it plays media files and records what it hears and sees.
 //! * [`cli`] is the command line.
@@ -25,9 +27,11 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod admission;
 pub mod call;
 pub mod cli;
+mod demo;
 mod member;
 mod metrics;
 pub mod pairs;
@@ -36,6 +40,10 @@ mod room_server;
 pub mod rooms;
 mod serve;
 pub mod signalling;
+mod site;
 mod socket;
+mod tls;
 
+pub use access::AccessConfig;
 pub use serve::{ServeError, Server, ServerConfig};
+pub use tls::{TlsError, TlsFiles};

@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use ortc_api::DtlsVersion;
 use ortc_media::Law;
 use ortc_server::call::{CallOptions, PlayOptions, call};
-use ortc_server::cli::{CallArgs, Cli, Command, ServeArgs, WavCodec};
-use ortc_server::{ServeError, Server, ServerConfig};
+use ortc_server::cli::{CallArgs, Cli, Command, DtlsArg, ServeArgs, WavCodec};
+use ortc_server::{AccessConfig, ServeError, Server, ServerConfig, TlsFiles};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let ServeArgs { listen, udp, threads, pin, priority, socket_buffer } = args;
+    let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, .. } = args;
+    let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
     let config = ServerConfig {
         listen,
         udp,
@@ -42,6 +44,9 @@ async fn serve(args: ServeArgs) -> ExitCode {
         pin,
         priority,
         socket_buffer: socket_buffer.map(|bytes| bytes as usize),
+        access: AccessConfig { origins, token },
+        tls: tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+        page_source,
         ..ServerConfig::default()
     };
     let result = async {
@@ -60,13 +65,17 @@ async fn serve(args: ServeArgs) -> ExitCode {
 
 async fn make_call(args: CallArgs) -> ExitCode {
     let CallArgs { signal, play, wav_codec, frame_rate, record, .. } = args;
-    let CallArgs { dtmf, dtmf_in_band, duration, json, .. } = args;
+    let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, .. } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
     let law = wav_codec.map(|codec| match codec {
         WavCodec::Alaw => Law::Alaw,
         WavCodec::Ulaw => Law::Ulaw,
     });
     let playing = PlayOptions { law, frame_rate };
+    let dtls = match dtls {
+        Some(DtlsArg::V12) | None => DtlsVersion::V12,
+        Some(DtlsArg::V13) => DtlsVersion::Auto,
+    };
     let options = CallOptions {
         signal,
         play,
@@ -77,6 +86,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
         relay_only,
         dtmf_in_band,
         duration,
+        dtls,
         progress: !json,
     };
     let interrupted = match interrupted() {

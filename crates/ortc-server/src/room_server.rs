@@ -204,6 +204,11 @@ impl RoomServer {
         self.lock().rooms.handle_timeout(now(), member)
     }
 
+    /// How many are in a room.
+    pub(crate) fn members_of(&self, name: &str) -> usize {
+        self.lock().rooms.members_of(name)
+    }
+
     /// What there is now, and what has happened so far.
     pub(crate) fn counts(&self) -> RoomsNow {
         let rooms = &self.lock().rooms;

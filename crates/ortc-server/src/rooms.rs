@@ -525,6 +525,11 @@ impl Rooms {
         self.rooms.is_empty()
     }
 
+    /// Members of one room now.
+    pub fn members_of(&self, name: &str) -> usize {
+        self.rooms.get(name).map_or(0, |room| room.members.len())
+    }
+
     /// Members of all rooms now.
     pub fn members(&self) -> usize {
         self.members.len()

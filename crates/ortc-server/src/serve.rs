@@ -1,27 +1,40 @@
 //! The server: HTTP, signalling for pairs, and rooms.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::connect_info::Connected;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
+use axum::serve::IncomingStream;
 use ortc_api::{BindError, Engine, EngineConfig, RTCSocket};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::rustls;
 
+use crate::access::{AccessConfig, Denied};
+use crate::admission::is_name;
+use crate::demo::{DemoPeers, NoDemo};
 use crate::metrics;
 use crate::pairs::PairLimits;
 use crate::relay::Relay;
 use crate::room_server::{RoomOptions, RoomServer};
 use crate::rooms::RoomLimits;
 use crate::signalling::{Signal, SignalError};
+use crate::site::{Site, guard, typed};
+use crate::socket::{closed, refuse};
+use crate::tls::{TlsError, TlsFiles, TlsListener};
 
 /// A frame longer than this ends its connection; one that is merely too long to be passed on
 /// (see [`PairLimits::message_bytes`]) is answered with a reason.
@@ -33,12 +46,8 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 /// How long the media thread may take to tell what it has counted.
 const STATS: Duration = Duration::from_secs(1);
 
-const INDEX: &str = include_str!("../assets/index.html");
-const STYLE: &str = include_str!("../assets/style.css");
-
-/// Nothing from elsewhere, no script, no frame.
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
-                      frame-ancestors 'none'";
+/// The WebSocket close code of somebody who has not the token: HTTP 401 plus 4000.
+const BAD_TOKEN: u16 = 4401;
 
 /// Where a server listens, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +72,13 @@ pub struct ServerConfig {
     pub pairs: PairLimits,
     /// Limits of rooms.
     pub rooms: RoomLimits,
+    /// Who may use it.
+    pub access: AccessConfig,
+    /// The certificate, for `https` and `wss`. Default `None`: `http` and `ws`.
+    pub tls: Option<TlsFiles>,
+    /// Serve the page from this directory, that of this crate's sources, instead of from the
+    /// program itself: for those who work on it. Default `None`.
+    pub page_source: Option<PathBuf>,
 }
 
 impl Default for ServerConfig {
@@ -77,6 +93,9 @@ impl Default for ServerConfig {
             socket_buffer: None,
             pairs: PairLimits::default(),
             rooms: RoomLimits::default(),
+            access: AccessConfig::default(),
+            tls: None,
+            page_source: None,
         }
     }
 }
@@ -101,6 +120,9 @@ pub enum ServeError {
     /// The UDP address for media cannot be had.
     #[error("cannot take UDP for media: {0}; choose another address with --udp ADDR:PORT")]
     Udp(#[from] BindError),
+    /// The certificate cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The threads that move media cannot be started.
     #[error("the media engine cannot be started: {0}")]
     Engine(io::Error),
@@ -116,6 +138,9 @@ pub struct Server {
     address: SocketAddr,
     pairs: PairLimits,
     rooms: RoomLimits,
+    access: AccessConfig,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    page_source: Option<PathBuf>,
     engine: Engine,
     sockets: Vec<RTCSocket>,
 }
@@ -134,7 +159,9 @@ impl Server {
             _ => ServeError::Bind(address, error),
         })?;
         let address = listener.local_addr()?;
-        let ServerConfig { udp, threads, pin, priority, socket_buffer, pairs, rooms, .. } = config;
+        let ServerConfig { udp, threads, pin, priority, socket_buffer, .. } = config;
+        let ServerConfig { pairs, rooms, access, tls, page_source, .. } = config;
+        let tls = tls.map(|files| files.read()).transpose()?;
         let mut engine = EngineConfig::new().with_threads(threads);
         engine.forwarder.core = pin;
         engine.forwarder.priority = priority;
@@ -146,7 +173,7 @@ impl Server {
             Some(udp) => RTCSocket::bind_each(&engine, udp).await?,
             None => Vec::new(),
         };
-        Ok(Self { listener, address, pairs, rooms, engine, sockets })
+        Ok(Self { listener, address, pairs, rooms, access, tls, page_source, engine, sockets })
     }
 
     /// The address as bound.
@@ -156,16 +183,19 @@ impl Server {
 
     /// The address as a browser on this host takes it: `http://127.0.0.1:8080`.
     pub fn url(&self) -> String {
-        format!("http://{}", reachable(self.address))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", reachable(self.address))
     }
 
     /// What it serves, for people: a few lines.
     pub fn services(&self) -> String {
-        let host = reachable(self.address);
+        let url = self.url();
+        let socket = url.replacen("http", "ws", 1);
         format!(
-            "  ws://{host}/rooms/NAME  a room: forwards everybody's streams to everybody else\n  \
-             ws://{host}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
-             http://{host}/metrics   what is counted, for Prometheus"
+            "  {url}/r/NAME    the page of a room: open it in two tabs\n  \
+             {socket}/rooms/NAME  a room: forwards everybody's streams to everybody else\n  \
+             {socket}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
+             {url}/metrics   what is counted, for Prometheus"
         ) + &self.udp_addrs().iter().map(|address| format!("\n  udp {address}")).collect::<String>()
     }
 
@@ -193,23 +223,85 @@ impl Server {
         let relay = Relay::new(self.pairs, is_closing.clone(), alive.clone());
         let (limits, engine, sockets) = (self.rooms, self.engine.clone(), self.sockets);
         let options = RoomOptions { limits, engine, sockets };
-        let rooms = RoomServer::new(options, is_closing.clone(), alive);
-        let host = reachable(self.address).to_string();
-        let router = router(App { relay, rooms, engine: self.engine, host })
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let serve = axum::serve(self.listener, router)
-            .with_graceful_shutdown(async move {
-                shutdown.await;
-                closing.send_replace(true);
-            })
-            .into_future();
+        let rooms = RoomServer::new(options, is_closing.clone(), alive.clone());
+        // Behind TLS, peers in this process come in by a door of their own.
+        let inner = match &self.tls {
+            Some(_) => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?),
+            None => None,
+        };
+        let own = match &inner {
+            Some(listener) => listener.local_addr()?,
+            None => reachable(self.address),
+        };
+        let query = self.access.token.as_ref().map(|token| format!("?token={token}"));
+        let demo = DemoPeers::new(
+            rooms.clone(),
+            format!("ws://{own}"),
+            query.unwrap_or_default(),
+            is_closing.clone(),
+            alive,
+        );
+        // Whoever opens the address of a server of this host alone, in two tabs, meets there.
+        let lobby = self.address.ip().is_loopback().then(room_name);
+        let site = Site::new(self.page_source, reachable(self.address).to_string(), lobby);
+        let app = App { relay, rooms, engine: self.engine, site, demo, access: self.access };
+        let make_service = router(app).into_make_service_with_connect_info::<Remote>();
+        let mut told = is_closing.clone();
+        let shut_down = async move {
+            shutdown.await;
+            closing.send_replace(true);
+        };
+        let outer: Serving = match self.tls {
+            Some(tls) => {
+                let listener = TlsListener::new(self.listener, tls)?;
+                let serve = axum::serve(listener, make_service.clone());
+                Box::pin(serve.with_graceful_shutdown(shut_down).into_future())
+            }
+            None => {
+                let serve = axum::serve(self.listener, make_service.clone());
+                Box::pin(serve.with_graceful_shutdown(shut_down).into_future())
+            }
+        };
+        let within: Serving = match inner {
+            Some(listener) => {
+                let told = async move { closed(&mut told).await };
+                let serve = axum::serve(listener, make_service).with_graceful_shutdown(told);
+                Box::pin(serve.into_future())
+            }
+            None => Box::pin(std::future::ready(Ok(()))),
+        };
         tokio::select! {
-            result = serve => result?,
+            result = async { tokio::try_join!(outer, within) } => { result?; }
             () = patience(is_closing) => {}
         }
         // Every connection of a peer holds a sender: the channel ends with the last of them.
         let _ = timeout(SHUTDOWN, ended.recv()).await;
         Ok(())
+    }
+}
+
+/// A name that nobody guesses.
+fn room_name() -> String {
+    // Seeded anew in each process, from the system.
+    let random = || RandomState::new().hash_one(());
+    format!("{:016x}", random())
+}
+
+type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+struct Remote(SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Remote {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Remote {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self(*stream.remote_addr())
     }
 }
 
@@ -227,27 +319,23 @@ struct App {
     relay: Relay,
     rooms: RoomServer,
     engine: Engine,
-    host: String,
+    site: Site,
+    demo: DemoPeers,
+    access: AccessConfig,
 }
 
 fn router(app: App) -> Router {
     Router::new()
-        .route("/", get(index))
-        .route("/style.css", get(|| async { typed("text/css; charset=utf-8", STYLE) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/pairs/{*name}", any(pair))
         .route("/rooms/{*name}", any(room))
-        .fallback(nothing_here)
+        .route("/r/{name}/demo", post(add_demo).delete(remove_demo))
+        .fallback(site_or_nothing)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
         .layer(axum::middleware::map_response(guard))
-}
-
-async fn index(State(app): State<App>) -> Response {
-    let page = INDEX.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{host}", &app.host);
-    typed("text/html; charset=utf-8", page)
 }
 
 async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
@@ -267,27 +355,98 @@ async fn metrics(State(app): State<App>) -> Response {
 
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
-async fn pair(State(app): State<App>, uri: Uri, upgrade: Upgrade) -> Response {
+async fn pair(State(app): State<App>, uri: Uri, headers: HeaderMap, upgrade: Upgrade) -> Response {
     let name = name_in(&uri, "/pairs/");
-    match upgrade {
-        Ok(upgrade) => limited(upgrade).on_upgrade(move |socket| app.relay.serve(name, socket)),
-        Err(_) => not_a_websocket(),
-    }
+    join(&app.access, &uri, &headers, upgrade, {
+        let relay = app.relay.clone();
+        move |socket| relay.serve(name, socket)
+    })
 }
 
 async fn room(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Remote(peer)): ConnectInfo<Remote>,
     uri: Uri,
+    headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Response {
     let name = name_in(&uri, "/rooms/");
     let is_local = peer.ip().to_canonical().is_loopback();
-    match upgrade {
-        Ok(upgrade) => {
-            limited(upgrade).on_upgrade(move |socket| app.rooms.serve(name, is_local, socket))
-        }
-        Err(_) => not_a_websocket(),
+    join(&app.access, &uri, &headers, upgrade, {
+        let rooms = app.rooms.clone();
+        move |socket| rooms.serve(name, is_local, socket)
+    })
+}
+
+/// Lets a peer in by a WebSocket, if it may.
+fn join<F>(
+    access: &AccessConfig,
+    uri: &Uri,
+    headers: &HeaderMap,
+    upgrade: Upgrade,
+    serve: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    if let Err(denied) = access.check_origin(headers) {
+        return forbidden(denied);
+    }
+    let Ok(upgrade) = upgrade else { return not_a_websocket() };
+    match access.check_token(uri) {
+        Ok(()) => limited(upgrade).on_upgrade(serve),
+        // As a message: a page never sees the status of an upgrade.
+        Err(denied) => limited(upgrade).on_upgrade(async move |mut socket| {
+            let signal = SignalError { code: "bad-token".into(), message: denied.to_string() };
+            refuse(&mut socket, BAD_TOKEN, signal).await;
+        }),
+    }
+}
+
+fn forbidden(denied: Denied) -> Response {
+    let code = match denied {
+        Denied::Origin => "bad-origin",
+        Denied::Token => "bad-token",
+    };
+    error(StatusCode::FORBIDDEN, code, &denied.to_string())
+}
+
+/// Adds a demo peer to a room.
+async fn add_demo(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(denied) = app.access.check_page(&headers).and(app.access.check_token(&uri)) {
+        return forbidden(denied);
+    }
+    let added = if is_name(&name) { app.demo.add(&name) } else { Err(NoDemo::BadName) };
+    let refused = match added {
+        Ok(()) => return StatusCode::NO_CONTENT.into_response(),
+        Err(refused) => refused,
+    };
+    let (status, code) = match refused {
+        NoDemo::AlreadyThere => (StatusCode::CONFLICT, "demo-already-there"),
+        NoDemo::AllTaken => (StatusCode::SERVICE_UNAVAILABLE, "no-demo-left"),
+        NoDemo::BadName => (StatusCode::BAD_REQUEST, "bad-name"),
+    };
+    error(status, code, &refused.to_string())
+}
+
+/// Has the demo peer of a room leave.
+async fn remove_demo(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(denied) = app.access.check_page(&headers).and(app.access.check_token(&uri)) {
+        return forbidden(denied);
+    }
+    match app.demo.remove(&name) {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => error(StatusCode::NOT_FOUND, "no-demo", "no demo peer is in this room"),
     }
 }
 
@@ -307,10 +466,17 @@ fn not_a_websocket() -> Response {
     response
 }
 
-async fn nothing_here(uri: Uri) -> Response {
-    // The path comes from the client: it is shortened, and escaped by the JSON.
-    let path: String = uri.path().chars().take(100).collect();
-    error(StatusCode::NOT_FOUND, "not-found", &format!("nothing is served at {path}"))
+/// A file of the site, or nothing.
+async fn site_or_nothing(State(app): State<App>, method: Method, uri: Uri) -> Response {
+    match app.site.get(uri.path()) {
+        Some(response) if method == Method::GET || method == Method::HEAD => response,
+        Some(_) => wrong_method(method).await,
+        None => {
+            // The path comes from the client: it is shortened, and escaped by the JSON.
+            let path: String = uri.path().chars().take(100).collect();
+            error(StatusCode::NOT_FOUND, "not-found", &format!("nothing is served at {path}"))
+        }
+    }
 }
 
 async fn wrong_method(method: Method) -> Response {
@@ -321,25 +487,6 @@ async fn wrong_method(method: Method) -> Response {
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
     let signal = SignalError { code: code.into(), message: message.into() };
     (status, typed("application/json", Signal::Error(signal).to_text())).into_response()
-}
-
-fn typed(kind: &'static str, body: impl IntoResponse) -> Response {
-    let mut response = body.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-async fn guard(mut response: Response) -> Response {
-    const HEADERS: [(HeaderName, &str); 4] = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
 
 /// The address part of `ADDR:PORT`.
@@ -378,9 +525,10 @@ mod tests {
         let host = server.local_addr();
         let services = server.services();
         let lines: Vec<_> = services.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert!(lines[0].starts_with(&format!("  ws://{host}/rooms/NAME  a room: ")), "{services}");
-        assert!(lines[1].starts_with(&format!("  ws://{host}/pairs/NAME  a pair: ")), "{services}");
+        assert_eq!(lines.len(), 4);
+        assert_eq!(lines[0].split("  ").nth(1), Some(&*format!("http://{host}/r/NAME")));
+        assert!(lines[1].starts_with(&format!("  ws://{host}/rooms/NAME  a room: ")), "{services}");
+        assert!(lines[2].starts_with(&format!("  ws://{host}/pairs/NAME  a pair: ")), "{services}");
     }
 
     #[tokio::test]

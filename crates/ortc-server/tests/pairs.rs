@@ -160,13 +160,16 @@ async fn http_says_what_is_there_and_what_is_not() {
     assert_eq!(server.get("/healthz").await, (200, "ok\n".into()));
     assert_eq!(server.get("/readyz").await, (200, "ready\n".into()));
 
-    let (status, page) = server.get("/").await;
+    let (status, page) = server.get("/start").await;
     assert_eq!(status, 200);
     let signal = format!("--signal ws://{}/pairs/hello", server.address);
     assert_eq!(page.matches(&signal).count(), 2, "two commands to copy: {page}");
     assert!(!page.contains('{'), "everything is filled in");
     let (_, head) = server.get_raw("/").await;
-    assert!(head.contains("content-security-policy: default-src 'none'; style-src 'self';"));
+    assert!(head.starts_with("HTTP/1.1 303 ") && head.contains("location: /r/"), "{head}");
+    let policy =
+        "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
+    assert!(head.contains(policy), "{head}");
     let (status, style) = server.get("/style.css").await;
     assert!(status == 200 && style.contains("prefers-color-scheme: dark"));
 

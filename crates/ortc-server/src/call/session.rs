@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use ortc_api::{
-    AddDtmfError, AddStreamError, CandidateTypes, ConnectError, MediaFormat, MediaStream,
+    AddDtmfError, AddStreamError, CandidateTypes, ConnectError, DtlsVersion, MediaFormat, MediaStream,
     MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason,
     RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer, RTCTrackDescription,
     ReceiveTrackError, SetRemoteIceError, ToneError, TrackKind,
@@ -64,6 +64,8 @@ pub struct CallOptions {
     pub dtmf_in_band: bool,
     /// How long to stay connected.
     pub duration: Option<Duration>,
+    /// Which DTLS is spoken.
+    pub dtls: DtlsVersion,
     /// Whether to tell on stderr how it goes.
     pub progress: bool,
 }
@@ -185,6 +187,7 @@ impl Call {
             .with_loopback(loopback)
             .with_network_changes(true)
             .with_in_band_dtmf(options.dtmf_in_band)
+            .with_dtls_version(options.dtls)
             .with_ice_servers(options.ice_servers.clone());
         if options.relay_only {
             connecting = connecting.with_candidate_types(CandidateTypes::RELAYED);

@@ -1,0 +1,123 @@
+// Codecs: the drafts' names and objects, and how a browser spells them.
+
+/** The drafts' name, the browser's, and what goes without saying. */
+const KNOWN = [
+  { name: "opus", wire: "opus", kind: "audio", clockRate: 48000, numChannels: 2 },
+  { name: "alaw", wire: "PCMA", kind: "audio", clockRate: 8000, numChannels: 1, others: ["pcma"] },
+  { name: "ulaw", wire: "PCMU", kind: "audio", clockRate: 8000, numChannels: 1, others: ["pcmu"] },
+  { name: "dtmf", wire: "telephone-event", kind: "dtmf", others: ["telephone-event"] },
+  { name: "vp8", wire: "VP8", kind: "video", clockRate: 90000 },
+  { name: "vp9", wire: "VP9", kind: "video", clockRate: 90000 },
+  { name: "av1", wire: "AV1", kind: "video", clockRate: 90000 },
+  { name: "h264", wire: "H264", kind: "video", clockRate: 90000 },
+];
+
+/** What is known of a codec by its name, whatever its case; undefined if nothing is. */
+export function known(name) {
+  const lower = String(name).toLowerCase();
+  return KNOWN.find(codec => codec.name === lower || codec.others?.includes(lower));
+}
+
+/** What a peer is asked to do for the pictures that it sends (RFC 4585, RFC 5104). */
+const FEEDBACK = ["nack", "nack pli", "ccm fir", "goog-remb"];
+
+/**
+ * The codecs of one section of the browser's own description, as the drafts have them, in its
+ * order: each name once, keys once for each clock rate.
+ */
+export function codecsOf(section) {
+  const params = new Map();
+  for (const [, id, text] of section.matchAll(/^a=fmtp:(\d+) (.*?)\r?$/gm)) {
+    params.set(id, text.split(";").map(pair => {
+      const [name, ...value] = pair.trim().split("=");
+      return { name, value: value.length ? value.join("=") : null };
+    }));
+  }
+  const order = section.match(/^m=\S+ \S+ \S+ (.*?)\r?$/m)[1].split(" ");
+  const maps = [...section.matchAll(/^a=rtpmap:(\d+) ([^/\s]+)\/(\d+)(?:\/(\d+))?/gm)];
+  maps.sort((a, b) => order.indexOf(a[1]) - order.indexOf(b[1]));
+  const codecs = [];
+  for (const [, id, wire, rate] of maps) {
+    const codec = KNOWN.find(codec => codec.wire.toLowerCase() === wire.toLowerCase());
+    if (!codec) continue;
+    const found = describe(codec, Number(id), Number(rate), params.get(id));
+    const at = codecs.findIndex(other =>
+      other.name === codec.name && (codec.kind !== "dtmf" || other.clockRate === found.clockRate));
+    if (at < 0) codecs.push(found);
+    else if (codec.name === "h264" && rank(found) > rank(codecs[at])) codecs[at] = found;
+  }
+  return codecs;
+}
+
+function describe({ name, kind, numChannels }, id, clockRate, params = []) {
+  const codec = { "payload-id": id, name, kind, clockRate };
+  if (numChannels) codec.numChannels = numChannels;
+  if (kind !== "dtmf" && params.length) codec.params = params;
+  return codec;
+}
+
+/**
+ * The codec for keys beside this sound: of its clock rate, where the browser has that. With two
+ * rates beside Opus a browser mixes them up, so only one is ever named.
+ */
+export function keysBeside(sound, codecs) {
+  const keys = codecs.filter(codec => codec.kind === "dtmf");
+  return keys.find(codec => codec.clockRate === sound?.clockRate) ?? keys[0] ?? null;
+}
+
+/** Of the H.264 profiles the one that every peer has: constrained baseline in mode 1. */
+function rank({ params = [] }) {
+  const value = name => params.find(param => param.name === name)?.value ?? "";
+  return (value("packetization-mode") === "1" ? 2 : 0) + (/^42e0/i.test(value("profile-level-id")) ? 1 : 0);
+}
+
+/** Throws a TypeError that says why this is no list of codecs. */
+export function validateCodecs(codecs) {
+  if (!Array.isArray(codecs) || codecs.length < 1 || codecs.length > 96) {
+    throw new TypeError("codecs is not a list of 1 to 96");
+  }
+  const seen = new Set();
+  for (const codec of codecs) {
+    const id = codec?.["payload-id"];
+    if (!Number.isInteger(id) || id < 0 || id > 127 || (id > 63 && id < 96)) {
+      throw new TypeError(`codecs: payload-id ${id} is not 0 to 63 or 96 to 127`);
+    }
+    if (typeof codec.name !== "string" || !/^[\w.+-]{1,64}$/.test(codec.name)) {
+      throw new TypeError(`codecs: payload-id ${id} has no name`);
+    }
+    if (seen.has(id)) throw new TypeError(`codecs: payload-id ${id} is there twice`);
+    seen.add(id);
+  }
+}
+
+/** The clock rate of a described codec; keys without one go at the rate of the sound. */
+export function clockRate(codec, codecs) {
+  if (codec.clockRate) return codec.clockRate;
+  const is = known(codec.name);
+  if (is?.clockRate) return is.clockRate;
+  const sound = codecs.find(other => known(other.name)?.kind === "audio");
+  return sound ? clockRate(sound, codecs) : 8000;
+}
+
+/** Whether two lists say the same, so that a description that is repeated is one description. */
+export const sameCodecs = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+const IS_PARAM = /^[\w.+-]{1,64}$/;
+const IS_VALUE = /^[\x21-\x3a\x3c-\x7e]{0,512}$/;
+
+/** The lines by which a browser knows a codec under its payload type. */
+export function codecLines(codec, codecs, rateOfKeys) {
+  const is = known(codec.name);
+  const id = codec["payload-id"];
+  const rate = is.kind === "dtmf" && rateOfKeys ? rateOfKeys : clockRate(codec, codecs);
+  const channels = is.name === "opus" ? "/2" : "";
+  const params = (codec.params ?? [])
+    .filter(({ name, value }) => IS_PARAM.test(name) && IS_VALUE.test(value ?? ""))
+    .map(({ name, value }) => (value == null ? name : `${name}=${value}`));
+  if (is.kind === "dtmf") params.splice(0, params.length, "0-15");
+  return [
+    `a=rtpmap:${id} ${is.wire}/${rate}${channels}`,
+    ...(params.length ? [`a=fmtp:${id} ${params.join(";")}`] : []),
+    ...(is.kind === "video" ? FEEDBACK.map(what => `a=rtcp-fb:${id} ${what}`) : []),
+  ];
+}

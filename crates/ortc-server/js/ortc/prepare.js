@@ -1,0 +1,83 @@
+// Connections that wait to be constructed. `new RTCConnection()` answers at once with credentials,
+// a certificate's fingerprint and the SSRCs of tracks yet to be added; a browser makes all of
+// these later. So some are made ahead, one set for each connection: a certificate is never shared.
+
+import { codecsOf, keysBeside } from "./codecs.js";
+import { sectionsOf, withCredentials } from "./description.js";
+import { credentials, parseHex } from "./identity.js";
+
+/** How many connections can be constructed in one go. */
+const READY = 3;
+
+/** How many tracks of a kind can be added to a connection in one go. */
+export const SPARE_TRACKS = 4;
+
+const ready = [];
+let making = 0;
+let local = { audio: [], video: [] };
+
+/** What this browser sends and receives, by kind: codecs with its own payload types. */
+export const localCodecs = () => local;
+
+/** The codecs that a track is sent with, unless others are asked for: few, so that few clash. */
+export function usualCodecs(kind) {
+  const preferred = { audio: "opus", video: "vp8" }[kind];
+  const first = local[kind].find(({ name }) => name === preferred) ?? local[kind][0];
+  return [first, ...(kind === "audio" ? [keysBeside(first, local.audio)] : [])].filter(Boolean);
+}
+
+/** Completes when as many connections can be constructed as ever at once. */
+export async function prepared() {
+  const missing = Math.max(0, READY - ready.length - making);
+  making += missing;
+  await Promise.all(Array.from({ length: missing }, async () => {
+    try {
+      ready.push(await prepare());
+    } finally {
+      making--;
+    }
+  }));
+}
+
+/** One that is ready. */
+export function take() {
+  const one = ready.shift();
+  // Should it fail, the next constructor says so.
+  prepared().catch(() => {});
+  if (!one) {
+    throw new DOMException(
+      `no more than ${READY} connections can be constructed at once: await ready() between them`,
+      "InvalidStateError",
+    );
+  }
+  return one;
+}
+
+async function prepare() {
+  const certificate = await RTCPeerConnection.generateCertificate({ name: "ECDSA", namedCurve: "P-256" });
+  const pc = new RTCPeerConnection({
+    certificates: [certificate], bundlePolicy: "max-bundle", rtcpMuxPolicy: "require",
+  });
+  const transceivers = [];
+  for (const [direction, count] of [["recvonly", 1], ["sendonly", SPARE_TRACKS]]) {
+    for (const kind of ["audio", "video"]) {
+      for (let n = 0; n < count; n++) transceivers.push(pc.addTransceiver(kind, { direction }));
+    }
+  }
+  const { sdp: text } = await pc.createOffer();
+  const fingerprint = parseHex(text.match(/^a=fingerprint:sha-256 (\S+)/im)[1]);
+  const own = credentials(fingerprint);
+  const described = sectionsOf(text);
+  local = { audio: codecsOf(described[0].text), video: codecsOf(described[1].text) };
+  const sections = described.map(({ mid, kind, ssrc }, at) => ({
+    mid,
+    kind,
+    role: at < 2 ? "anchor" : "send",
+    isFree: at >= 2,
+    isOpen: false,
+    codecs: at < 2 ? local[kind] : usualCodecs(kind),
+    ssrc,
+    transceiver: transceivers[at],
+  }));
+  return { pc, sections, local: own, fingerprint, offer: withCredentials(text, own) };
+}

@@ -1,0 +1,80 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { describePeer, sectionsOf, settle, withCredentials } from "../ortc/description.js";
+
+const OPUS = { "payload-id": 111, name: "opus", clockRate: 48000, numChannels: 2 };
+const KEYS = { "payload-id": 110, name: "dtmf" };
+const VP8 = { "payload-id": 96, name: "vp8", clockRate: 90000 };
+const PEER = { usernameFrag: "abcd", password: "p".repeat(22), fingerprint: "AB:CD", isActive: true };
+
+const section = (role, more = {}) => ({ role, kind: "audio", mid: "0", codecs: [OPUS], isOpen: true, msid: [], ...more });
+const lines = (text, mid) => sectionsOf(text).find(it => it.mid === mid).text.trim().split("\r\n");
+
+test("a described track is announced with its SSRC, its streams and its payload types", () => {
+  const text = describePeer(PEER, [
+    section("anchor"),
+    section("receive", { mid: "o1", ssrc: "1234", msid: ["s1", "s2"], trackId: "t", codecs: [OPUS, KEYS] }),
+  ], 3);
+  assert.match(text, /^v=0\r\no=- 1 3 IN IP4 127\.0\.0\.1\r\n/);
+  assert.match(text, /^a=group:BUNDLE 0 o1\r$/m);
+  assert.deepEqual(lines(text, "o1"), [
+    "m=audio 9 UDP/TLS/RTP/SAVPF 111 110", "c=IN IP4 0.0.0.0", "a=rtcp:9 IN IP4 0.0.0.0", "a=ice-ufrag:abcd",
+    `a=ice-pwd:${"p".repeat(22)}`, "a=ice-options:trickle", "a=fingerprint:sha-256 AB:CD", "a=setup:active",
+    "a=mid:o1", "a=sendonly", "a=rtcp-mux", "a=rtcp-rsize", "a=rtpmap:111 opus/48000/2",
+    "a=rtpmap:110 telephone-event/48000", "a=fmtp:110 0-15", "a=msid:s1 t", "a=msid:s2 t", "a=ssrc:1234 cname:t",
+  ]);
+});
+
+test("what is sent is open or closed, what has ended is rejected, the anchor stays", () => {
+  const text = describePeer({ ...PEER, isActive: false }, [
+    section("anchor"), section("send", { mid: "1" }), section("send", { mid: "2", isOpen: false }),
+    section("gone", { mid: "3" }),
+  ], 1);
+  const found = sectionsOf(text).map(({ mid, direction, isRejected }) => [mid, direction, isRejected]);
+  assert.deepEqual(found, [["0", "inactive", false], ["1", "recvonly", false], ["2", "inactive", false], ["3", "inactive", true]]);
+  assert.match(text, /a=group:BUNDLE 0 1 2\r\n/);
+  assert.match(text, /a=setup:passive/);
+});
+
+test("pictures are asked for repairs and begin at a bit rate that shows something", () => {
+  const text = describePeer(PEER, [section("send", { kind: "video", codecs: [VP8] })], 1);
+  for (const line of ["nack", "nack pli", "ccm fir"]) assert.ok(text.includes(`a=rtcp-fb:96 ${line}\r\n`), line);
+  assert.match(text, /a=fmtp:96 x-google-start-bitrate=\d+\r\n/);
+});
+
+test("a payload type stands for one codec: what is sent goes before what is described", () => {
+  const [sent, other, same] = [
+    section("send"), section("receive", { mid: "1", codecs: [{ ...OPUS, "payload-id": 111, name: "ulaw" }] }),
+    section("receive", { mid: "2", codecs: [{ ...OPUS, params: [{ name: "stereo", value: "1" }] }] }),
+  ];
+  const settled = settle([sent, other, same]);
+  assert.deepEqual(settled.get(sent).map(({ codec }) => codec), [OPUS]);
+  assert.deepEqual(settled.get(other), []);
+  // The same codec with other parameters is that codec: whoever sends says what it sends.
+  assert.deepEqual(settled.get(same).map(({ codec }) => codec), [OPUS]);
+});
+
+test("a spare section makes room, and what was told stays", () => {
+  const spare = section("send", { isFree: true, codecs: [OPUS] });
+  const described = section("receive", { mid: "1", codecs: [{ "payload-id": 111, name: "ulaw", clockRate: 8000 }] });
+  settle([spare, described]);
+  assert.deepEqual(spare.codecs, [{ ...OPUS, "payload-id": 127 }]);
+
+  const told = new Map();
+  settle([section("receive", { codecs: [OPUS, { ...KEYS, clockRate: 48000 }] })], told);
+  const later = section("receive", { codecs: [{ "payload-id": 0, name: "ulaw" }, { ...KEYS, clockRate: 8000 }] });
+  assert.deepEqual(settle([later], told).get(later).map(({ codec }) => codec.clockRate), [undefined, 48000]);
+});
+
+test("a second telephone line of any number is never described into a text that it does not belong to", () => {
+  const params = [{ name: "a\r\na=x", value: "1" }, { name: "ok", value: "2\r\na=y" }, { name: "ok", value: "3" }];
+  const text = describePeer(PEER, [section("receive", { ssrc: "1", trackId: "t", codecs: [{ ...OPUS, params }] })], 1);
+  assert.doesNotMatch(text, /a=[xy]/);
+  assert.match(text, /a=fmtp:111 ok=3\r\n/);
+});
+
+test("our own credentials take the place of the browser's", () => {
+  const own = { usernameFrag: "mine", password: "secret" };
+  assert.equal(withCredentials("a=ice-ufrag:x\r\na=ice-pwd:y\r\na=ice-ufrag:x\r\n", own),
+    "a=ice-ufrag:mine\r\na=ice-pwd:secret\r\na=ice-ufrag:mine\r\n");
+});

@@ -1,0 +1,143 @@
+// A page and a Rust peer: sound of a known tone and pictures of a known colour both ways, with both
+// versions of DTLS and in both of its roles.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
+import { Bench } from "./support.mjs";
+
+/** In the page: a call with whoever is in the pair, for some seconds; what was seen and heard. */
+const call = async ({ signal, first, seconds, keys }) => {
+  // Who is smaller is the DTLS client: the first letter decides, against a random one.
+  const random = crypto.getRandomValues.bind(crypto);
+  crypto.getRandomValues = array => {
+    random(array);
+    if (array.length === 30) array.fill(first, 0, 6);
+    return array;
+  };
+  // What a page is not told by our interface: which DTLS it is.
+  const made = [];
+  const Native = RTCPeerConnection;
+  globalThis.RTCPeerConnection = class extends Native { constructor(...all) { super(...all); made.push(this); } static generateCertificate(...all) { return Native.generateCertificate(...all); } };
+  const { RTCConnection, DTMFMediaStreamTrack } = await import("/ortc.js");
+  crypto.getRandomValues = random;
+
+  const conn = new RTCConnection();
+  const socket = new WebSocket(signal);
+  const early = [];
+  const say = message => (socket.readyState === 1 ? socket.send(JSON.stringify(message)) : early.push(message));
+  socket.onopen = () => early.splice(0).forEach(say);
+  socket.onmessage = ({ data }) => {
+    const { iceInfo, candidate, track } = JSON.parse(data);
+    if (iceInfo) {
+      Object.assign(conn.remote.ice, iceInfo);
+      conn.connect();
+    }
+    if (candidate) conn.setRemoteCandidate(candidate);
+    if (track) conn.receiveTrack(track);
+  };
+  say({ iceInfo: conn.local.ice });
+  conn.oncandidate = ({ candidate }) => say({ candidate });
+  const heard = [];
+  conn.onadddtmfhandler = ({ handler }) => { handler.ondtmf = ({ tone }) => heard.push(tone); };
+
+  const context = new AudioContext();
+  const [oscillator, out] = [context.createOscillator(), context.createMediaStreamDestination()];
+  oscillator.frequency.value = 700;
+  oscillator.connect(out);
+  oscillator.start();
+  const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 240 });
+  const draw = canvas.getContext("2d");
+  setInterval(() => {
+    draw.fillStyle = "#c00000";
+    draw.fillRect(0, 0, 320, 240);
+  }, 50);
+  const stream = new MediaStream([...out.stream.getTracks(), ...canvas.captureStream(15).getTracks()]);
+  const tones = new DTMFMediaStreamTrack();
+  if (keys) stream.addTrack(tones);
+  conn.addStream(stream);
+  for (const track of conn.tracks()) say({ track: track.getDescription() });
+  if (keys) tones.play(keys);
+
+  const remote = await new Promise(done => { conn.onaddstream = ({ stream }) => done(stream); });
+  const video = Object.assign(document.createElement("video"), { muted: true, srcObject: remote });
+  await video.play();
+  const analyser = Object.assign(context.createAnalyser(), { fftSize: 16384 });
+  context.createMediaStreamSource(new MediaStream(remote.getTracks().filter(track => track.kind === "audio"))).connect(analyser);
+  await new Promise(later => setTimeout(later, seconds * 1000));
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  const top = bins.indexOf(Math.max(...bins));
+  const pixels = new OffscreenCanvas(video.videoWidth, video.videoHeight).getContext("2d");
+  pixels.drawImage(video, 0, 0);
+  const bars = [0, 1, 2, 3, 4, 5, 6, 7].map(n =>
+    [...pixels.getImageData(((n + 0.5) * video.videoWidth) / 8, video.videoHeight / 4, 1, 1).data.slice(0, 3)]);
+  const pc = made.find(pc => pc.connectionState === "connected");
+  const transport = [...(await pc.getStats()).values()].find(stats => stats.type === "transport");
+  const { tlsVersion = null, dtlsRole = null } = transport ?? {};
+  return {
+    loudest: bins[top], hertz: (top * context.sampleRate) / analyser.fftSize, bars, heard: heard.join(""), tlsVersion, dtlsRole,
+    first: conn.local.ice.usernameFrag[0], path: conn.state,
+  };
+};
+
+/** The strongest of a few frequencies in a recording. */
+function strongest(file, candidates) {
+  const raw = execFileSync("ffmpeg", ["-v", "error", "-i", file, "-f", "s16le", "-ac", "1", "-ar", "8000", "-"]);
+  const samples = new Int16Array(raw.buffer, raw.byteOffset, raw.length >> 1).subarray(4000, 12000);
+  const power = hertz => {
+    let [re, im] = [0, 0];
+    samples.forEach((sample, n) => {
+      re += sample * Math.cos((2 * Math.PI * hertz * n) / 8000);
+      im += sample * Math.sin((2 * Math.PI * hertz * n) / 8000);
+    });
+    return re * re + im * im;
+  };
+  return candidates.reduce((best, hertz) => (power(hertz) > power(best) ? hertz : best));
+}
+
+/** A pixel of the last picture of a recording. */
+function pixel(file) {
+  const raw = execFileSync("ffmpeg", ["-v", "error", "-i", file, "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "2x2", "-"]);
+  return [...raw.subarray(raw.length - 3)];
+}
+
+const ROLES = { "as the DTLS client": 62, "as the DTLS server": 51 };
+
+for (const kind of ["chromium", "firefox"]) {
+  for (const dtls of ["1.2", "1.3"]) {
+    for (const [role, first] of Object.entries(ROLES)) {
+      test(`${kind} ${role} of ${dtls} and a Rust peer see and hear each other`, { timeout: 120_000 }, async t => {
+        const bench = new Bench(t);
+        const server = await bench.serve();
+        const record = bench.scratch();
+        const signal = `${server.socket}/pairs/rust`;
+        const page = await bench.page(kind, `${server.url}/start`);
+        const caller = bench.call(signal, [
+          "--play", "tone:440", "--play", "bars:320x180@15", "--record", record, "--duration", "6", "--dtls", dtls,
+          "--dtmf", "159D",
+        ]);
+        const seen = await page.evaluate(call, { signal, first, seconds: 3, keys: "0*#A" });
+        const summary = await caller.summary;
+
+        assert.equal(summary.code, 0, summary.error);
+        assert.equal(seen.first, first === 62 ? "+" : "z");
+        assert.ok(Math.abs(seen.hertz - 440) < 10 && seen.loudest > -60, `${seen.hertz} Hz, ${seen.loudest} dB`);
+        seen.bars.forEach((bar, n) => {
+          const expected = [n % 4 < 2, n < 4, n % 2 === 0].map(isLit => (isLit ? 191 : 0));
+          assert.ok(bar.every((value, c) => Math.abs(value - expected[c]) < 30), `bar ${n} is ${bar}`);
+        });
+        assert.equal(seen.heard, "159D");
+        assert.equal(summary.dtmf_received.map(key => key.digit).join(""), "0*#A");
+        // Chromium tells: FEFC is 1.3, FEFD 1.2.
+        if (seen.tlsVersion) assert.equal(seen.tlsVersion, dtls === "1.3" ? "FEFC" : "FEFD");
+        if (seen.dtlsRole) assert.equal(seen.dtlsRole, first === 62 ? "client" : "server");
+        const track = kind => summary.received.find(track => track.kind === kind);
+        assert.equal(strongest(track("audio").file, [440, 600, 700, 800, 1000]), 700);
+        const [red, green, blue] = pixel(track("video").file);
+        assert.ok(Math.abs(red - 192) < 30 && green < 30 && blue < 30, `${[red, green, blue]}`);
+        assert.equal(track("video").undecodable, 0);
+      });
+    }
+  }
+}

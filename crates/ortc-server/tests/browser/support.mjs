@@ -1,0 +1,123 @@
+// Real browsers and real servers for the tests. `ORTC` is the program, `BROWSER_MODULES` where
+// playwright-core and puppeteer-core are installed: `cargo test` and `cargo xtask test` set both.
+
+import { spawn } from "node:child_process";
+import { createRequire } from "node:module";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const require = createRequire(join(process.env.BROWSER_MODULES, "package.json"));
+const { chromium } = require("playwright-core");
+const puppeteer = require("puppeteer-core");
+
+export const ORTC = process.env.ORTC;
+const find = names => names.map(name => process.env.PATH.split(":").map(dir => join(dir, name))).flat()
+  .find(path => { try { return require("node:fs").statSync(path).isFile(); } catch { return false; } });
+
+const CHROMIUM = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
+  "--allow-loopback-in-peer-connection", "--autoplay-policy=no-user-gesture-required",
+  // No name outside is ever looked up.
+  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+];
+
+/** Everything that a test starts, to be ended with it. */
+export class Bench {
+  #ends = [];
+
+  constructor(t) {
+    t.after(async () => { for (const end of this.#ends.reverse()) await end(); });
+  }
+
+  scratch() {
+    const path = mkdtempSync(join(tmpdir(), "ortc-browser-"));
+    this.#ends.push(() => rmSync(path, { recursive: true, force: true }));
+    return path;
+  }
+
+  /** `ortc serve`; its `url`, and `kill()`. */
+  async serve(options = [], listen = "127.0.0.1:0") {
+    const source = process.env.PAGE_SOURCE ? ["--page-source", process.env.PAGE_SOURCE] : [];
+    const process_ = spawn(ORTC, ["serve", "--listen", listen, ...source, ...options], { stdio: ["ignore", "pipe", "inherit"] });
+    const ended = new Promise(done => process_.on("exit", done));
+    const url = await new Promise((done, failed) => {
+      let text = "";
+      process_.stdout.on("data", data => {
+        text += data;
+        if (text.includes("\n")) done(text.split("\n")[0]);
+      });
+      ended.then(() => failed(new Error("the server has ended")));
+    });
+    const kill = async (signal = "SIGKILL") => {
+      process_.kill(signal);
+      await ended;
+    };
+    this.#ends.push(() => kill());
+    return { url, socket: url.replace(/^http/, "ws"), kill };
+  }
+
+  /** `ortc call`: its summary, once it has ended, and its exit code beside. */
+  call(signal, options) {
+    const process_ = spawn(ORTC, ["call", "--signal", signal, "--json", ...options], { stdio: ["ignore", "pipe", "ignore"] });
+    let text = "";
+    process_.stdout.on("data", data => { text += data; });
+    const ended = new Promise(done => process_.on("close", done));
+    this.#ends.push(async () => { process_.kill("SIGKILL"); await ended; });
+    return {
+      interrupt: () => process_.kill("SIGINT"),
+      summary: ended.then(code => ({ code, ...JSON.parse(text) })),
+    };
+  }
+
+  /** A page of Chromium or Firefox. */
+  async page(kind, url, options = {}) {
+    return kind === "firefox" ? this.firefox(url, options) : this.chromium(url, options);
+  }
+
+  async chromium(url, { isDenied = false, executablePath = find(["chromium", "chromium-browser", "google-chrome"]), args = [], ...context } = {}) {
+    const ask = isDenied ? "--deny-permission-prompts" : "--use-fake-ui-for-media-stream";
+    const browser = await chromium.launch({ executablePath, args: [...CHROMIUM, ask, ...args] });
+    this.#ends.push(() => browser.close());
+    const page = await (await browser.newContext(context)).newPage();
+    watch(page);
+    await page.goto(url);
+    return Object.assign(page, { leave: () => browser.close() });
+  }
+
+  async firefox(url, { executablePath = find(["firefox-esr", "firefox"]) } = {}) {
+    const browser = await puppeteer.launch({
+      browser: "firefox", executablePath, headless: true,
+      extraPrefsFirefox: {
+        "media.navigator.streams.fake": true,
+        "media.navigator.permission.disabled": true,
+        "media.peerconnection.ice.loopback": true,
+        "media.peerconnection.ice.obfuscate_host_addresses": false,
+        "media.autoplay.default": 0,
+      },
+    });
+    this.#ends.push(() => browser.close());
+    const page = await browser.newPage();
+    watch(page);
+    await page.goto(url);
+    return Object.assign(page, { leave: () => browser.close() });
+  }
+}
+
+/** What goes wrong in a page is seen in the test's output. */
+function watch(page) {
+  page.on("pageerror", error => console.error("in the page:", error));
+  page.on("console", message => { if (message.type() === "error") console.error("in the page:", message.text()); });
+}
+
+/** Waits until a function in the page gives something; returns that. */
+export async function until(page, what, argument, { timeout = 20_000, every = 100 } = {}) {
+  const deadline = Date.now() + timeout;
+  for (;;) {
+    const value = await page.evaluate(what, argument);
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`not within ${timeout} ms: ${what}`);
+    await new Promise(done => setTimeout(done, every));
+  }
+}

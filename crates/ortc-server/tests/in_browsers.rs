@@ -1,0 +1,65 @@
+//! The tests of `ortc.js` and of the page, in JavaScript: of what is pure in node, of the rest in
+//! Chromium and Firefox. Each file there is one test here; what fails in it is told on stderr.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
+const BROWSER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
+
+#[test]
+fn what_is_pure_in_ortc_js_does_as_it_says() {
+    let files = ["candidates", "description", "identity", "tones"];
+    node(&files.map(|name| Path::new(JS).join(format!("test/{name}.test.js"))), Command::new("node"));
+}
+
+#[test]
+fn the_drafts_example_runs_in_pages() {
+    in_browsers("example");
+}
+
+#[test]
+fn pages_have_the_drafts_api() {
+    in_browsers("api");
+}
+
+#[test]
+fn pages_and_rust_peers_see_and_hear_each_other() {
+    in_browsers("rust");
+}
+
+#[test]
+fn people_meet_on_the_page_of_a_room() {
+    in_browsers("room");
+}
+
+/// Two hosts on this one, in a namespace of their own: as root, or where users may have them.
+#[test]
+fn a_call_goes_on_over_a_network_that_loses_packets() {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--net", "--mount", "--", "node"]);
+    node(&[Path::new(BROWSER).join("loss.test.mjs")], unshare);
+}
+
+fn in_browsers(name: &str) {
+    node(&[Path::new(BROWSER).join(format!("{name}.test.mjs"))], Command::new("node"));
+}
+
+fn node(files: &[PathBuf], mut command: Command) {
+    // Beside cargo's own directory for the files of tests.
+    let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("browser-tests");
+    assert!(
+        modules.join("node_modules").is_dir(),
+        "{} is missing: cargo xtask test installs it",
+        modules.display()
+    );
+    let status = command
+        .arg("--test")
+        .arg("--test-reporter=spec")
+        .args(files)
+        .env("ORTC", env!("CARGO_BIN_EXE_ortc"))
+        .env("BROWSER_MODULES", &modules)
+        .status()
+        .expect("node is installed: cargo xtask test sees to it");
+    assert!(status.success(), "{files:?}");
+}
