@@ -1,0 +1,204 @@
+//! How long packets take at 30 % and 80 % of the most that each contestant can forward.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::plan::Plan;
+use super::schedule::Schedule;
+use super::session::Session;
+use super::{CONTESTANT, NAME, object, round, wanted};
+use crate::bench::{Bench, Figure, Limit, Options, Row};
+use crate::contestant::PEERS;
+use crate::error::{Failure, Result};
+
+pub(crate) const BENCH: Bench = Bench {
+    name: NAME,
+    part: "load",
+    help: "added delay at 30 % and 80 % of the most that each can forward",
+    figures: &[
+        Figure { key: "max_packets_per_second", goal: None },
+        Figure { key: "cpu_percent_at_max", goal: None },
+        Figure { key: "packets_per_second", goal: None },
+        Figure { key: "p50_us", goal: None },
+        Figure { key: "p99_us", goal: None },
+        Figure { key: "p99_times_bare", goal: Some(goal) },
+        Figure { key: "p999_us", goal: None },
+    ],
+    run,
+    contestant: CONTESTANT,
+};
+
+const CONTESTANTS: &[&str] = &["bare", "ortc", "str0m", "webrtc-rs"];
+
+/// Percent of the most.
+const LOADS: [u64; 2] = [30, 80];
+
+/// How often everybody is measured, in turns; the median counts, as the machine may be busy
+/// while one of them is.
+const ROUNDS: usize = 7;
+
+/// One subscriber in so many opens what it receives, so that the subscribers keep up.
+const SAMPLE: usize = 5;
+
+/// Whoever takes longer than this for half of the packets is falling behind.
+const BEHIND_US: f64 = 10_000.0;
+
+/// Least part of the rate that the publisher has to reach for a run to count.
+const ON_TIME: f64 = 0.97;
+
+/// The search ends when the most is known to within this.
+const CLOSE: f64 = 1.06;
+
+/// Where the search begins, in packets a second: a third of what the slowest can do.
+const START: f64 = 30_000.0;
+
+fn goal(parameters: &Map<String, Value>) -> Option<Limit> {
+    let busy = parameters.get("load_percent")?.as_u64()? == 80;
+    busy.then_some(Limit::AtMost(1.5))
+}
+
+/// How long each run is: long enough for somebody who is a twentieth too slow to fall behind.
+pub(crate) fn time(plan: &Plan) -> Duration {
+    Duration::from_secs_f64((plan.seconds / 3.0).max(0.4))
+}
+
+/// One contestant and what is known of it.
+struct Runner {
+    session: Session,
+    most: Most,
+    /// By load, and by round: p50, p99 and p99.9.
+    delays: [Vec<[f64; 3]>; LOADS.len()],
+}
+
+fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for row in runtime.block_on(measure(options))? {
+        report(row);
+    }
+    Ok(())
+}
+
+async fn measure(options: &Options) -> Result<Vec<Row>> {
+    let plan = Plan::usual(options.quick);
+    let time = time(&plan);
+    let mut runners = Vec::new();
+    for who in wanted(CONTESTANTS, options) {
+        let found = async {
+            let mut session = Session::start(who, &plan, false, options).await?;
+            let most = most(&mut session, &plan, time).await?;
+            Ok::<_, Failure>(Runner { session, most, delays: Default::default() })
+        };
+        match found.await {
+            Ok(runner) => runners.push(runner),
+            Err(failure) if PEERS.contains(&who) => println!("  left out: {failure}"),
+            Err(failure) => return Err(failure),
+        }
+    }
+    let rounds = if options.quick { 3 } else { ROUNDS };
+    for _ in 0..rounds {
+        for Runner { session, most, delays } in &mut runners {
+            for (percent, delays) in LOADS.iter().zip(delays) {
+                let schedule = Schedule::steady(&plan, most.rate * *percent as f64 / 100.0);
+                let (outcome, _) = session.measure(&schedule, time, SAMPLE).await?;
+                // One that has lost packets, since it got no CPU, says nothing about delays.
+                if outcome.received == outcome.expected {
+                    delays.push([0.5, 0.99, 0.999].map(|part| outcome.percentile_us(part)));
+                } else {
+                    session.settle()?;
+                }
+            }
+        }
+    }
+    Ok(rows(&plan, &runners))
+}
+
+fn rows(plan: &Plan, runners: &[Runner]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (at, percent) in LOADS.iter().enumerate() {
+        let mut bare = None;
+        for Runner { session, most, delays } in runners {
+            let median = |which: usize| {
+                let mut all: Vec<f64> = delays[at].iter().map(|delays| delays[which]).collect();
+                all.sort_by(f64::total_cmp);
+                all.get(all.len() / 2).copied()
+            };
+            let mut parameters = plan.parameters();
+            parameters.insert("load_percent".into(), json!(percent));
+            let mut figures = object(json!({
+                "max_packets_per_second": most.rate.round(),
+                "cpu_percent_at_max": most.cpu_percent.round(),
+                "packets_per_second": (most.rate * *percent as f64 / 100.0).round(),
+                "rounds": delays[at].len(),
+            }));
+            for (key, value) in
+                [("p50_us", median(0)), ("p99_us", median(1)), ("p999_us", median(2))]
+            {
+                if let Some(value) = value {
+                    figures.insert(key.into(), json!(round(value)));
+                }
+            }
+            match (session.who, median(1), bare) {
+                ("bare", p99, _) => bare = p99,
+                (_, Some(p99), Some(bare)) => {
+                    figures.insert("p99_times_bare".into(), json!(round(p99 / bare)));
+                }
+                _ => {}
+            }
+            rows.push(Row { who: session.who, parameters, figures });
+        }
+    }
+    rows
+}
+
+/// The most that a contestant forwards.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    /// Packets a second.
+    pub(crate) rate: f64,
+    /// Of one core. If it is well below 100, somebody else was the limit.
+    pub(crate) cpu_percent: f64,
+}
+
+/// The most that a contestant forwards without falling behind, by trying.
+pub(crate) async fn most(session: &mut Session, plan: &Plan, time: Duration) -> Result<Most> {
+    let (mut good, mut bad): (Option<Most>, Option<f64>) = (None, None);
+    let mut rate = START;
+    loop {
+        match tried(session, plan, rate, time).await? {
+            Some(most) => good = Some(most),
+            None => bad = Some(rate),
+        }
+        rate = match (good, bad) {
+            (Some(good), Some(bad)) if bad / good.rate <= CLOSE => return Ok(good),
+            (Some(good), Some(bad)) => f64::sqrt(good.rate * bad),
+            (Some(good), None) => good.rate * 1.5,
+            (None, Some(bad)) if bad < START / 20.0 => {
+                return Err(Failure::new(format!("{} does not keep up", session.who)));
+            }
+            (None, _) => rate / 2.0,
+        };
+    }
+}
+
+/// Whether it keeps up at a rate. It has a second try, as the machine may be busy.
+async fn tried(
+    session: &mut Session,
+    plan: &Plan,
+    rate: f64,
+    time: Duration,
+) -> Result<Option<Most>> {
+    let schedule = Schedule::steady(plan, rate);
+    for _ in 0..2 {
+        let (outcome, usage) = session.measure(&schedule, time, SAMPLE).await?;
+        let keeps_up = outcome.received == outcome.expected
+            && outcome.rate() >= rate * ON_TIME
+            && outcome.percentile_us(0.5) <= BEHIND_US;
+        if keeps_up {
+            let cpu_percent = usage.cpu_ns / outcome.seconds / 1e7;
+            return Ok(Some(Most { rate, cpu_percent }));
+        }
+        session.settle()?;
+    }
+    Ok(None)
+}
