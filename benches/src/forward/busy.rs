@@ -39,10 +39,11 @@ const LOADS: [u64; 2] = [30, 80];
 const ROUNDS: usize = 7;
 
 /// One subscriber in so many opens what it receives, so that the subscribers keep up.
-const SAMPLE: usize = 5;
+const SAMPLE: usize = 10;
 
-/// Whoever takes longer than this for half of the packets is falling behind.
-const BEHIND_US: f64 = 10_000.0;
+/// Whoever takes so many times as long for half of the packets as with little to do is falling
+/// behind.
+const BEHIND: f64 = 3.0;
 
 /// Least part of the rate that the publisher has to reach for a run to count.
 const ON_TIME: f64 = 0.97;
@@ -50,8 +51,11 @@ const ON_TIME: f64 = 0.97;
 /// The search ends when the most is known to within this.
 const CLOSE: f64 = 1.06;
 
-/// Where the search begins, in packets a second: a third of what the slowest can do.
+/// Where the search begins, in packets a second: a half of what the slowest can do.
 const START: f64 = 30_000.0;
+
+/// Little to do, in packets a second.
+const LITTLE: f64 = 10_000.0;
 
 fn goal(parameters: &Map<String, Value>) -> Option<Limit> {
     let busy = parameters.get("load_percent")?.as_u64()? == 80;
@@ -163,9 +167,12 @@ pub(crate) struct Most {
 /// The most that a contestant forwards without falling behind, by trying.
 pub(crate) async fn most(session: &mut Session, plan: &Plan, time: Duration) -> Result<Most> {
     let (mut good, mut bad): (Option<Most>, Option<f64>) = (None, None);
+    let little = Schedule::steady(plan, LITTLE);
+    let (outcome, _) = session.measure(&little, time, SAMPLE).await?;
+    let behind_us = outcome.percentile_us(0.5) * BEHIND;
     let mut rate = START;
     loop {
-        match tried(session, plan, rate, time).await? {
+        match tried(session, plan, rate, time, behind_us).await? {
             Some(most) => good = Some(most),
             None => bad = Some(rate),
         }
@@ -187,13 +194,14 @@ async fn tried(
     plan: &Plan,
     rate: f64,
     time: Duration,
+    behind_us: f64,
 ) -> Result<Option<Most>> {
     let schedule = Schedule::steady(plan, rate);
     for _ in 0..2 {
         let (outcome, usage) = session.measure(&schedule, time, SAMPLE).await?;
         let keeps_up = outcome.received == outcome.expected
             && outcome.rate() >= rate * ON_TIME
-            && outcome.percentile_us(0.5) <= BEHIND_US;
+            && outcome.percentile_us(0.5) <= behind_us;
         if keeps_up {
             let cpu_percent = usage.cpu_ns / outcome.seconds / 1e7;
             return Ok(Some(Most { rate, cpu_percent }));

@@ -228,7 +228,9 @@ pub(crate) async fn meet(
 ) -> Result<Met> {
     let certificate = Certificate::generate_self_signed(vec!["load.invalid".to_owned()])?;
     let der = certificate.certificate.first().ok_or_else(|| Failure::new("no certificate"))?;
-    let fingerprint = CertificateFingerprint::of_certificate(der).to_string();
+    let sha256 = CertificateFingerprint::of_certificate(der).sha256();
+    let sha256 = sha256.ok_or_else(|| Failure::new("no fingerprint"))?;
+    let fingerprint = CertificateFingerprint::from_sha256(sha256).to_string();
     for (connection, (socket, local)) in sockets.iter().enumerate() {
         let publishes = connection == 0;
         let ssrc = if publishes { PUBLISHED } else { Plan::sent(connection - 1) };
@@ -297,7 +299,9 @@ pub(crate) async fn meet(
         met._associations.push(association);
         met.keys.push(keys);
         met.remotes.push(sides[side].clients[at].remote.ok_or_else(lost)?);
+        // The publisher's is known; a subscriber is told what it will be sent.
         let ssrc = answers.get(&connection).and_then(|answer| answer["ssrc"].as_u64());
+        let ssrc = ssrc.or_else(|| (connection == 0).then_some(PUBLISHED.0.into()));
         met.ssrcs.push(ssrc.ok_or_else(|| Failure::new("no SSRC"))? as u32);
     }
     Ok(met)
