@@ -1,5 +1,6 @@
 //! How long packets take at 30 % and 80 % of the most that each contestant can forward.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -7,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::plan::Plan;
 use super::schedule::Schedule;
 use super::session::Session;
-use super::{CONTESTANT, NAME, object, round, wanted};
+use super::turns::{self, Entrant};
+use super::{CONTESTANT, NAME, round};
 use crate::bench::{Bench, Figure, Limit, Options, Row};
-use crate::contestant::PEERS;
 use crate::error::{Failure, Result};
 
 pub(crate) const BENCH: Bench = Bench {
@@ -39,7 +40,7 @@ const LOADS: [u64; 2] = [30, 80];
 const ROUNDS: usize = 7;
 
 /// One subscriber in so many opens what it receives, so that the subscribers keep up.
-const SAMPLE: usize = 10;
+pub(crate) const SAMPLE: usize = 10;
 
 /// Whoever takes so many times as long for half of the packets as with little to do is falling
 /// behind.
@@ -67,14 +68,6 @@ pub(crate) fn time(plan: &Plan) -> Duration {
     Duration::from_secs_f64((plan.seconds / 3.0).max(0.4))
 }
 
-/// One contestant and what is known of it.
-struct Runner {
-    session: Session,
-    most: Most,
-    /// By load, and by round: p50, p99 and p99.9.
-    delays: [Vec<[f64; 3]>; LOADS.len()],
-}
-
 fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for row in runtime.block_on(measure(options))? {
@@ -86,73 +79,36 @@ fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
 async fn measure(options: &Options) -> Result<Vec<Row>> {
     let plan = Plan::usual(options.quick);
     let time = time(&plan);
-    let mut runners = Vec::new();
-    for who in wanted(CONTESTANTS, options) {
-        let found = async {
-            let mut session = Session::start(who, &plan, false, options).await?;
-            let most = most(&mut session, &plan, time).await?;
-            Ok::<_, Failure>(Runner { session, most, delays: Default::default() })
-        };
-        match found.await {
-            Ok(runner) => runners.push(runner),
-            Err(failure) if PEERS.contains(&who) => println!("  left out: {failure}"),
-            Err(failure) => return Err(failure),
-        }
+    let mut entrants = turns::start(CONTESTANTS, &plan, false, options).await?;
+    let mut all_most = HashMap::new();
+    for at in 0..entrants.len() {
+        let most = most(&mut entrants, at, &plan, time).await?;
+        let entrant = &mut entrants[at];
+        let rates = LOADS.map(|percent| most.rate * percent as f64 / 100.0);
+        entrant.schedules = rates.map(|rate| Schedule::steady(&plan, rate)).to_vec();
+        all_most.insert(entrant.session.who, most);
     }
     let rounds = if options.quick { 3 } else { ROUNDS };
-    for _ in 0..rounds {
-        for Runner { session, most, delays } in &mut runners {
-            for (percent, delays) in LOADS.iter().zip(delays) {
-                let schedule = Schedule::steady(&plan, most.rate * *percent as f64 / 100.0);
-                let (outcome, _) = session.measure(&schedule, time, SAMPLE).await?;
-                // One that has lost packets, since it got no CPU, says nothing about delays.
-                if outcome.received == outcome.expected {
-                    delays.push([0.5, 0.99, 0.999].map(|part| outcome.percentile_us(part)));
-                } else {
-                    session.settle()?;
-                }
-            }
-        }
-    }
-    Ok(rows(&plan, &runners))
-}
-
-fn rows(plan: &Plan, runners: &[Runner]) -> Vec<Row> {
+    turns::take(&mut entrants, rounds, time, SAMPLE).await?;
     let mut rows = Vec::new();
     for (at, percent) in LOADS.iter().enumerate() {
-        let mut bare = None;
-        for Runner { session, most, delays } in runners {
-            let median = |which: usize| {
-                let mut all: Vec<f64> = delays[at].iter().map(|delays| delays[which]).collect();
-                all.sort_by(f64::total_cmp);
-                all.get(all.len() / 2).copied()
-            };
+        let p99 = |entrant: &Entrant| entrant.median(at, |it| it.delays[1]);
+        let bare = entrants.iter().find(|entrant| entrant.session.who == "bare").map(p99);
+        for entrant in &entrants {
+            let who = entrant.session.who;
             let mut parameters = plan.parameters();
             parameters.insert("load_percent".into(), json!(percent));
-            let mut figures = object(json!({
-                "max_packets_per_second": most.rate.round(),
-                "cpu_percent_at_max": most.cpu_percent.round(),
-                "packets_per_second": (most.rate * *percent as f64 / 100.0).round(),
-                "rounds": delays[at].len(),
-            }));
-            for (key, value) in
-                [("p50_us", median(0)), ("p99_us", median(1)), ("p999_us", median(2))]
-            {
-                if let Some(value) = value {
-                    figures.insert(key.into(), json!(round(value)));
-                }
+            let mut figures = entrant.figures(at);
+            let most = all_most[who];
+            figures.insert("max_packets_per_second".into(), json!(most.rate.round()));
+            figures.insert("cpu_percent_at_max".into(), json!(most.cpu_percent.round()));
+            if let Some(bare) = bare.filter(|_| who != "bare") {
+                figures.insert("p99_times_bare".into(), json!(round(p99(entrant) / bare)));
             }
-            match (session.who, median(1), bare) {
-                ("bare", p99, _) => bare = p99,
-                (_, Some(p99), Some(bare)) => {
-                    figures.insert("p99_times_bare".into(), json!(round(p99 / bare)));
-                }
-                _ => {}
-            }
-            rows.push(Row { who: session.who, parameters, figures });
+            rows.push(Row { who, parameters, figures });
         }
     }
-    rows
+    Ok(rows)
 }
 
 /// The most that a contestant forwards.
@@ -165,14 +121,22 @@ pub(crate) struct Most {
 }
 
 /// The most that a contestant forwards without falling behind, by trying.
-pub(crate) async fn most(session: &mut Session, plan: &Plan, time: Duration) -> Result<Most> {
+pub(crate) async fn most(
+    entrants: &mut [Entrant],
+    at: usize,
+    plan: &Plan,
+    time: Duration,
+) -> Result<Most> {
     let (mut good, mut bad): (Option<Most>, Option<f64>) = (None, None);
     let little = Schedule::steady(plan, LITTLE);
-    let (outcome, _) = session.measure(&little, time, SAMPLE).await?;
+    let (outcome, _) = entrants[at].session.measure(&little, time, SAMPLE).await?;
     let behind_us = outcome.percentile_us(0.5) * BEHIND;
     let mut rate = START;
     loop {
-        match tried(session, plan, rate, time, behind_us).await? {
+        let session = &mut entrants[at].session;
+        let tried = tried(session, plan, rate, time, behind_us).await?;
+        turns::tend(entrants)?;
+        match tried {
             Some(most) => good = Some(most),
             None => bad = Some(rate),
         }
@@ -181,7 +145,8 @@ pub(crate) async fn most(session: &mut Session, plan: &Plan, time: Duration) -> 
             (Some(good), Some(bad)) => f64::sqrt(good.rate * bad),
             (Some(good), None) => good.rate * 1.5,
             (None, Some(bad)) if bad < START / 20.0 => {
-                return Err(Failure::new(format!("{} does not keep up", session.who)));
+                let who = entrants[at].session.who;
+                return Err(Failure::new(format!("{who} does not keep up")));
             }
             (None, _) => rate / 2.0,
         };

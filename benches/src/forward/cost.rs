@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::load::Outcome;
 use super::plan::Plan;
 use super::schedule::Schedule;
-use super::session::{Session, Usage};
-use super::{CONTESTANT, NAME, object, round, wanted};
+use super::turns::{self, Entrant};
+use super::{CONTESTANT, NAME, round};
 use crate::bench::{Bench, Figure, Limit, Options, Row};
-use crate::contestant::PEERS;
-use crate::error::{Failure, Result};
+use crate::error::Result;
 
 pub(crate) const BENCH: Bench = Bench {
     name: NAME,
@@ -37,8 +35,11 @@ pub(crate) const BENCH: Bench = Bench {
 /// Who is measured, in this order: what others are compared with comes first.
 const CONTESTANTS: &[&str] = &["bare", "bare-plain", "ortc", "str0m", "webrtc-rs"];
 
-/// How often a run is tried in which a packet got lost: the machine may have been busy.
-const TRIES: usize = 3;
+/// Those that time their steps.
+const TIMED: &[&str] = &["bare", "bare-plain", "ortc"];
+
+/// How often everybody is measured, in turns; the median counts.
+const ROUNDS: usize = 6;
 
 fn numbers(parameters: &Map<String, Value>) -> Option<(u64, u64, u64, &str)> {
     let number = |key| parameters.get(key).and_then(Value::as_u64);
@@ -65,14 +66,7 @@ fn peer_goal(parameters: &Map<String, Value>) -> Option<Limit> {
 fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for plan in Plan::all(options.quick) {
-        let mut rows: Vec<Row> = Vec::new();
-        for who in wanted(CONTESTANTS, options) {
-            match runtime.block_on(measure(who, &plan, options)) {
-                Ok(row) => rows.push(row),
-                Err(failure) if PEERS.contains(&who) => println!("  left out: {failure}"),
-                Err(failure) => return Err(failure),
-            }
-        }
+        let mut rows = runtime.block_on(measure(&plan, options))?;
         compare(&plan, &mut rows);
         rows.into_iter().for_each(&mut *report);
     }
@@ -100,61 +94,24 @@ fn compare(plan: &Plan, rows: &mut [Row]) {
     }
 }
 
-async fn measure(who: &'static str, plan: &Plan, options: &Options) -> Result<Row> {
+async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
     let schedule = Schedule::steady(plan, plan.rate());
-    let time = Duration::from_secs_f64(plan.seconds);
-    let (outcome, usage) = whole(who, plan, &schedule, time, false, options).await?;
-    let mut figures = figures(&outcome, &usage);
-    if !PEERS.contains(&who) {
-        let (_, usage) = whole(who, plan, &schedule, time / 3, true, options).await?;
-        let cost = figures["ns_per_packet"].as_f64().unwrap_or(0.0);
-        figures.extend(
-            usage
-                .split(cost)
-                .into_iter()
-                .map(|(key, value)| (key, json!(round(value.as_f64().unwrap_or(0.0))))),
-        );
+    let time = Duration::from_secs_f64(plan.seconds / ROUNDS as f64);
+    let mut entrants = turns::start(CONTESTANTS, plan, false, options).await?;
+    // The clocks that it takes cost something, too: the split is that of another run.
+    let mut timed = turns::start(TIMED, plan, true, options).await?;
+    for entrant in entrants.iter_mut().chain(&mut timed) {
+        entrant.schedules = vec![schedule.clone()];
     }
-    Ok(Row { who, parameters: plan.parameters(), figures })
-}
-
-/// A run in which nothing is lost.
-///
-/// # Errors
-/// When something is lost again and again.
-pub(crate) async fn whole(
-    who: &'static str,
-    plan: &Plan,
-    schedule: &Schedule,
-    time: Duration,
-    timed: bool,
-    options: &Options,
-) -> Result<(Outcome, Usage)> {
-    let mut tries = 0;
-    loop {
-        let mut session = Session::start(who, plan, timed, options).await?;
-        session.warm_up(schedule, (time / 4).min(Duration::from_millis(500)))?;
-        let (outcome, usage) = session.measure(schedule, time, 1).await?;
-        if outcome.received == outcome.expected {
-            return Ok((outcome, usage));
+    turns::take(&mut entrants, ROUNDS, time, 1).await?;
+    turns::take(&mut timed, ROUNDS / 2, time, 1).await?;
+    let row = |entrant: &Entrant| {
+        let who = entrant.session.who;
+        let mut figures = entrant.figures(0);
+        if let Some(timed) = timed.iter().find(|timed| timed.session.who == who) {
+            figures.extend(timed.usage().split(entrant.cost(0)));
         }
-        tries += 1;
-        if tries == TRIES {
-            return Err(Failure::new(format!(
-                "{who}, {plan:?}: {} of {} packets came, and were as they were sent",
-                outcome.received, outcome.expected
-            )));
-        }
-    }
-}
-
-/// What everybody's row has.
-pub(crate) fn figures(outcome: &Outcome, usage: &Usage) -> Map<String, Value> {
-    object(json!({
-        "ns_per_packet": round(usage.cpu_ns / outcome.expected.max(1) as f64),
-        "packets_per_second": round(outcome.rate()),
-        "p50_us": round(outcome.percentile_us(0.5)),
-        "p99_us": round(outcome.percentile_us(0.99)),
-        "p999_us": round(outcome.percentile_us(0.999)),
-    }))
+        Row { who, parameters: plan.parameters(), figures }
+    };
+    Ok(entrants.iter().map(row).collect())
 }

@@ -185,6 +185,13 @@ impl Load {
         self.send(schedule, time, sample, DRAIN)
     }
 
+    /// Answers the checks of a contestant that this is connected to, while nothing is published.
+    pub(crate) fn tend(&mut self) -> Result<()> {
+        let now = Instant::now();
+        self.publisher.side.poll(now)?;
+        self.sinks.as_mut().ok_or_else(gone)?.side.poll(now)
+    }
+
     /// Takes what is late, until nothing more comes.
     pub(crate) fn settle(&mut self) -> Result<()> {
         let nothing = Schedule::silence();

@@ -16,6 +16,7 @@ mod schedule;
 mod session;
 mod threads;
 mod trace;
+mod turns;
 
 use serde_json::{Map, Value};
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::load::{Load, Outcome};
 use super::plan::Plan;
 use super::schedule::Schedule;
+use super::{object, round};
 use crate::bench::Options;
 use crate::contestant::{Contestant, Lines, PEERS};
 use crate::error::{Failure, Result};
@@ -53,20 +54,29 @@ impl Usage {
         }
     }
 
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            open_ns: self.open_ns + other.open_ns,
+            seal_ns: self.seal_ns + other.seal_ns,
+            send_ns: self.send_ns + other.send_ns,
+            runs: std::array::from_fn(|n| self.runs[n] + other.runs[n]),
+        }
+    }
+
     /// The steps as parts of what a packet costs.
     ///
     /// Reading clocks costs something, too, so that a pass where steps are timed says only
     /// which part of a packet's cost each has.
     pub(crate) fn split(&self, ns_per_packet: f64) -> Map<String, Value> {
-        let part = |ns: f64| ns / self.cpu_ns.max(1.0) * ns_per_packet;
+        let part = |ns: f64| round(ns / self.cpu_ns.max(1.0) * ns_per_packet);
         let known = self.open_ns + self.seal_ns + self.send_ns;
-        let split = json!({
+        object(json!({
             "open_ns": part(self.open_ns),
             "seal_ns": part(self.seal_ns),
             "send_ns": part(self.send_ns),
             "rest_ns": part((self.cpu_ns - known).max(0.0)),
-        });
-        split.as_object().cloned().unwrap_or_default()
+        }))
     }
 }
 
@@ -105,9 +115,9 @@ impl Session {
         }
     }
 
-    /// Publishes without measuring.
-    pub(crate) fn warm_up(&mut self, schedule: &Schedule, time: Duration) -> Result<()> {
-        self.load.run(schedule, time, 1).map(drop)
+    /// Answers checks, while nothing is published.
+    pub(crate) fn tend(&mut self) -> Result<()> {
+        self.load.tend()
     }
 
     /// Takes what is late.

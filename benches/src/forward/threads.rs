@@ -1,15 +1,11 @@
 //! What more media threads bring: as many packets more as there are threads, at best.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
-use super::busy::{Most, most, time};
-use super::cost::{figures, whole};
+use super::busy::{Most, SAMPLE, most, time};
 use super::plan::Plan;
 use super::schedule::Schedule;
-use super::session::Session;
-use super::{CONTESTANT, NAME, round, wanted};
+use super::{CONTESTANT, NAME, round, turns};
 use crate::bench::{Bench, Figure, Limit, Options, Row};
 use crate::error::Result;
 
@@ -44,31 +40,27 @@ fn goal(parameters: &Map<String, Value>) -> Option<Limit> {
 fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut one_thread = None;
-    for who in wanted(&["ortc"], options) {
-        for threads in THREADS {
-            let plan = Plan { threads, ..Plan::usual(options.quick) };
-            let (mut figures, most) = runtime.block_on(measure(who, &plan, options))?;
-            figures.insert("max_packets_per_second".into(), json!(most.rate.round()));
-            figures.insert("cpu_percent_at_max".into(), json!(most.cpu_percent.round()));
-            let one_thread = *one_thread.get_or_insert(most.rate);
-            if threads > 1 {
-                figures.insert("times_one_thread".into(), json!(round(most.rate / one_thread)));
-            }
-            report(Row { who, parameters: plan.parameters(), figures });
+    for threads in THREADS {
+        let plan = Plan { threads, ..Plan::usual(options.quick) };
+        let Some((mut row, most)) = runtime.block_on(measure(&plan, options))? else { continue };
+        let one_thread = *one_thread.get_or_insert(most.rate);
+        if threads > 1 {
+            let times = round(most.rate / one_thread);
+            row.figures.insert("times_one_thread".into(), json!(times));
         }
+        report(row);
     }
     Ok(())
 }
 
-async fn measure(
-    who: &'static str,
-    plan: &Plan,
-    options: &Options,
-) -> Result<(Map<String, Value>, Most)> {
-    let seconds = Duration::from_secs_f64(plan.seconds);
-    let schedule = Schedule::steady(plan, plan.rate());
-    let (outcome, usage) = whole(who, plan, &schedule, seconds, false, options).await?;
-    let mut session = Session::start(who, plan, false, options).await?;
-    let most = most(&mut session, plan, time(plan)).await?;
-    Ok((figures(&outcome, &usage), most))
+async fn measure(plan: &Plan, options: &Options) -> Result<Option<(Row, Most)>> {
+    let mut entrants = turns::start(&["ortc"], plan, false, options).await?;
+    let Some(entrant) = entrants.first_mut() else { return Ok(None) };
+    entrant.schedules = vec![Schedule::steady(plan, plan.rate())];
+    turns::take(&mut entrants, 3, time(plan), SAMPLE).await?;
+    let most = most(&mut entrants, 0, plan, time(plan)).await?;
+    let mut figures = entrants[0].figures(0);
+    figures.insert("max_packets_per_second".into(), json!(most.rate.round()));
+    figures.insert("cpu_percent_at_max".into(), json!(most.cpu_percent.round()));
+    Ok(Some((Row { who: "ortc", parameters: plan.parameters(), figures }, most)))
 }

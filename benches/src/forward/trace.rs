@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cost::{figures, whole};
 use super::plan::Plan;
 use super::schedule::Schedule;
-use super::{CONTESTANT, NAME, round, wanted};
+use super::turns::{self, Entrant};
+use super::{CONTESTANT, NAME, round};
 use crate::bench::{Bench, Figure, Limit, Options, Row};
 use crate::error::Result;
 
@@ -41,42 +41,51 @@ fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let schedule = Schedule::parse(TRACE)?;
     let (packets, bytes) = schedule.totals();
-    let time = if options.quick { schedule.period() / 3 } else { schedule.period() };
     let plan = Plan::usual(options.quick);
     let mut parameters = Map::new();
     parameters.insert("trace".into(), json!("chromium-720p"));
     parameters.insert("subscribers".into(), json!(plan.subscribers));
     parameters.insert("mean_payload".into(), json!(bytes / packets));
     parameters.insert("profile".into(), plan.parameters()["profile"].clone());
-    let mut bare = None;
-    for who in wanted(CONTESTANTS, options) {
-        let pass =
-            |timed, time| runtime.block_on(whole(who, &plan, &schedule, time, timed, options));
-        let (outcome, usage) = pass(false, time)?;
-        let mut figures = figures(&outcome, &usage);
-        let cost = usage.cpu_ns / outcome.expected as f64;
-        let (_, usage) = pass(true, time / 2)?;
-        figures.extend(
-            usage
-                .split(cost)
-                .into_iter()
-                .map(|(key, value)| (key, json!(round(value.as_f64().unwrap_or(0.0))))),
-        );
-        let runs = usage.runs.iter().sum::<u64>().max(1);
-        let sent: u64 = usage.runs.iter().zip(1..).map(|(runs, length)| runs * length).sum();
-        figures.insert("packets_per_run".into(), json!(round(sent as f64 / runs as f64)));
-        figures.insert("run_lengths".into(), json!(usage.runs));
-        match (who, bare) {
-            ("bare", _) => bare = Some(cost),
-            (_, Some(bare)) => {
-                figures.insert("times_bare".into(), json!(round(cost / bare)));
-            }
-            _ => {}
+    let measured = runtime.block_on(measure(&plan, &schedule, options))?;
+    let bare = measured.iter().find(|(who, ..)| *who == "bare").map(|(_, cost, ..)| *cost);
+    for (who, cost, mut figures, runs) in measured {
+        let all = runs.iter().sum::<u64>().max(1);
+        let sent: u64 = runs.iter().zip(1..).map(|(runs, length)| runs * length).sum();
+        figures.insert("packets_per_run".into(), json!(round(sent as f64 / all as f64)));
+        figures.insert("run_lengths".into(), json!(runs));
+        if let Some(bare) = bare.filter(|_| who != "bare") {
+            figures.insert("times_bare".into(), json!(round(cost / bare)));
         }
         report(Row { who, parameters: parameters.clone(), figures });
-        println!("{}", histogram(who, &usage.runs));
+        println!("{}", histogram(who, &runs));
     }
     Ok(())
+}
+
+/// Who, what a packet costs, all figures, and how many runs of which length there were.
+type Replayed = (&'static str, f64, Map<String, Value>, [u64; 16]);
+
+async fn measure(plan: &Plan, schedule: &Schedule, options: &Options) -> Result<Vec<Replayed>> {
+    // All of it each time: its parts differ.
+    let (rounds, time) = match options.quick {
+        true => (1, schedule.period() / 2),
+        false => (3, schedule.period()),
+    };
+    let mut entrants = turns::start(CONTESTANTS, plan, false, options).await?;
+    let mut timed = turns::start(CONTESTANTS, plan, true, options).await?;
+    for entrant in entrants.iter_mut().chain(&mut timed) {
+        entrant.schedules = vec![schedule.clone()];
+    }
+    turns::take(&mut entrants, rounds, time, 1).await?;
+    turns::take(&mut timed, 1, time, 1).await?;
+    let replayed = |(entrant, timed): (&Entrant, &Entrant)| {
+        let (cost, usage) = (entrant.cost(0), timed.usage());
+        let mut figures = entrant.figures(0);
+        figures.extend(usage.split(cost));
+        (entrant.session.who, cost, figures, usage.runs)
+    };
+    Ok(entrants.iter().zip(&timed).map(replayed).collect())
 }
 
 /// How many datagrams were handed over together, as bars.
