@@ -8,6 +8,8 @@ use crate::error::Result;
 pub(crate) struct Bench {
     /// As it is called on the command line and in the JSON.
     pub(crate) name: &'static str,
+    /// Which part of the benchmark it is, where one has several with tables of their own.
+    pub(crate) part: &'static str,
     /// What is measured, in a line.
     pub(crate) help: &'static str,
     /// The figures in the order of the table's columns; the table shows no others.
@@ -22,14 +24,41 @@ pub(crate) struct Bench {
 /// Our side of a benchmark, with its arguments.
 pub(crate) type Contest = fn(&[String]) -> Result<()>;
 
-/// What a figure is to stay below under these parameters, if there is a goal for them.
-pub(crate) type Goal = fn(&Map<String, Value>) -> Option<f64>;
+/// What a figure is to be under these parameters, if there is a goal for them.
+pub(crate) type Goal = fn(&Map<String, Value>) -> Option<Limit>;
+
+/// What a figure is to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+    /// At least that, on a larger machine: this one is too small to judge it.
+    NotJudged(f64),
+}
+
+impl Limit {
+    /// The goal, and whether `value` meets it.
+    fn judge(self, value: Option<f64>) -> String {
+        let (sign, limit) = match self {
+            Self::AtMost(limit) => ("<=", limit),
+            Self::AtLeast(limit) | Self::NotJudged(limit) => (">=", limit),
+        };
+        let verdict = match (self, value) {
+            (Self::NotJudged(_), _) => " not judged",
+            (_, None) => "",
+            (Self::AtMost(_), Some(value)) if value <= limit => " met",
+            (Self::AtLeast(_), Some(value)) if value >= limit => " met",
+            _ => " NOT met",
+        };
+        format!("{sign} {}{verdict}", number(limit))
+    }
+}
 
 /// What is measured of each row.
 pub(crate) struct Figure {
     /// The key in the JSON, with its unit.
     pub(crate) key: &'static str,
-    /// What `ortc` is to stay below, by the parameters of the row.
+    /// What that of `ortc` is to be, by the parameters of the row.
     pub(crate) goal: Option<Goal>,
 }
 
@@ -38,6 +67,8 @@ pub(crate) struct Figure {
 pub(crate) struct Options {
     /// The program with the peers that are not ours; without it only `ortc` is measured.
     pub(crate) peers: Option<String>,
+    /// Parts to run; all when empty.
+    pub(crate) parts: Vec<String>,
     /// Whom to measure; everybody when empty.
     pub(crate) only: Vec<String>,
     /// A tenth of the work: to see that it runs, not what it gives.
@@ -66,9 +97,12 @@ pub(crate) struct Row {
 
 impl Row {
     /// As it is in the JSON file: one flat object.
-    pub(crate) fn to_json(&self, bench: &str) -> Value {
+    pub(crate) fn to_json(&self, bench: &Bench) -> Value {
         let mut object = Map::new();
-        object.insert("bench".into(), bench.into());
+        object.insert("bench".into(), bench.name.into());
+        if !bench.part.is_empty() {
+            object.insert("part".into(), bench.part.into());
+        }
         object.insert("who".into(), self.who.into());
         object.extend(self.parameters.clone());
         object.extend(self.figures.clone());
@@ -139,12 +173,8 @@ fn goals(
     for figure in bench.figures {
         let goal = figure.goal.and_then(|goal| goal(parameters));
         any |= goal.is_some();
-        cells.push(match (goal, ours.and_then(|row| row.figure(figure.key))) {
-            (Some(goal), Some(value)) if value <= goal => format!("<= {} met", number(goal)),
-            (Some(goal), Some(_)) => format!("<= {} NOT met", number(goal)),
-            (Some(goal), None) => format!("<= {}", number(goal)),
-            (None, _) => String::new(),
-        });
+        let value = ours.and_then(|row| row.figure(figure.key));
+        cells.push(goal.map_or(String::new(), |goal| goal.judge(value)));
     }
     any.then_some(cells)
 }
@@ -187,9 +217,10 @@ mod tests {
 
     const BENCH: Bench = Bench {
         name: "example",
+        part: "",
         help: "",
         figures: &[
-            Figure { key: "cost_ms", goal: Some(|_| Some(1.0)) },
+            Figure { key: "cost_ms", goal: Some(|_| Some(Limit::AtMost(1.0))) },
             Figure { key: "size_kb", goal: None },
         ],
         run: |_, _| Ok(()),
@@ -219,10 +250,23 @@ mod tests {
     }
 
     #[test]
+    fn a_goal_is_judged_by_its_kind() {
+        for (limit, value, expected) in [
+            (Limit::AtMost(2.0), Some(2.0), "<= 2.00 met"),
+            (Limit::AtLeast(2.0), Some(1.9), ">= 2.00 NOT met"),
+            (Limit::AtLeast(2.0), Some(2.1), ">= 2.00 met"),
+            (Limit::NotJudged(1.8), Some(1.0), ">= 1.80 not judged"),
+            (Limit::AtMost(2.0), None, "<= 2.00"),
+        ] {
+            assert_eq!(limit.judge(value), expected);
+        }
+    }
+
+    #[test]
     fn a_row_is_one_flat_object() {
         let expected = json!({
             "bench": "example", "who": "ortc", "burst": 8, "cost_ms": 0.5, "size_kb": 10,
         });
-        assert_eq!(row("ortc", 0.5).to_json("example"), expected);
+        assert_eq!(row("ortc", 0.5).to_json(&BENCH), expected);
     }
 }

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{self, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 
@@ -20,7 +20,7 @@ pub(crate) struct Contestant {
 }
 
 /// What a contestant says, line by line.
-pub(crate) type Output = Lines<BufReader<ChildStdout>>;
+pub(crate) type Output = io::Lines<BufReader<ChildStdout>>;
 
 impl Contestant {
     /// Starts `who` for a benchmark: `ortc` is this program, the others are the peers'.
@@ -62,6 +62,33 @@ impl Contestant {
     /// When it has ended.
     pub(crate) async fn send(&self, message: &Value) -> Result<()> {
         write_line(&mut *self.input.lock().await, message).await
+    }
+}
+
+/// What a contestant says, message by message.
+pub(crate) struct Lines {
+    who: &'static str,
+    output: Output,
+}
+
+impl Lines {
+    pub(crate) fn new(who: &'static str, output: Output) -> Self {
+        Self { who, output }
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// When it has ended, or says that something has failed.
+    pub(crate) async fn next(&mut self) -> Result<Value> {
+        let who = self.who;
+        let line = self.output.next_line().await?;
+        let line = line.ok_or_else(|| Failure::new(format!("{who} has ended")))?;
+        let message: Value = serde_json::from_str(&line)?;
+        match message["failed"].as_str() {
+            Some(reason) => Err(Failure::new(format!("{who}: {reason}"))),
+            None => Ok(message),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod forward;
 mod idle;
 mod lan;
+mod plot;
 mod setup;
 mod usage;
 
@@ -19,11 +20,12 @@ use bench::{Bench, Options, Row, table};
 use error::{Failure, Result};
 use serde_json::Value;
 
-/// Every benchmark; a new one is a file and a row here.
-const BENCHES: &[Bench] = &[setup::BENCH, forward::BENCH, idle::BENCH];
+/// Every benchmark; a new one is a file and a row here. One of several parts has a row for each.
+const BENCHES: &[&[Bench]] = &[&[setup::BENCH], &forward::BENCHES, &[idle::BENCH]];
 
 fn main() -> ExitCode {
     usage::raise_open_files();
+    usage::raise_priority();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match command(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,7 +40,7 @@ fn command(arguments: &[String]) -> Result<()> {
     if let [first, name, rest @ ..] = arguments
         && first == "contestant"
     {
-        let contestant = find(name)?.contestant;
+        let contestant = find(name)?[0].contestant;
         return contestant.ok_or_else(|| Failure::new(format!("`{name}` has none")))?(rest);
     }
     let arguments = Arguments::parse(arguments)?;
@@ -49,41 +51,55 @@ fn command(arguments: &[String]) -> Result<()> {
     if let Some(status) = lan::run_inside()? {
         return if status.success() { Ok(()) } else { Err(Failure::new("see above")) };
     }
+    let parts = &arguments.options.parts;
+    let wanted = |bench: &&&Bench| parts.is_empty() || parts.iter().any(|it| it == bench.part);
     let mut results: Vec<Value> = Vec::new();
-    for bench in &arguments.benches {
-        println!("{}: {}", bench.name, bench.help);
+    for bench in arguments.benches.iter().filter(wanted) {
+        println!("{} {}: {}", bench.name, bench.part, bench.help);
         let mut rows: Vec<Row> = Vec::new();
         (bench.run)(&arguments.options, &mut |row| {
-            println!("  {}", row.to_json(bench.name));
+            println!("  {}", row.to_json(bench));
             rows.push(row);
         })?;
         println!("\n{}", table(bench, &rows));
-        results.extend(rows.iter().map(|row| row.to_json(bench.name)));
+        results.extend(rows.iter().map(|row| row.to_json(bench)));
     }
     if let Some(file) = &arguments.json {
-        let text = format!("{:#}\n", Value::Array(results));
+        let text = format!("{:#}\n", Value::Array(results.clone()));
         std::fs::write(file, text).map_err(|error| Failure::new(format!("{file}: {error}")))?;
+    }
+    if let Some(directory) = &arguments.plot {
+        for (name, svg) in plot::all(&results) {
+            let file = std::path::Path::new(directory).join(name);
+            std::fs::create_dir_all(directory)?;
+            std::fs::write(&file, svg)?;
+            println!("wrote {}", file.display());
+        }
     }
     Ok(())
 }
 
-fn find(name: &str) -> Result<&'static Bench> {
-    BENCHES.iter().find(|bench| bench.name == name).ok_or_else(|| {
-        let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
+fn find(name: &str) -> Result<&'static [Bench]> {
+    BENCHES.iter().copied().find(|parts| parts[0].name == name).ok_or_else(|| {
+        let names: Vec<_> = BENCHES.iter().map(|parts| parts[0].name).collect();
         Failure::new(format!("there is no benchmark `{name}`, but {}", names.join(", ")))
     })
 }
 
 fn help() -> String {
     let mut text = String::from(
-        "Usage: cargo xtask bench [NAME]... [--json FILE] [--only WHO]... [--quick]\n\n\
+        "Usage: cargo xtask bench [NAME]... [--part PART]... [--json FILE] [--plot DIR]\n            \
+                                [--only WHO]... [--quick]\n\n\
          Measures ortc, and others that do the same job, in one run.\n\n  \
+         --part PART  runs only this part of a benchmark that has several\n  \
          --json FILE  writes the figures as an array of objects, too\n  \
+         --plot DIR   draws what there are plots of, as SVG files\n  \
          --only WHO   measures only ortc, str0m, webrtc-rs, ...\n  \
          --quick      does a tenth of the work, to see that it runs\n\nBenchmarks:\n",
     );
-    for bench in BENCHES {
-        text.push_str(&format!("  {:<10}  {}\n", bench.name, bench.help));
+    for bench in BENCHES.iter().copied().flatten() {
+        let name = format!("{} {}", bench.name, bench.part);
+        text.push_str(&format!("  {name:<16}  {}\n", bench.help));
     }
     text
 }
@@ -93,6 +109,7 @@ struct Arguments {
     benches: Vec<&'static Bench>,
     options: Options,
     json: Option<String>,
+    plot: Option<String>,
     help: bool,
 }
 
@@ -108,6 +125,8 @@ impl Arguments {
             };
             match argument.as_str() {
                 "--json" => parsed.json = Some(value()?),
+                "--plot" => parsed.plot = Some(value()?),
+                "--part" => parsed.options.parts.push(value()?),
                 "--peers" => parsed.options.peers = Some(value()?),
                 "--only" => parsed.options.only.push(value()?),
                 "--quick" => parsed.options.quick = true,
@@ -115,11 +134,11 @@ impl Arguments {
                 flag if flag.starts_with('-') => {
                     return Err(Failure::new(format!("there is no option `{flag}`")));
                 }
-                name => parsed.benches.push(find(name)?),
+                name => parsed.benches.extend(find(name)?),
             }
         }
         if parsed.benches.is_empty() {
-            parsed.benches = BENCHES.iter().collect();
+            parsed.benches = BENCHES.iter().copied().flatten().collect();
         }
         Ok(parsed)
     }
@@ -135,7 +154,13 @@ mod tests {
 
     #[test]
     fn no_name_is_every_benchmark() {
-        assert_eq!(parse("").unwrap().benches.len(), BENCHES.len());
+        let names = |line: &str| {
+            let benches = parse(line).unwrap().benches;
+            benches.iter().map(|bench| (bench.name, bench.part)).collect::<Vec<_>>()
+        };
+        let forward = ["cost", "load", "threads", "trace"].map(|part| ("forward", part));
+        assert_eq!(names("forward"), forward);
+        assert_eq!(names(""), [&[("setup", "")], &forward[..]].concat());
         assert_eq!(parse("setup --quick").unwrap().benches.len(), 1);
     }
 

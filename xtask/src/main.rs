@@ -48,12 +48,12 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[NAME]... [--json FILE] [--only WHO]... [--quick]",
+        arguments: "[NAME]... [--part PART]... [--json FILE] [--plot DIR] [--only WHO]... [--quick]",
         help: "Builds, in release, and runs the benchmarks NAME, or all: ortc beside str0m and \
-               webrtc-rs in the same run, as a table with ratios and goals. --json writes the \
-               figures to FILE, too; --only measures WHO alone (ortc, str0m, webrtc-rs); --quick \
-               does a tenth of the work. benches/README.md says what is measured, and how to \
-               add to it",
+               webrtc-rs in the same run, as a table with ratios and goals. --part runs only that \
+               part of one; --json writes the figures to FILE, too, and --plot draws them; --only \
+               measures WHO alone (ortc, str0m, webrtc-rs); --quick does a tenth of the work. \
+               benches/README.md says what is measured, and how to add to it",
         run: bench::run,
     },
     Command {

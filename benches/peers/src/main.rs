@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+mod forward_str0m;
+mod forward_webrtc_rs;
 mod setup_str0m;
 mod setup_webrtc_rs;
 mod signalling;
@@ -19,8 +21,12 @@ pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::r
 type Run = fn(&[String]) -> Result<()>;
 
 /// Who does what; a new one is a file and a row here.
-const CONTESTANTS: &[(&str, &str, Run)] =
-    &[("str0m", "setup", setup_str0m::run), ("webrtc-rs", "setup", setup_webrtc_rs::run)];
+const CONTESTANTS: &[(&str, &str, Run)] = &[
+    ("str0m", "setup", setup_str0m::run),
+    ("webrtc-rs", "setup", setup_webrtc_rs::run),
+    ("str0m", "forward", forward_str0m::run),
+    ("webrtc-rs", "forward", forward_webrtc_rs::run),
+];
 
 fn main() -> ExitCode {
     usage::raise_open_files();

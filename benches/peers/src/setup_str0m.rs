@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Instant;
 
 use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use serde_json::{Value, json};
 use str0m::crypto::Fingerprint;
 use str0m::media::MediaKind;
@@ -28,7 +28,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let candidates: usize = arguments.first().ok_or("how many candidates?")?.parse()?;
     str0m::crypto::from_feature_flags().install_process_default();
     let poll = Poll::new()?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let waiting = listen(poll.registry())?;
+    Server { poll, candidates, connections: Vec::new(), deadlines: BinaryHeap::new() }.run(&waiting)
+}
+
+/// What is said to this process, line by line; each line wakes the poller.
+pub(crate) fn listen(registry: &Registry) -> Result<Receiver<String>> {
+    let waker = Arc::new(Waker::new(registry, WAKER)?);
     let (lines, waiting) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(std::result::Result::ok) {
@@ -39,7 +45,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         drop(lines);
         let _ = waker.wake();
     });
-    Server { poll, candidates, connections: Vec::new(), deadlines: BinaryHeap::new() }.run(&waiting)
+    Ok(waiting)
 }
 
 struct Server {
@@ -201,7 +207,7 @@ impl Server {
     }
 }
 
-fn say(message: &Value) -> Result<()> {
+pub(crate) fn say(message: &Value) -> Result<()> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{message}")?;
     Ok(output.flush()?)

@@ -39,18 +39,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 }
 
 fn api(candidates: u8) -> Result<API> {
+    let mut settings = settings(candidates);
+    settings.set_ice_credentials(UFRAG.into(), PASSWORD.into());
+    build(settings)
+}
+
+pub(crate) fn build(settings: SettingEngine) -> Result<API> {
     let mut media = MediaEngine::default();
     media.register_default_codecs()?;
     let registry = register_default_interceptors(Registry::new(), &mut media)?;
-    let mut settings = SettingEngine::default();
-    settings.set_ice_credentials(UFRAG.into(), PASSWORD.into());
-    settings.set_ice_multicast_dns_mode(MulticastDnsMode::Disabled);
-    settings.set_network_types(vec![NetworkType::Udp4]);
-    settings.set_include_loopback_candidate(true);
-    settings.set_ip_filter(Box::new(move |address| match address {
-        IpAddr::V4(v4) => v4.is_loopback() && (1..=candidates).contains(&v4.octets()[3]),
-        IpAddr::V6(_) => false,
-    }));
     Ok(APIBuilder::new()
         .with_media_engine(media)
         .with_interceptor_registry(registry)
@@ -58,18 +55,21 @@ fn api(candidates: u8) -> Result<API> {
         .build())
 }
 
+pub(crate) fn settings(candidates: u8) -> SettingEngine {
+    let mut settings = SettingEngine::default();
+    settings.set_ice_multicast_dns_mode(MulticastDnsMode::Disabled);
+    settings.set_network_types(vec![NetworkType::Udp4]);
+    settings.set_include_loopback_candidate(true);
+    settings.set_ip_filter(Box::new(move |address| match address {
+        IpAddr::V4(v4) => v4.is_loopback() && (1..=candidates).contains(&v4.octets()[3]),
+        IpAddr::V6(_) => false,
+    }));
+    settings
+}
+
 async fn serve(candidates: u8) -> Result<()> {
     let api = Arc::new(api(candidates)?);
-    let (replies, mut waiting) = mpsc::unbounded_channel::<Value>();
-    tokio::spawn(async move {
-        let mut output = tokio::io::stdout();
-        while let Some(reply) = waiting.recv().await {
-            let line = format!("{reply}\n");
-            if output.write_all(line.as_bytes()).await.is_err() || output.flush().await.is_err() {
-                return;
-            }
-        }
-    });
+    let replies = speak();
     let (open, mut opened) = mpsc::unbounded_channel();
     // Keeps connections, as an application would.
     tokio::spawn(async move {
@@ -99,6 +99,21 @@ async fn serve(candidates: u8) -> Result<()> {
     Ok(())
 }
 
+/// Where what is to be said goes; it is written line by line.
+pub(crate) fn speak() -> mpsc::UnboundedSender<Value> {
+    let (replies, mut waiting) = mpsc::unbounded_channel::<Value>();
+    tokio::spawn(async move {
+        let mut output = tokio::io::stdout();
+        while let Some(reply) = waiting.recv().await {
+            let line = format!("{reply}\n");
+            if output.write_all(line.as_bytes()).await.is_err() || output.flush().await.is_err() {
+                return;
+            }
+        }
+    });
+    replies
+}
+
 async fn accept(
     api: &API,
     message: &Value,
@@ -107,6 +122,19 @@ async fn accept(
     let offer = Offer::parse(message)?;
     let id = offer.id;
     let connection = Arc::new(api.new_peer_connection(RTCConfiguration::default()).await?);
+    tell_state(&connection, id, replies);
+    let local = respond(&connection, sdp(&offer)).await?;
+    let ice = Ice::of(&local)?;
+    replies.send(ice.answer(id))?;
+    Ok(connection)
+}
+
+/// Has it said when the connection is there, and when it is lost.
+pub(crate) fn tell_state(
+    connection: &RTCPeerConnection,
+    id: u64,
+    replies: &mpsc::UnboundedSender<Value>,
+) {
     let told = replies.clone();
     connection.on_peer_connection_state_change(Box::new(move |state| {
         let _ = match state {
@@ -118,47 +146,76 @@ async fn accept(
         };
         Box::pin(async {})
     }));
-    connection.set_remote_description(RTCSessionDescription::offer(sdp(&offer))?).await?;
+}
+
+/// Takes an offer and gathers; the whole answer.
+pub(crate) async fn respond(connection: &RTCPeerConnection, offer: String) -> Result<String> {
+    connection.set_remote_description(RTCSessionDescription::offer(offer)?).await?;
     let description = connection.create_answer(None).await?;
     let mut gathered = connection.gathering_complete_promise().await;
     connection.set_local_description(description).await?;
     let _ = gathered.recv().await;
-    let local = connection.local_description().await.ok_or("no local description")?.sdp;
-    let value = |name: &str| {
-        let line = local.lines().find_map(|line| line.strip_prefix(&format!("a={name}:")));
-        line.map(str::to_owned).ok_or_else(|| format!("the answer has no {name}"))
-    };
-    let lines = local.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
-    // webrtc-rs writes each candidate once for RTP and once for RTCP.
-    let candidates: Vec<String> =
-        lines.filter(|line| line.split(' ').nth(1) == Some("1")).map(str::to_owned).collect();
-    let fingerprint = value("fingerprint")?;
-    replies.send(answer(id, UFRAG, PASSWORD, &fingerprint, &candidates))?;
-    Ok(connection)
+    Ok(connection.local_description().await.ok_or("no local description")?.sdp)
+}
+
+/// What an answer says of its side's transports.
+pub(crate) struct Ice {
+    ufrag: String,
+    password: String,
+    fingerprint: String,
+    candidates: Vec<String>,
+}
+
+impl Ice {
+    pub(crate) fn of(sdp: &str) -> Result<Self> {
+        let value = |name: &str| {
+            let line = sdp.lines().find_map(|line| line.strip_prefix(&format!("a={name}:")));
+            line.map(str::to_owned).ok_or_else(|| format!("the answer has no {name}"))
+        };
+        let lines = sdp.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
+        // webrtc-rs writes each candidate once for RTP and once for RTCP.
+        let candidates =
+            lines.filter(|line| line.split(' ').nth(1) == Some("1")).map(str::to_owned).collect();
+        let (ufrag, password) = (value("ice-ufrag")?, value("ice-pwd")?);
+        Ok(Self { ufrag, password, fingerprint: value("fingerprint")?, candidates })
+    }
+
+    pub(crate) fn answer(&self, id: u64) -> Value {
+        answer(id, &self.ufrag, &self.password, &self.fingerprint, &self.candidates)
+    }
 }
 
 /// What a browser would offer that knows what the client has signalled.
 fn sdp(offer: &Offer) -> String {
-    let Offer { ufrag, password, fingerprint, candidates, ssrc, .. } = offer;
+    let section = [
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111".to_owned(),
+        "a=sendonly".to_owned(),
+        "a=rtpmap:111 opus/48000/2".to_owned(),
+        "a=setup:actpass".to_owned(),
+        "a=msid:stream track".to_owned(),
+        format!("a=ssrc:{} cname:bench", offer.ssrc),
+    ];
+    session(offer, &section)
+}
+
+/// An offer with one section of media, which begins with its `m=` line.
+pub(crate) fn session(offer: &Offer, section: &[String]) -> String {
+    let Offer { ufrag, password, fingerprint, candidates, .. } = offer;
     let mut lines = vec![
         "v=0".to_owned(),
         "o=- 1 1 IN IP4 127.0.0.1".to_owned(),
         "s=-".to_owned(),
         "t=0 0".to_owned(),
         "a=group:BUNDLE 0".to_owned(),
-        "m=audio 9 UDP/TLS/RTP/SAVPF 111".to_owned(),
+        section[0].clone(),
         "c=IN IP4 0.0.0.0".to_owned(),
         "a=mid:0".to_owned(),
-        "a=sendonly".to_owned(),
         "a=rtcp-mux".to_owned(),
-        "a=rtpmap:111 opus/48000/2".to_owned(),
         format!("a=ice-ufrag:{ufrag}"),
         format!("a=ice-pwd:{password}"),
         format!("a=fingerprint:{fingerprint}"),
-        "a=setup:actpass".to_owned(),
-        "a=msid:stream track".to_owned(),
-        format!("a=ssrc:{ssrc} cname:bench"),
     ];
+    lines.extend_from_slice(&section[1..]);
     lines.extend(candidates.iter().map(|line| format!("a={line}")));
     lines.push("a=end-of-candidates".to_owned());
     lines.join("\r\n") + "\r\n"

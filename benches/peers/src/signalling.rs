@@ -1,4 +1,4 @@
-//! The messages of the set-up benchmark, as `ortc-bench` writes them.
+//! The messages by which a client is connected to, as `ortc-bench` writes them.
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,8 @@ pub(crate) struct Offer {
     /// `candidate:…`, as in RFC 8839 §5.1.
     pub(crate) candidates: Vec<String>,
     pub(crate) ssrc: u32,
+    /// Whether it is the client that sends this track. Only forwarding asks.
+    pub(crate) publishes: bool,
 }
 
 impl Offer {
@@ -30,6 +32,7 @@ impl Offer {
             fingerprint: text(&ice["fingerprint"], "fingerprint")?,
             candidates: candidates.iter().map(candidate_line).collect(),
             ssrc: text(&message["track"]["ssrc"], "ssrc")?.parse()?,
+            publishes: message["publishes"] == true,
         })
     }
 }

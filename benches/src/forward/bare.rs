@@ -8,12 +8,12 @@ use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ortc_rtp::{SrtpReceiver, SrtpSender};
-use serde_json::{Value, json};
 
+use super::counted::{Asked, Counted};
 use super::plan::{Plan, addresses_from_json, addresses_to_json};
 use crate::error::{Failure, Result};
 use crate::usage;
@@ -27,13 +27,9 @@ const SEND: usize = 32;
 /// Datagrams of one message, where the kernel cuts it.
 const SEGMENTS: usize = 16;
 
-pub(crate) fn run(plan: &Plan, segments: bool) -> Result<()> {
-    let mut lines = std::io::stdin().lines();
-    let mut line = || -> Result<Value> {
-        let line = lines.next().ok_or_else(|| Failure::new("nobody is there any more"))??;
-        Ok(serde_json::from_str(&line)?)
-    };
-    let remotes = addresses_from_json(&line()?)?;
+pub(crate) fn run(plan: &Plan, segments: bool, timed: bool) -> Result<()> {
+    let mut asked = Asked::new();
+    let remotes = addresses_from_json(&asked.next()?)?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 8 << 20)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, 8 << 20)?;
@@ -41,7 +37,9 @@ pub(crate) fn run(plan: &Plan, segments: bool) -> Result<()> {
     println!("{}", addresses_to_json(&vec![local; remotes.len()]));
 
     let stop = Arc::new(AtomicBool::new(false));
-    let mut forwarder = Forwarder::new(plan, socket.try_clone()?, &remotes, segments)?;
+    let counted = Arc::new(Mutex::new(Counted::default()));
+    let forwarder = Forwarder::new(plan, socket.try_clone()?, &remotes, segments)?;
+    let mut forwarder = Forwarder { timed: timed.then(|| Arc::clone(&counted)), ..forwarder };
     let stopped = Arc::clone(&stop);
     let thread = std::thread::spawn(move || {
         while !stopped.load(Ordering::Relaxed) {
@@ -49,9 +47,7 @@ pub(crate) fn run(plan: &Plan, segments: bool) -> Result<()> {
         }
         Ok::<(), Failure>(())
     });
-    while line()? == json!("usage") {
-        println!("{}", json!({ "cpu_ns": usage::cpu_ns() }));
-    }
+    asked.answer(|| Ok(counted.lock().unwrap_or_else(PoisonError::into_inner).clone()))?;
     stop.store(true, Ordering::Relaxed);
     // Wakes it once more.
     socket.send_to(&[0], local)?;
@@ -65,6 +61,9 @@ struct Forwarder {
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     segments: bool,
+    /// Where what its steps take is counted, if it is.
+    timed: Option<Arc<Mutex<Counted>>>,
+    counted: Counted,
 }
 
 /// A packet that was opened: where it stands, how long it is, and how long its header.
@@ -96,11 +95,18 @@ impl Forwarder {
             incoming: vec![0; RECEIVE * SLOT],
             outgoing: vec![0; SEND * SEGMENTS * SLOT],
             segments,
+            timed: None,
+            counted: Counted::default(),
         })
+    }
+
+    fn clock(&self) -> u64 {
+        if self.timed.is_some() { usage::thread_cpu_ns() } else { 0 }
     }
 
     fn turn(&mut self) -> Result<()> {
         let lengths = self.receive()?;
+        let begun = self.clock();
         let mut opened = Vec::with_capacity(lengths.len());
         for (n, len) in lengths.iter().enumerate() {
             let at = n * SLOT;
@@ -111,18 +117,24 @@ impl Forwarder {
         if opened.is_empty() {
             return Ok(());
         }
+        let sealing = self.clock();
+        self.counted.open_ns += sealing - begun;
+        let sent_before = self.counted.send_ns;
         let mut messages: Vec<(usize, usize, usize, usize)> = Vec::with_capacity(SEND);
         let mut used = 0;
         for n in 0..self.subscribers.len() {
-            for packets in opened.chunks(if self.segments { SEGMENTS } else { 1 }) {
+            for packets in self.runs(&opened) {
                 let (begin, mut segment) = (used, 0);
-                for Opened { at, len, header } in packets {
+                for (place, Opened { at, len, header }) in packets.iter().enumerate() {
                     let packet = &self.incoming[*at..*at + *len];
                     let (srtp, _, head) = &mut self.subscribers[n];
                     head[..8].copy_from_slice(&packet[..8]);
                     let body = &packet[*header..];
-                    segment = srtp.protect_rtp_from(head, body, &mut self.outgoing[used..])?;
-                    used += segment;
+                    let sealed = srtp.protect_rtp_from(head, body, &mut self.outgoing[used..])?;
+                    used += sealed;
+                    if place == 0 {
+                        segment = sealed;
+                    }
                 }
                 messages.push((n, begin, used - begin, segment));
                 if messages.len() == SEND {
@@ -132,7 +144,27 @@ impl Forwarder {
                 }
             }
         }
-        self.send(&messages)
+        self.send(&messages)?;
+        let sent_meanwhile = self.counted.send_ns - sent_before;
+        self.counted.seal_ns += (self.clock() - sealing).saturating_sub(sent_meanwhile);
+        if let Some(shared) = &self.timed {
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = self.counted.clone();
+        }
+        Ok(())
+    }
+
+    /// Packets that go in one message: of one length, the last one shorter.
+    fn runs<'a>(&self, opened: &'a [Opened]) -> impl Iterator<Item = &'a [Opened]> + use<'a> {
+        let most = if self.segments { SEGMENTS } else { 1 };
+        let mut rest = opened;
+        std::iter::from_fn(move || {
+            let first = rest.first()?;
+            let equal = rest.iter().take(most).take_while(|it| it.len == first.len).count();
+            let shorter = rest.get(equal).is_some_and(|it| it.len < first.len) && equal < most;
+            let (run, others) = rest.split_at(equal + usize::from(shorter));
+            rest = others;
+            Some(run)
+        })
     }
 
     /// Waits for datagrams; their lengths, one in each slot.
@@ -163,6 +195,7 @@ impl Forwarder {
 
     /// Sends runs: the subscriber, where the run begins, its length, and that of a datagram.
     fn send(&mut self, messages: &[(usize, usize, usize, usize)]) -> Result<()> {
+        let begun = self.clock();
         // SAFETY: all-zero bytes are a valid value of these structures of integers and pointers.
         let mut vectors: [libc::iovec; SEND] = unsafe { zeroed() };
         // SAFETY: as above.
@@ -202,6 +235,12 @@ impl Forwarder {
                 )
             };
             sent += usize::try_from(count).map_err(|_| std::io::Error::last_os_error())?;
+        }
+        self.counted.send_ns += self.clock() - begun;
+        if self.timed.is_some() {
+            for (_, _, len, segment) in messages {
+                self.counted.run(len.div_ceil((*segment).max(1)));
+            }
         }
         Ok(())
     }

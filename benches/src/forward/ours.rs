@@ -3,40 +3,45 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use ortc_forward::{
-    ForwarderCommand, ForwarderConfig, ForwarderEvent, ForwarderHandle, spawn_pinned,
+    ForwarderCommand, ForwarderConfig, ForwarderEvent, ForwarderHandle, ForwarderStats, StepTimes,
+    spawn_connected,
 };
 use ortc_io::ring::ring;
 use ortc_io::{ConnectionId, Join, Path, PathUpdate, SocketEvent};
 use ortc_rtp::{ForwardConfig, ForwardedPayloadType, ReceiverConfig, TrackSource};
-use serde_json::{Value, json};
 
+use super::counted::{Asked, Counted};
 use super::plan::{PAYLOAD_TYPE, PUBLISHED, Plan, addresses_from_json, addresses_to_json};
 use crate::error::{Failure, Result};
-use crate::usage;
 
-pub(crate) fn run(plan: &Plan) -> Result<()> {
-    let mut lines = std::io::stdin().lines();
-    let mut line = || -> Result<Value> {
-        let line = lines.next().ok_or_else(|| Failure::new("nobody is there any more"))??;
-        Ok(serde_json::from_str(&line)?)
-    };
-    let remotes = addresses_from_json(&line()?)?;
-    let (handle, mut events, _thread) = spawn_pinned(ForwarderConfig::default())?;
+pub(crate) fn run(plan: &Plan, timed: bool) -> Result<()> {
+    let mut asked = Asked::new();
+    let remotes = addresses_from_json(&asked.next()?)?;
+    let config = ForwarderConfig { time_steps: timed, ..ForwarderConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // One port for all, as a server has it.
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    send(&handle, ForwarderCommand::BindShared { token: 0, address })?;
-    let event = runtime.block_on(events.recv());
-    let Some(ForwarderEvent::SharedBound(_, Ok(bound))) = event else {
-        return Err(Failure::new(format!("not bound: {event:?}")));
-    };
-    let shared = *bound.first().ok_or_else(|| Failure::new("no socket"))?;
+    let mut forwarders = Vec::new();
+    for (handle, mut events, _thread) in spawn_connected(config, plan.threads)? {
+        // One port for all of a thread, as a server has it.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        send(&handle, ForwarderCommand::BindShared { token: 0, address })?;
+        let event = runtime.block_on(events.recv());
+        let Some(ForwarderEvent::SharedBound(_, Ok(bound))) = event else {
+            return Err(Failure::new(format!("not bound: {event:?}")));
+        };
+        let shared = *bound.first().ok_or_else(|| Failure::new("no socket"))?;
+        forwarders.push((handle, events, shared));
+    }
+    let mut locals = Vec::new();
     for (connection, remote) in remotes.iter().enumerate() {
         let id = id(connection);
-        send(&handle, ForwarderCommand::Attach(id))?;
+        // A connection belongs to the thread at its slot's place.
+        let place = connection % forwarders.len();
+        let (handle, events, shared) = &mut forwarders[place];
+        locals.push(shared.local);
+        send(handle, ForwarderCommand::Attach(id))?;
         let username_frag = format!("connection{connection}");
-        let join = Join { connection: id, token: 0, shared, username_frag, fork: false };
-        send(&handle, ForwarderCommand::Join(join))?;
+        let join = Join { connection: id, token: 0, shared: *shared, username_frag, fork: false };
+        send(handle, ForwarderCommand::Join(join))?;
         let event = runtime.block_on(events.recv());
         if !matches!(event, Some(ForwarderEvent::Socket(_, SocketEvent::Bound { .. }))) {
             return Err(Failure::new(format!("not joined: {event:?}")));
@@ -49,24 +54,31 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             ForwarderCommand::Open(id),
             ForwarderCommand::SetKeys(id, plan.keys(connection, false)?),
         ] {
-            send(&handle, command)?;
+            send(handle, command)?;
         }
         if connection > 0 {
-            send(&handle, ForwarderCommand::AddForward(id, forward(connection - 1)))?;
+            send(handle, ForwarderCommand::AddForward(id, forward(connection - 1)))?;
         }
     }
-    let locals = vec![shared.local; remotes.len()];
     // Nobody in this process reads what is received: it is only forwarded.
     let (packets, _) = ring(1);
     let payload_types = vec![(PAYLOAD_TYPE, 90_000)];
     let receiver = ReceiverConfig { ssrc: PUBLISHED, payload_types, packets };
-    send(&handle, ForwarderCommand::AddReceiver(id(0), receiver))?;
+    send(&forwarders[0].0, ForwarderCommand::AddReceiver(id(0), receiver))?;
 
     println!("{}", addresses_to_json(&locals));
-    while line()? == json!("usage") {
-        println!("{}", json!({ "cpu_ns": usage::cpu_ns() }));
-    }
-    Ok(())
+    asked.answer(|| {
+        let mut stats = ForwarderStats::default();
+        for (handle, ..) in &forwarders {
+            let (reply, snapshot) = tokio::sync::oneshot::channel();
+            send(handle, ForwarderCommand::Snapshot(reply))?;
+            stats.add(&runtime.block_on(snapshot)?);
+        }
+        let ns = |time: std::time::Duration| time.as_nanos() as u64;
+        let StepTimes { open, seal, send } = stats.steps;
+        let runs = stats.runs.lengths;
+        Ok(Counted { open_ns: ns(open), seal_ns: ns(seal), send_ns: ns(send), runs })
+    })
 }
 
 fn forward(subscriber: usize) -> ForwardConfig {

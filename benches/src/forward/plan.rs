@@ -15,9 +15,12 @@ pub(crate) const PAYLOAD_TYPE: PayloadType = PayloadType(96);
 /// What the publisher sends.
 pub(crate) const PUBLISHED: Ssrc = Ssrc(0x1000_0000);
 
-/// Forwarded packets a second: some tenth of what a core can do, so that nothing is lost and
-/// nobody queues.
-const RATE: u64 = 80_000;
+/// Forwarded packets a second where their cost is measured: so few that nobody queues, and that
+/// the most expensive contestant uses half a core.
+const RATE: f64 = 40_000.0;
+
+/// Most and fewest bursts a second: sleeping is not finer, and a run should have some.
+const BURSTS_PER_SECOND: (f64, f64) = (20.0, 5_000.0);
 
 /// The parameters of one measurement.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +31,8 @@ pub(crate) struct Plan {
     /// Packets that come at once.
     pub(crate) burst: usize,
     pub(crate) profile: SrtpProfile,
+    /// Media threads of `ortc`.
+    pub(crate) threads: usize,
     pub(crate) seconds: f64,
 }
 
@@ -35,26 +40,30 @@ const PROFILES: &[(&str, SrtpProfile)] =
     &[("gcm128", SrtpProfile::AeadAes128Gcm), ("cm80", SrtpProfile::Aes128CmSha1_80)];
 
 impl Plan {
-    /// All that are measured.
+    /// The one that most is said about: 50 subscribers, 1,200 bytes, bursts of 8.
+    pub(crate) fn usual(quick: bool) -> Self {
+        Self {
+            subscribers: 50,
+            payload: 1200,
+            burst: 8,
+            profile: SrtpProfile::AeadAes128Gcm,
+            threads: 1,
+            seconds: if quick { 0.3 } else { 3.0 },
+        }
+    }
+
+    /// All whose cost is measured.
     pub(crate) fn all(quick: bool) -> Vec<Self> {
-        let seconds = if quick { 0.3 } else { 3.0 };
-        let gcm = SrtpProfile::AeadAes128Gcm;
-        let plan = |subscribers, payload, burst, profile| Self {
-            subscribers,
-            payload,
-            burst,
-            profile,
-            seconds,
-        };
+        let usual = Self::usual(quick);
         let mut plans = Vec::new();
         for subscribers in [1, 10, 50, 200] {
             for payload in [1200, 160] {
                 for burst in [1, 8] {
-                    plans.push(plan(subscribers, payload, burst, gcm));
+                    plans.push(Self { subscribers, payload, burst, ..usual.clone() });
                 }
             }
         }
-        plans.push(plan(50, 1200, 8, SrtpProfile::Aes128CmSha1_80));
+        plans.push(Self { profile: SrtpProfile::Aes128CmSha1_80, ..usual });
         plans
     }
 
@@ -74,18 +83,19 @@ impl Plan {
             "payload": self.payload,
             "burst": self.burst,
             "profile": self.profile_name(),
+            "threads": self.threads,
         });
         parameters.as_object().cloned().unwrap_or_default()
     }
 
     pub(crate) fn to_argument(&self) -> String {
-        let Self { subscribers, payload, burst, seconds, .. } = self;
-        format!("{subscribers},{payload},{burst},{},{seconds}", self.profile_name())
+        let Self { subscribers, payload, burst, threads, seconds, .. } = self;
+        format!("{subscribers},{payload},{burst},{},{threads},{seconds}", self.profile_name())
     }
 
     pub(crate) fn from_argument(text: &str) -> Result<Self> {
         let parts: Vec<_> = text.split(',').collect();
-        let [subscribers, payload, burst, profile, seconds] = parts[..] else {
+        let [subscribers, payload, burst, profile, threads, seconds] = parts[..] else {
             return Err(Failure::new(format!("no plan: {text}")));
         };
         let named = PROFILES.iter().find(|(name, _)| *name == profile);
@@ -94,14 +104,21 @@ impl Plan {
             payload: payload.parse()?,
             burst: burst.parse()?,
             profile: named.ok_or_else(|| Failure::new(format!("no profile: {profile}")))?.1,
+            threads: threads.parse()?,
             seconds: seconds.parse()?,
         })
     }
 
-    /// The time from burst to burst.
-    pub(crate) fn interval(&self) -> Duration {
-        let per_second = RATE / (self.subscribers * self.burst) as u64;
-        Duration::from_secs(1) / per_second.clamp(50, 5_000) as u32
+    /// The time from burst to burst where so many packets are to be forwarded a second.
+    pub(crate) fn interval(&self, rate: f64) -> Duration {
+        let (fewest, most) = BURSTS_PER_SECOND;
+        let bursts = rate / (self.subscribers * self.burst) as f64;
+        Duration::from_secs_f64(1.0 / bursts.clamp(fewest, most))
+    }
+
+    /// The rate where cost is measured.
+    pub(crate) fn rate(&self) -> f64 {
+        RATE
     }
 
     /// The SSRC that a subscriber is sent.

@@ -9,12 +9,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::bench::{Bench, Figure, Options, Row};
+use crate::bench::{Bench, Figure, Limit, Options, Row};
 use crate::error::{Failure, Result};
 use client::{Load, Server, Usage};
 
 pub(crate) const BENCH: Bench = Bench {
     name: "idle",
+    part: "",
     help: "CPU time and memory of idle connections, and of packets forwarded beside them",
     figures: &[
         Figure { key: "cpu_percent", goal: Some(cpu_goal) },
@@ -46,17 +47,17 @@ fn connections(parameters: &Map<String, Value>) -> Option<u64> {
     parameters.get("connections").and_then(Value::as_u64)
 }
 
-fn cpu_goal(parameters: &Map<String, Value>) -> Option<f64> {
-    (connections(parameters)? == 10_000).then_some(6.0)
+fn cpu_goal(parameters: &Map<String, Value>) -> Option<Limit> {
+    (connections(parameters)? == 10_000).then_some(Limit::AtMost(6.0))
 }
 
-fn memory_goal(parameters: &Map<String, Value>) -> Option<f64> {
-    (connections(parameters)? == 10_000).then_some(32.0)
+fn memory_goal(parameters: &Map<String, Value>) -> Option<Limit> {
+    (connections(parameters)? == 10_000).then_some(Limit::AtMost(32.0))
 }
 
 /// Flat: what differs by less than that is noise on a machine with other work.
-fn flat_goal(parameters: &Map<String, Value>) -> Option<f64> {
-    (connections(parameters)? == 10_000).then_some(1.1)
+fn flat_goal(parameters: &Map<String, Value>) -> Option<Limit> {
+    (connections(parameters)? == 10_000).then_some(Limit::AtMost(1.1))
 }
 
 fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::bench::{Bench, Figure, Options, Row};
+use crate::bench::{Bench, Figure, Limit, Options, Row};
 use crate::contestant::PEERS;
 use crate::error::Result;
 use crate::lan;
@@ -20,9 +20,10 @@ pub(crate) use server::{apply, connected, describe, options};
 
 pub(crate) const BENCH: Bench = Bench {
     name: "setup",
+    part: "",
     help: "CPU and memory of a connection on the server's side: ICE, DTLS, SRTP keys",
     figures: &[
-        Figure { key: "cpu_ms_per_connection", goal: Some(|_| Some(1.0)) },
+        Figure { key: "cpu_ms_per_connection", goal: Some(|_| Some(Limit::AtMost(1.0))) },
         Figure { key: "kb_per_connection", goal: Some(memory_goal) },
         Figure { key: "peak_kb_per_connection", goal: None },
         Figure { key: "idle_cpu_us_per_second", goal: None },
@@ -48,10 +49,10 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// How long idle connections are watched: two rounds of consent at least.
 const IDLE: Duration = Duration::from_secs(15);
 
-fn memory_goal(parameters: &Map<String, Value>) -> Option<f64> {
+fn memory_goal(parameters: &Map<String, Value>) -> Option<Limit> {
     match parameters["candidates"].as_u64()? {
-        1 => Some(32.0),
-        4 => Some(40.0),
+        1 => Some(Limit::AtMost(32.0)),
+        4 => Some(Limit::AtMost(40.0)),
         _ => None,
     }
 }

@@ -320,6 +320,7 @@ impl Plane {
         if self.fan_out.opened.is_empty() {
             return;
         }
+        let (begun, sending) = (self.read_stopwatch(), self.stats.steps.send);
         self.mesh.send_packets();
         self.distribute();
         let mut destinations = std::mem::take(&mut self.fan_out.destinations);
@@ -331,6 +332,8 @@ impl Plane {
         }
         self.fan_out.destinations = destinations;
         self.fan_out.opened.clear();
+        let sent_meanwhile = self.stats.steps.send - sending;
+        self.stats.steps.seal += (self.read_stopwatch() - begun).saturating_sub(sent_meanwhile);
     }
 
     /// Tells every subscriber which packets it gets.

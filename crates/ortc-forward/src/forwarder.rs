@@ -96,6 +96,7 @@ impl PacketForwarder {
             seed,
             clock,
             cpu: None,
+            stopwatch: None,
             session: config.session.clone(),
         };
         let handle = ForwarderHandle::new(sender, wakeup.clone());
@@ -114,6 +115,12 @@ impl PacketForwarder {
     /// Has snapshots include CPU time, as `read` gives it on the thread that takes the turns.
     pub fn meter_cpu(&mut self, read: fn() -> Duration) {
         self.plane.cpu = Some(read);
+    }
+
+    /// Times the steps of forwarding by the clock `read`, the CPU time of the thread that takes
+    /// the turns; without this [`ForwarderStats::steps`] stays zero.
+    pub fn meter_steps(&mut self, read: fn() -> Duration) {
+        self.plane.stopwatch = Some(read);
     }
 
     /// How often an address was looked up so far.
@@ -185,6 +192,7 @@ impl PacketForwarder {
             self.incoming.clear();
             let more = io.receive(&mut self.incoming, &mut self.failed);
             self.plane.stats.received += self.incoming.len() as u64;
+            let begun = self.plane.read_stopwatch();
             for index in 0..self.incoming.len() {
                 let encapsulation = match self.incoming.unwrap_channel_data(index) {
                     Some(channel) => Encapsulation::ChannelData(channel),
@@ -194,6 +202,7 @@ impl PacketForwarder {
                 let path = Path { encapsulation, ..Path::plain(datagram.socket, datagram.remote) };
                 self.plane.route(now, path, index, bytes, io);
             }
+            self.plane.stats.steps.open += self.plane.read_stopwatch() - begun;
             self.plane.fan_out(now, &self.incoming, io);
             for (socket, error) in self.failed.drain(..) {
                 self.plane.lose_socket(socket, error, io);

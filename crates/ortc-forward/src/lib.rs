@@ -106,5 +106,5 @@ pub use handle::{ForwarderHandle, SendCommandError};
 pub use local::{drive_local, local_waker};
 pub use mesh::{MAX_FORWARDERS, connect};
 pub use messages::{ForwarderCommand, ForwarderEvent, TakeSnapshot};
-pub use stats::{ForwarderStats, RunHistogram};
+pub use stats::{ForwarderStats, RunHistogram, StepTimes};
 pub use thread::{ForwarderThread, spawn_connected, spawn_pinned};

@@ -43,6 +43,8 @@ pub(crate) struct Plane {
     pub(crate) clock: WallClock,
     /// Reads the CPU time of the thread.
     pub(crate) cpu: Option<fn() -> Duration>,
+    /// The same, where the steps of forwarding are to be timed.
+    pub(crate) stopwatch: Option<fn() -> Duration>,
     pub(crate) session: SessionOptions,
 }
 
@@ -491,13 +493,20 @@ impl Plane {
         self.request_key_frames(now, id, io);
     }
 
+    /// Zero, at no cost, where steps are not timed.
+    pub(crate) fn read_stopwatch(&self) -> Duration {
+        self.stopwatch.map_or(Duration::ZERO, |read| read())
+    }
+
     /// Hands the batch to the network.
     pub(crate) fn flush(&mut self, io: &mut impl DatagramIo) {
         if self.outgoing.is_empty() {
             return;
         }
         self.stats.runs.record(&self.outgoing);
+        let begun = self.read_stopwatch();
         let report = io.send(&mut self.outgoing);
+        self.stats.steps.send += self.read_stopwatch() - begun;
         self.stats.sent += report.sent as u64;
         self.stats.send_dropped += report.dropped as u64;
         self.stats.send_calls += report.calls as u64;

@@ -16,6 +16,8 @@ pub struct ForwarderStats {
 
     /// CPU time that its thread has used; zero where it has none, in virtual time.
     pub cpu: Duration,
+    /// What of it went into the steps of forwarding, where that is measured.
+    pub steps: StepTimes,
     /// Datagrams taken from the network.
     pub received: u64,
     /// Datagrams that the network took.
@@ -69,6 +71,28 @@ pub struct ForwarderStats {
     pub panicked_connections: u64,
 }
 
+/// CPU time of the steps of forwarding. What a thread uses beyond is for waking up, receiving,
+/// commands and events.
+///
+/// All zero unless [`ForwarderConfig::time_steps`](crate::ForwarderConfig::time_steps) is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepTimes {
+    /// Finding the connection of what has come, authenticating and decrypting it.
+    pub open: Duration,
+    /// Finding the subscribers, and writing and sealing a packet for each.
+    pub seal: Duration,
+    /// Handing what is to be sent to the network.
+    pub send: Duration,
+}
+
+impl StepTimes {
+    fn add(&mut self, other: &Self) {
+        self.open += other.open;
+        self.seal += other.seal;
+        self.send += other.send;
+    }
+}
+
 /// How long the runs of datagrams were that were handed to the network: what GSO can do about
 /// the cost of sending depends on nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +120,7 @@ impl ForwarderStats {
         self.connections += other.connections;
         self.sockets += other.sockets;
         self.cpu += other.cpu;
+        self.steps.add(&other.steps);
         self.received += other.received;
         self.sent += other.sent;
         self.send_dropped += other.send_dropped;

@@ -81,8 +81,13 @@ pub fn spawn_connected(
     connect(&mut forwarders);
     let mut started = Vec::new();
     let told = Arc::new(AtomicBool::new(false));
-    for (place, (forwarder, (io, handle, events))) in forwarders.into_iter().zip(rest).enumerate() {
+    for (place, (mut forwarder, (io, handle, events))) in
+        forwarders.into_iter().zip(rest).enumerate()
+    {
         let (alive, finished) = bounded(0);
+        if config.time_steps {
+            forwarder.meter_steps(cpu_time);
+        }
         let scheduling = Scheduling {
             core: config.core.map(|first| first + place),
             niceness: config.niceness,

@@ -288,7 +288,8 @@ fn header_extensions_get_the_subscribers_ids_and_nothing_is_allocated_for_it() {
     let (there, back) = (Queue::default(), Queue::default());
     let remote = SocketAddr::from(([192, 0, 2, 1], 9));
     let mut io = End { out: back.clone(), inward: there.clone(), remote };
-    let (mut forwarder, commands, _events) = forwarder(false, false, start, &mut io);
+    let (mut forwarder, commands, _events) =
+        forwarder(false, (false, Encapsulation::Plain), start, &mut io);
     let (packets, _) = ring(1);
     let config = ReceiverConfig { ssrc: SSRC, payload_types: vec![(OPUS, 48_000)], packets };
     commands.send(ForwarderCommand::AddReceiver(ID, config)).unwrap();

@@ -1,11 +1,13 @@
 //! One publisher, many subscribers, one forwarder in between.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use ortc_io::sim;
 use ortc_rtp::{ForwardConfig, ForwardedPayloadType, TrackSource};
 
 use super::*;
+use crate::StepTimes;
 
 const VP8: PayloadType = PayloadType(96);
 const VP8_SENT: PayloadType = PayloadType(120);
@@ -30,7 +32,10 @@ impl Room {
     }
 
     async fn of_forwarders(net: &Network, clients: u8, count: usize) -> Self {
-        let servers = Peer::bare(net, "10.0.0.254", 9, count);
+        Self::of_servers(net, clients, Peer::bare(net, "10.0.0.254", 9, count)).await
+    }
+
+    async fn of_servers(net: &Network, clients: u8, servers: Vec<Peer>) -> Self {
         let mut room = Self { servers, clients: Vec::new() };
         for n in 0..clients {
             room.join(net, n).await;
@@ -309,4 +314,34 @@ fn a_subscriber_of_another_forwarder_that_closes_is_forgotten_without_a_packet()
         settle().await;
         assert_eq!(publisher.stats().await.crossed, 1);
     });
+}
+
+#[test]
+fn the_steps_of_forwarding_are_timed_where_a_clock_is_given() {
+    thread_local!(static READINGS: Cell<u64> = const { Cell::new(0) });
+    /// A clock that goes on by a microsecond whenever it is read.
+    fn read() -> Duration {
+        READINGS.set(READINGS.get() + 1);
+        Duration::from_micros(READINGS.get())
+    }
+    let times = |prepare: fn(&mut PacketForwarder)| {
+        sim::run(4, |net| async move {
+            let servers = Peer::bare_with(&net, "10.0.0.254", 9, 1, prepare);
+            let room = Room::of_servers(&net, 3, servers).await;
+            let (publisher, mut received) = (room.publish(), room.subscribe(1));
+            settle().await;
+            let before = room.servers[0].stats().await.steps;
+            publisher.push(packet(0)).unwrap();
+            settle().await;
+            assert_eq!(numbers(&mut received), [0]);
+            let after = room.servers[0].stats().await.steps;
+            let StepTimes { open, seal, send } = after;
+            (open - before.open, seal - before.seal, send - before.send)
+        })
+    };
+    assert_eq!(times(|_| {}), (Duration::ZERO, Duration::ZERO, Duration::ZERO));
+    let (open, seal, send) = times(|it| it.meter_steps(read));
+    // One packet was sealed, between two readings; turns in which nothing had come read, too.
+    assert_eq!(seal, Duration::from_micros(1));
+    assert!(!open.is_zero() && !send.is_zero(), "{open:?} {send:?}");
 }

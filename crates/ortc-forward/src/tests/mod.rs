@@ -54,6 +54,17 @@ impl Peer {
 
     /// Starts forwarders on a new host that are connected with each other.
     fn bare(net: &Network, address: &str, seed: u64, count: usize) -> Vec<Self> {
+        Self::bare_with(net, address, seed, count, |_| {})
+    }
+
+    /// The same, each prepared before its first turn.
+    fn bare_with(
+        net: &Network,
+        address: &str,
+        seed: u64,
+        count: usize,
+        prepare: fn(&mut PacketForwarder),
+    ) -> Vec<Self> {
         let ip: IpAddr = address.parse().unwrap();
         let host = net.host(address, &[ip]);
         let clock = WallClock::new(ortc_io::now(), 0);
@@ -64,8 +75,9 @@ impl Peer {
                 let waker = local_waker(&io);
                 ios.push(io);
                 let config = ForwarderConfig::default();
-                let (forwarder, handle, events) =
+                let (mut forwarder, handle, events) =
                     PacketForwarder::new(&config, seed + n, clock, waker);
+                prepare(&mut forwarder);
                 (forwarder, (handle, events))
             })
             .unzip();

@@ -8,10 +8,10 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use ortc_api::{
-    AddDtmfError, AddStreamError, CandidateTypes, ConnectError, DtlsVersion, MediaFormat, MediaStream,
-    MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason,
-    RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer, RTCTrackDescription,
-    ReceiveTrackError, SetRemoteIceError, ToneError, TrackKind,
+    AddDtmfError, AddStreamError, CandidateTypes, ConnectError, DtlsVersion, MediaFormat,
+    MediaStream, MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions,
+    RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer,
+    RTCTrackDescription, ReceiveTrackError, SetRemoteIceError, ToneError, TrackKind,
 };
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};

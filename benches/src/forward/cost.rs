@@ -1,0 +1,117 @@
+//! What a packet costs, and which steps take it, at a rate that leaves everybody room.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::plan::Plan;
+use super::schedule::Schedule;
+use super::turns::{self, Entrant};
+use super::{CONTESTANT, NAME, round};
+use crate::bench::{Bench, Figure, Limit, Options, Row};
+use crate::error::Result;
+
+pub(crate) const BENCH: Bench = Bench {
+    name: NAME,
+    part: "cost",
+    help: "CPU time of forwarding one publisher's packets to many, and its steps",
+    figures: &[
+        Figure { key: "ns_per_packet", goal: None },
+        Figure { key: "times_bare", goal: Some(bare_goal) },
+        Figure { key: "str0m_times_ortc", goal: Some(peer_goal) },
+        Figure { key: "webrtc_rs_times_ortc", goal: Some(peer_goal) },
+        Figure { key: "open_ns", goal: None },
+        Figure { key: "seal_ns", goal: None },
+        Figure { key: "send_ns", goal: None },
+        Figure { key: "rest_ns", goal: None },
+        Figure { key: "p50_us", goal: None },
+        Figure { key: "p99_us", goal: None },
+        Figure { key: "p999_us", goal: None },
+    ],
+    run,
+    contestant: CONTESTANT,
+};
+
+/// Who is measured, in this order: what others are compared with comes first.
+const CONTESTANTS: &[&str] = &["bare", "bare-plain", "ortc", "str0m", "webrtc-rs"];
+
+/// Those that time their steps.
+const TIMED: &[&str] = &["bare", "bare-plain", "ortc"];
+
+/// How often everybody is measured, in turns; the median counts.
+const ROUNDS: usize = 6;
+
+fn numbers(parameters: &Map<String, Value>) -> Option<(u64, u64, u64, &str)> {
+    let number = |key| parameters.get(key).and_then(Value::as_u64);
+    let profile = parameters.get("profile")?.as_str()?;
+    Some((number("subscribers")?, number("payload")?, number("burst")?, profile))
+}
+
+/// How many times the bare program's CPU time a packet may cost.
+fn bare_goal(parameters: &Map<String, Value>) -> Option<Limit> {
+    match numbers(parameters)? {
+        (50, 1200, 8, "gcm128") => Some(Limit::AtMost(1.25)),
+        // The bare program has no runs to join either: it is one that sends singly.
+        (50, 160, 1, "gcm128") => Some(Limit::AtMost(1.15)),
+        _ => None,
+    }
+}
+
+/// How many times as much a peer is to need.
+fn peer_goal(parameters: &Map<String, Value>) -> Option<Limit> {
+    let usual = numbers(parameters)? == (50, 1200, 8, "gcm128");
+    usual.then_some(Limit::AtLeast(4.0))
+}
+
+fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for plan in Plan::all(options.quick) {
+        let mut rows = runtime.block_on(measure(&plan, options))?;
+        compare(&plan, &mut rows);
+        rows.into_iter().for_each(&mut *report);
+    }
+    Ok(())
+}
+
+/// Adds to our row how it stands beside the others.
+fn compare(plan: &Plan, rows: &mut [Row]) {
+    let cost = |who: &str| {
+        let row = rows.iter().find(|row| row.who == who)?;
+        row.figures.get("ns_per_packet")?.as_f64()
+    };
+    let Some(ours) = cost("ortc") else { return };
+    let ratios = [
+        ("times_bare", cost(plan.bare()).map(|bare| ours / bare)),
+        ("str0m_times_ortc", cost("str0m").map(|theirs| theirs / ours)),
+        ("webrtc_rs_times_ortc", cost("webrtc-rs").map(|theirs| theirs / ours)),
+    ];
+    let ours = rows.iter_mut().find(|row| row.who == "ortc");
+    let Some(ours) = ours else { return };
+    for (key, ratio) in ratios {
+        if let Some(ratio) = ratio {
+            ours.figures.insert(key.into(), json!(round(ratio)));
+        }
+    }
+}
+
+async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
+    let schedule = Schedule::steady(plan, plan.rate());
+    let time = Duration::from_secs_f64(plan.seconds / ROUNDS as f64);
+    let mut entrants = turns::start(CONTESTANTS, plan, false, options).await?;
+    // The clocks that it takes cost something, too: the split is that of another run.
+    let mut timed = turns::start(TIMED, plan, true, options).await?;
+    for entrant in entrants.iter_mut().chain(&mut timed) {
+        entrant.schedules = vec![schedule.clone()];
+    }
+    turns::take(&mut entrants, ROUNDS, time, 1).await?;
+    turns::take(&mut timed, ROUNDS / 2, time, 1).await?;
+    let row = |entrant: &Entrant| {
+        let who = entrant.session.who;
+        let mut figures = entrant.figures(0);
+        if let Some(timed) = timed.iter().find(|timed| timed.session.who == who) {
+            figures.extend(timed.usage().split(entrant.cost(0)));
+        }
+        Row { who, parameters: plan.parameters(), figures }
+    };
+    Ok(entrants.iter().map(row).collect())
+}
