@@ -194,6 +194,10 @@ impl Client {
         }
     }
 
+    fn is_turn(&self) -> bool {
+        matches!(self.core, Core::Turn(_))
+    }
+
     fn relayed(&self) -> Option<SocketAddr> {
         match &self.core {
             Core::Turn(turn) => turn.relayed(),
@@ -213,6 +217,8 @@ pub(crate) struct Servers {
     next_token: u64,
     /// When the next client may begin.
     next_start: Option<Instant>,
+    /// Whether a client has failed, so that another may ask in its place.
+    has_room: bool,
 }
 
 impl Servers {
@@ -247,6 +253,7 @@ impl Servers {
             ids: Seeds::new(seed ^ STREAM_TOKEN),
             next_token: STREAM_TOKEN,
             next_start: None,
+            has_room: false,
         }
     }
 
@@ -411,11 +418,14 @@ impl Servers {
     fn ask_from(&mut self, now: Instant, index: usize, address: SocketAddr, base: Base) {
         let Base { socket, address: from, shared } = base;
         let relays = self.servers[index].uri.scheme == IceServerScheme::Turn;
-        // Two allocations of one socket and server are one too many (RFC 8656 §7.2).
+        // Two allocations of one socket and server are one too many (RFC 8656 §7.2); a client
+        // that has failed leaves room for one with another login.
+        let has_allocation = |client: &Client| {
+            let has_failed = client.is_settled() && !client.has_succeeded();
+            relays && client.address == address && client.is_turn() && !has_failed
+        };
         let known = self.clients.iter().any(|client| {
-            client.socket() == Some(socket)
-                && (client.server == index
-                    || relays && client.address == address && matches!(client.core, Core::Turn(_)))
+            client.socket() == Some(socket) && (client.server == index || has_allocation(client))
         });
         let unreachable = from.is_ipv4() != address.is_ipv4()
             || from.ip().is_loopback() && !address.ip().is_loopback();
@@ -492,6 +502,13 @@ impl Servers {
         for at in 0..self.clients.len() {
             self.run(now, at, keep, in_use);
         }
+        self.fill_room(now);
+    }
+
+    fn fill_room(&mut self, now: Instant) {
+        if std::mem::take(&mut self.has_room) {
+            self.spread(now);
+        }
     }
 
     fn run(&mut self, now: Instant, at: usize, keep: bool, in_use: &dyn Fn(Path) -> bool) {
@@ -523,7 +540,10 @@ impl Servers {
         let socket = self.clients[at].socket();
         for action in actions {
             match (action, socket) {
-                (Action::Failed(reason), _) => self.fail(index, reason),
+                (Action::Failed(reason), _) => {
+                    self.has_room = true;
+                    self.fail(index, reason);
+                }
                 (_, None) => {}
                 (Action::Transmit(datagram), Some(socket)) => {
                     self.done
@@ -635,6 +655,7 @@ impl Servers {
                     };
                     self.carry_out(Some(now), at, actions);
                 }
+                self.fill_room(now);
                 Sorted::Server(taken)
             }
         }

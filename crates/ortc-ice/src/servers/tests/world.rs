@@ -119,11 +119,14 @@ pub(super) struct World {
     pub(super) start: Instant,
     pub(super) hosts: [Host; 2],
     pub(super) servers: Vec<ScriptedServer>,
+    /// One way.
+    pub(super) delay: Duration,
+    /// Probability of loss.
+    pub(super) loss: f64,
+    pub(super) random: fastrand::Rng,
     flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Bytes)>,
     sequence: u64,
 }
-
-const DELAY: Duration = Duration::from_millis(10);
 
 pub(super) fn turn(address: &str) -> RTCIceServer {
     RTCIceServer::new(format!("turn:{address}")).with_credential("alice", "secret")
@@ -155,6 +158,9 @@ impl World {
             start,
             hosts: [host(0), host(1)],
             servers: vec![ScriptedServer::new("203.0.113.1:3478")],
+            delay: Duration::from_millis(10),
+            loss: 0.0,
+            random: fastrand::Rng::with_seed(7),
             flying: BTreeMap::new(),
             sequence: 0,
         }
@@ -183,7 +189,9 @@ impl World {
     /// Puts a datagram on the wire.
     pub(super) fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         self.sequence += 1;
-        self.flying.insert((self.now + DELAY, self.sequence), (from, to, bytes));
+        if self.random.f64() >= self.loss {
+            self.flying.insert((self.now + self.delay, self.sequence), (from, to, bytes));
+        }
     }
 
     fn drain(&mut self) {
