@@ -10,7 +10,10 @@ const BROWSER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 #[test]
 fn what_is_pure_in_ortc_js_does_as_it_says() {
     let files = ["candidates", "description", "identity", "tones"];
-    node(&files.map(|name| Path::new(JS).join(format!("test/{name}.test.js"))), Command::new("node"));
+    node(
+        &files.map(|name| Path::new(JS).join(format!("test/{name}.test.js"))),
+        Command::new("node"),
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ const CHROMIUM = [
   "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
   "--allow-loopback-in-peer-connection", "--autoplay-policy=no-user-gesture-required",
   // No name outside is ever looked up.
-  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE 10.77.0.1",
 ];
 
 /** The tone of Firefox's fake microphone. Where no sound card is, it has no other sound. */
@@ -98,7 +98,7 @@ export class Bench {
     this.#ends.push(async () => { process_.kill("SIGKILL"); await ended; });
     return {
       interrupt: () => process_.kill("SIGINT"),
-      summary: ended.then(code => ({ code, ...JSON.parse(text) })),
+      get summary() { return ended.then(code => ({ code, ...JSON.parse(text) })); },
     };
   }
 
