@@ -1,7 +1,7 @@
 // Real browsers and real servers for the tests. `ORTC` is the program, `BROWSER_MODULES` where
 // playwright-core and puppeteer-core are installed: `cargo test` and `cargo xtask test` set both.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,8 +20,39 @@ const CHROMIUM = [
   "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
   "--allow-loopback-in-peer-connection", "--autoplay-policy=no-user-gesture-required",
   // No name outside is ever looked up.
-  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE 10.77.0.1",
 ];
+
+/** The tone of Firefox's fake microphone. Where no sound card is, it has no other sound. */
+export const FIREFOX_HERTZ = 700;
+
+const decode = (source, input, options) => execFileSync("ffmpeg", ["-v", "error", "-i", source, ...options, "-"],
+  { input, maxBuffer: 1 << 28 });
+
+/** The strongest of a few frequencies in a recording: a path, or what a page has recorded. */
+export function strongest(recording, candidates) {
+  const [source, input] = recording.startsWith("/") ? [recording] : ["-", Buffer.from(recording, "base64")];
+  const raw = decode(source, input, ["-f", "s16le", "-ac", "1", "-ar", "8000"]);
+  const samples = new Int16Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + (raw.length & ~1)));
+  const middle = samples.subarray(samples.length >> 2, (samples.length * 3) >> 2);
+  const power = hertz => {
+    let [re, im] = [0, 0];
+    middle.forEach((sample, n) => {
+      re += sample * Math.cos((2 * Math.PI * hertz * n) / 8000);
+      im += sample * Math.sin((2 * Math.PI * hertz * n) / 8000);
+    });
+    return (re * re + im * im) / middle.length ** 2;
+  };
+  const best = candidates.reduce((best, hertz) => (power(hertz) > power(best) ? hertz : best));
+  // A hundredth of full scale: silence has none.
+  return power(best) > 1e4 ? best : null;
+}
+
+/** A pixel of the last picture of a recording. */
+export function lastPixel(path) {
+  const raw = decode(path, undefined, ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "2x2"]);
+  return [...raw.subarray(raw.length - 3)];
+}
 
 /** Everything that a test starts, to be ended with it. */
 export class Bench {
@@ -67,7 +98,7 @@ export class Bench {
     this.#ends.push(async () => { process_.kill("SIGKILL"); await ended; });
     return {
       interrupt: () => process_.kill("SIGINT"),
-      summary: ended.then(code => ({ code, ...JSON.parse(text) })),
+      get summary() { return ended.then(code => ({ code, ...JSON.parse(text) })); },
     };
   }
 
@@ -95,6 +126,7 @@ export class Bench {
         "media.peerconnection.ice.loopback": true,
         "media.peerconnection.ice.obfuscate_host_addresses": false,
         "media.autoplay.default": 0,
+        "media.navigator.audio.fake_frequency": FIREFOX_HERTZ,
       },
     });
     this.#ends.push(() => browser.close());
