@@ -124,6 +124,8 @@ pub struct IceAgent {
     /// Addresses that the peer saw us under.
     pub(crate) mapped: Vec<SocketAddr>,
     pub(crate) stats: IceStats,
+    /// The pair that the engine has selected last.
+    pub(crate) engine_choice: Option<Path>,
     outputs: VecDeque<Output>,
     engine_deadline: Option<Instant>,
 }
@@ -147,6 +149,7 @@ impl IceAgent {
             delegation: Delegation::default(),
             mapped: Vec::new(),
             stats: IceStats::default(),
+            engine_choice: None,
             outputs: VecDeque::new(),
             engine_deadline: None,
             config,
@@ -285,6 +288,7 @@ impl IceAgent {
                     self.set_pace(Pace::Consent(interval));
                 }
                 Due::Hurry => {
+                    self.leave_nomination(now);
                     self.paths.check_again();
                     self.set_pace(Pace::Search);
                 }
@@ -601,6 +605,8 @@ impl IceAgent {
             }
             self.stats.requests_sent += 1;
             self.transactions.insert(now, id, path);
+            let check = self.check_to_send(path, datagram);
+            return self.send(now, path, check);
         }
         self.send(now, path, datagram);
     }
@@ -620,6 +626,14 @@ impl IceAgent {
 
     fn select(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr) {
         let Some(path) = self.path_between(local, remote) else { return };
+        self.engine_choice = Some(path);
+        if self.takes_choice(path) {
+            self.select_path(now, path);
+        }
+    }
+
+    pub(crate) fn select_path(&mut self, now: Instant, path: Path) {
+        let Some((local, remote)) = self.ends(path) else { return };
         let Some(ours) = self.gathering.by_address(local).map(|local| local.description.clone())
         else {
             return;

@@ -108,15 +108,20 @@ impl IceAgent {
             return;
         }
         self.stats.requests_received += 1;
-        let update = self.paths.note_request(now, path);
+        let update = self.paths.note_request(now, path, nominates);
         self.output_path(update);
         if matches!(self.state, IceState::Checking | IceState::Disconnected) {
             self.set_pace(Pace::Answer);
         }
         if nominates && !self.is_controlling() {
             self.upkeep.keep(path);
+            if self.paths.selected().is_some_and(|selected| selected != path) {
+                // Its checks of the selected pair are to be seen here, too.
+                self.upkeep.something_new(now);
+            }
         }
         self.run_engine(now);
+        self.follow_nomination(now);
     }
 
     fn handle_response(

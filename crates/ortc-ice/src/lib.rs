@@ -92,6 +92,7 @@ mod held;
 mod inbound;
 mod local;
 mod messages;
+mod nomination;
 mod paths;
 mod random;
 mod remote;

@@ -19,6 +19,8 @@ struct Known {
     answered: Option<Instant>,
     /// Whether that was since the pairs were formed, so that the engine knows it too.
     checked: bool,
+    /// When the peer has nominated it, if it did so with its last check.
+    nominated: Option<Instant>,
 }
 
 /// The paths of a connection, as far up the ladder of [`PathUpdate`] as each has come.
@@ -64,12 +66,19 @@ impl Paths {
     }
 
     /// Notes an authenticated request.
-    pub(crate) fn note_request(&mut self, now: Instant, path: Path) -> Option<PathUpdate> {
+    pub(crate) fn note_request(
+        &mut self,
+        now: Instant,
+        path: Path,
+        nominates: bool,
+    ) -> Option<PathUpdate> {
+        let nominated = nominates.then_some(now);
         if let Some(index) = self.find(path) {
             self.known[index].heard = now;
+            self.known[index].nominated = nominated;
             return None;
         }
-        self.known.push(Known { path, heard: now, answered: None, checked: false });
+        self.known.push(Known { path, heard: now, answered: None, checked: false, nominated });
         Some(PathUpdate::Authenticated(path))
     }
 
@@ -78,7 +87,13 @@ impl Paths {
         let index = match self.find(path) {
             Some(index) => index,
             None if self.known.len() < MAX_PATHS => {
-                self.known.push(Known { path, heard: now, answered: None, checked: false });
+                self.known.push(Known {
+                    path,
+                    heard: now,
+                    answered: None,
+                    checked: false,
+                    nominated: None,
+                });
                 self.known.len() - 1
             }
             None => return None,
@@ -97,6 +112,23 @@ impl Paths {
     /// How many have been.
     pub(crate) fn count_checked(&self) -> usize {
         self.known.iter().filter(|known| known.checked).count()
+    }
+
+    /// Whether the peer's last check on it has nominated it.
+    pub(crate) fn is_nominated(&self, path: Path) -> bool {
+        self.find(path).is_some_and(|index| self.known[index].nominated.is_some())
+    }
+
+    /// The validated path that the peer has nominated last and still does.
+    pub(crate) fn last_nominated(&self) -> Option<Path> {
+        let nominated = self.known.iter().filter(|known| known.answered.is_some());
+        let nominated = nominated.filter_map(|known| Some((known.nominated?, known.path)));
+        nominated.max_by_key(|(at, _)| *at).map(|(_, path)| path)
+    }
+
+    /// Forgets what the peer has nominated.
+    pub(crate) fn forget_nominations(&mut self) {
+        self.known.iter_mut().for_each(|known| known.nominated = None);
     }
 
     /// Has all paths be checked again: the pairs are formed anew.
@@ -207,8 +239,8 @@ mod tests {
     fn a_path_goes_up_the_ladder_once() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         let p = path(0, 1);
-        assert_eq!(paths.note_request(now, p), Some(PathUpdate::Authenticated(p)));
-        assert_eq!(paths.note_request(now, p), None);
+        assert_eq!(paths.note_request(now, p, false), Some(PathUpdate::Authenticated(p)));
+        assert_eq!(paths.note_request(now, p, false), None);
         assert_eq!(paths.note_response(now, p), Some(PathUpdate::Validated(p)));
         assert_eq!(paths.note_response(now, p), None);
         assert_eq!(paths.select(p), Some(now));
@@ -220,7 +252,7 @@ mod tests {
         for p in [path(0, 1), path(0, 2), path(0, 3), path(1, 1)] {
             paths.note_response(now, p);
         }
-        paths.note_request(now, path(2, 1));
+        paths.note_request(now, path(2, 1), false);
         paths.select(path(0, 1));
         assert_eq!(paths.worth_keeping(2), [path(0, 1), path(1, 1), path(0, 2)]);
     }
@@ -262,7 +294,7 @@ mod tests {
         let (mut paths, now) = (Paths::default(), Instant::now());
         for port in 1..=256 {
             assert!(paths.has_room_for(path(0, port)));
-            paths.note_request(now, path(0, port));
+            paths.note_request(now, path(0, port), false);
         }
         assert!(!paths.has_room_for(path(0, 257)));
         assert!(paths.has_room_for(path(0, 256)));
