@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_trace_is_read_as_bursts_that_come_again() {
         let schedule = Schedule::parse("# made by hand\n0,1100\n20,1100\n30000,90\n").unwrap();
-        let millis = |ms, us| Duration::from_micros(ms * 1000 + us);
+        let millis = |ms: u64, us: u64| Duration::from_micros(ms * 1000 + us);
         let first: Vec<_> = schedule.bursts().take(3).collect();
         let expected: [(Duration, &[usize]); 3] = [
             (Duration::ZERO, &[1100, 1100]),
