@@ -48,6 +48,10 @@ fn command(arguments: &[String]) -> Result<()> {
         print!("{}", help());
         return Ok(());
     }
+    if let Some(file) = &arguments.from {
+        let results: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+        return draw(&arguments, &results);
+    }
     if let Some(status) = lan::run_inside()? {
         return if status.success() { Ok(()) } else { Err(Failure::new("see above")) };
     }
@@ -68,8 +72,12 @@ fn command(arguments: &[String]) -> Result<()> {
         let text = format!("{:#}\n", Value::Array(results.clone()));
         std::fs::write(file, text).map_err(|error| Failure::new(format!("{file}: {error}")))?;
     }
+    draw(&arguments, &results)
+}
+
+fn draw(arguments: &Arguments, results: &[Value]) -> Result<()> {
     if let Some(directory) = &arguments.plot {
-        for (name, svg) in plot::all(&results) {
+        for (name, svg) in plot::all(results) {
             let file = std::path::Path::new(directory).join(name);
             std::fs::create_dir_all(directory)?;
             std::fs::write(&file, svg)?;
@@ -94,6 +102,7 @@ fn help() -> String {
          --part PART  runs only this part of a benchmark that has several\n  \
          --json FILE  writes the figures as an array of objects, too\n  \
          --plot DIR   draws what there are plots of, as SVG files\n  \
+         --from FILE  draws the figures of an earlier --json FILE and measures nothing\n  \
          --only WHO   measures only ortc, str0m, webrtc-rs, ...\n  \
          --quick      does a tenth of the work, to see that it runs\n\nBenchmarks:\n",
     );
@@ -110,6 +119,7 @@ struct Arguments {
     options: Options,
     json: Option<String>,
     plot: Option<String>,
+    from: Option<String>,
     help: bool,
 }
 
@@ -126,6 +136,7 @@ impl Arguments {
             match argument.as_str() {
                 "--json" => parsed.json = Some(value()?),
                 "--plot" => parsed.plot = Some(value()?),
+                "--from" => parsed.from = Some(value()?),
                 "--part" => parsed.options.parts.push(value()?),
                 "--peers" => parsed.options.peers = Some(value()?),
                 "--only" => parsed.options.only.push(value()?),

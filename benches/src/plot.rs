@@ -118,7 +118,11 @@ pub(crate) fn bars(title: &str, axis: &str, groups: &[(String, Vec<Bar>)]) -> St
         for Bar { who, value, goal } in bars {
             drawing.text(LEFT - 8.0, y + 13.0, "small", "end", who);
             drawing.bar(y, value * scale, thick, who);
-            let end = LEFT + value.max(goal.unwrap_or(0.0)) * scale;
+            // Behind the mark of the goal, where that is in the way.
+            let end = LEFT + value * scale;
+            let mark = goal.map(|goal| LEFT + goal * scale);
+            let mark = mark.filter(|mark| (end - 2.0..end + 70.0).contains(mark));
+            let end = mark.unwrap_or(end);
             drawing.text(end + 6.0, y + 13.0, "small", "start", &with_commas(value.round()));
             if let Some(goal) = goal {
                 let x = LEFT + goal * scale;

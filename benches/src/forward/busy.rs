@@ -25,6 +25,7 @@ pub(crate) const BENCH: Bench = Bench {
         Figure { key: "p99_us", goal: None },
         Figure { key: "p99_times_bare", goal: Some(goal) },
         Figure { key: "p999_us", goal: None },
+        Figure { key: "rounds", goal: None },
     ],
     run,
     contestant: CONTESTANT,
@@ -98,11 +99,14 @@ async fn measure(options: &Options) -> Result<Vec<Row>> {
             let who = entrant.session.who;
             let mut parameters = plan.parameters();
             parameters.insert("load_percent".into(), json!(percent));
-            let mut figures = entrant.figures(at);
+            // Where the machine had no room for the load, there is nothing to say of delays.
+            let judged = entrant.counted(at) > 0;
+            let mut figures = if judged { entrant.figures(at) } else { Map::new() };
+            figures.insert("rounds".into(), json!(entrant.counted(at)));
             let most = all_most[who];
             figures.insert("max_packets_per_second".into(), json!(most.rate.round()));
             figures.insert("cpu_percent_at_max".into(), json!(most.cpu_percent.round()));
-            if let Some(bare) = bare.filter(|_| who != "bare") {
+            if let Some(bare) = bare.filter(|bare| who != "bare" && judged && *bare > 0.0) {
                 figures.insert("p99_times_bare".into(), json!(round(p99(entrant) / bare)));
             }
             rows.push(Row { who, parameters, figures });
@@ -153,7 +157,8 @@ pub(crate) async fn most(
     }
 }
 
-/// Whether it keeps up at a rate. It has a second try, as the machine may be busy.
+/// Whether it keeps up at a rate, two times of three: the machine may be busy at one of them,
+/// and it may be luck at another.
 async fn tried(
     session: &mut Session,
     plan: &Plan,
@@ -162,16 +167,24 @@ async fn tried(
     behind_us: f64,
 ) -> Result<Option<Most>> {
     let schedule = Schedule::steady(plan, rate);
-    for _ in 0..2 {
+    let mut passed: Vec<Most> = Vec::new();
+    for tries in 1..=3 {
         let (outcome, usage) = session.measure(&schedule, time, SAMPLE).await?;
         let keeps_up = outcome.received == outcome.expected
             && outcome.rate() >= rate * ON_TIME
             && outcome.percentile_us(0.5) <= behind_us;
         if keeps_up {
             let cpu_percent = usage.cpu_ns / outcome.seconds / 1e7;
-            return Ok(Some(Most { rate, cpu_percent }));
+            passed.push(Most { rate, cpu_percent });
+        } else {
+            session.settle()?;
         }
-        session.settle()?;
+        if passed.len() == 2 {
+            return Ok(passed.pop());
+        }
+        if tries - passed.len() == 2 {
+            break;
+        }
     }
     Ok(None)
 }

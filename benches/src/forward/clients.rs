@@ -220,7 +220,7 @@ fn place(connection: usize) -> (usize, usize) {
 
 /// Connects everybody: the publisher on the first side, the subscribers on the other.
 pub(crate) async fn meet(
-    sides: [&mut Side; 2],
+    mut sides: [&mut Side; 2],
     sockets: &[(SocketId, SocketAddr)],
     profile: SrtpProfile,
     contestant: &Contestant,
@@ -273,8 +273,8 @@ pub(crate) async fn meet(
             () = tokio::time::sleep(LOOK) => {}
         }
         let now = Instant::now();
-        for side in 0..2 {
-            sides[side].poll(now)?;
+        for side in &mut sides {
+            side.poll(now)?;
         }
         for connection in 0..sockets.len() {
             let (side, at) = place(connection);

@@ -104,11 +104,12 @@ async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
         entrant.schedules = vec![schedule.clone()];
     }
     turns::take(&mut entrants, ROUNDS, time, 1).await?;
+    turns::want_most(&mut entrants, ROUNDS)?;
     turns::take(&mut timed, ROUNDS / 2, time, 1).await?;
     let row = |entrant: &Entrant| {
         let who = entrant.session.who;
         let mut figures = entrant.figures(0);
-        if let Some(timed) = timed.iter().find(|timed| timed.session.who == who) {
+        if let Some(timed) = timed.iter().find(|it| it.session.who == who && it.counted(0) > 0) {
             figures.extend(timed.usage().split(entrant.cost(0)));
         }
         Row { who, parameters: plan.parameters(), figures }

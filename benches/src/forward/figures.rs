@@ -27,9 +27,13 @@ fn figure(results: &[&Value], who: &str, parameters: &[(&str, Value)], key: &str
 
 fn cost(results: &[&Value]) -> Option<String> {
     let mut groups = Vec::new();
-    for (payload, burst, goal) in
-        [(1200, 8, Some(1.25)), (1200, 1, None), (160, 8, None), (160, 1, Some(1.15))]
-    {
+    let shapes = [
+        ("1,200 bytes, bursts of 8", 1200, 8, Some(1.25)),
+        ("1,200 bytes, single packets", 1200, 1, None),
+        ("160 bytes, bursts of 8", 160, 8, None),
+        ("160 bytes, single packets", 160, 1, Some(1.15)),
+    ];
+    for (label, payload, burst, goal) in shapes {
         let parameters = [
             ("part", "cost".into()),
             ("subscribers", 50.into()),
@@ -43,13 +47,9 @@ fn cost(results: &[&Value]) -> Option<String> {
             let goal = goal.filter(|_| *who == "ortc").zip(bare).map(|(goal, bare)| goal * bare);
             Some(Bar { who: (*who).to_owned(), value: of(who)?, goal })
         };
-        let label = match burst {
-            1 => format!("{payload} bytes, single packets"),
-            _ => format!("{payload} bytes, bursts of {burst}"),
-        };
         let bars: Vec<_> = WHO.iter().filter_map(bar).collect();
         if !bars.is_empty() {
-            groups.push((label, bars));
+            groups.push((label.to_owned(), bars));
         }
     }
     let title = "CPU time of a forwarded packet, 50 subscribers";

@@ -58,6 +58,7 @@ async fn measure(plan: &Plan, options: &Options) -> Result<Option<(Row, Most)>> 
     let Some(entrant) = entrants.first_mut() else { return Ok(None) };
     entrant.schedules = vec![Schedule::steady(plan, plan.rate())];
     turns::take(&mut entrants, 3, time(plan), SAMPLE).await?;
+    turns::want_most(&mut entrants, 3)?;
     let most = most(&mut entrants, 0, plan, time(plan)).await?;
     let mut figures = entrants[0].figures(0);
     figures.insert("max_packets_per_second".into(), json!(most.rate.round()));

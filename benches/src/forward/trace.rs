@@ -78,7 +78,9 @@ async fn measure(plan: &Plan, schedule: &Schedule, options: &Options) -> Result<
         entrant.schedules = vec![schedule.clone()];
     }
     turns::take(&mut entrants, rounds, time, 1).await?;
+    turns::want_most(&mut entrants, rounds)?;
     turns::take(&mut timed, 1, time, 1).await?;
+    turns::want_most(&mut timed, 1)?;
     let replayed = |(entrant, timed): (&Entrant, &Entrant)| {
         let (cost, usage) = (entrant.cost(0), timed.usage());
         let mut figures = entrant.figures(0);

@@ -47,7 +47,7 @@ pub(crate) async fn start(
         let started = Session::start(who, plan, timed, options).await;
         match started {
             Ok(session) => {
-                entrants.push(Entrant { session, schedules: Vec::new(), measured: Vec::new() })
+                entrants.push(Entrant { session, schedules: Vec::new(), measured: Vec::new() });
             }
             Err(failure) => leave_out(who, failure)?,
         }
@@ -77,7 +77,7 @@ pub(crate) fn tend(entrants: &mut [Entrant]) -> Result<()> {
 /// lost does not count.
 ///
 /// # Errors
-/// When most runs of one of this program do not count; a peer is left out then.
+/// When one of this program fails; a peer is left out then.
 pub(crate) async fn take(
     entrants: &mut Vec<Entrant>,
     rounds: usize,
@@ -97,6 +97,14 @@ pub(crate) async fn take(
             tend(entrants)?;
         }
     }
+    Ok(())
+}
+
+/// Wants most runs of everybody to count.
+///
+/// # Errors
+/// When they do not for one of this program; a peer is left out then.
+pub(crate) fn want_most(entrants: &mut Vec<Entrant>, rounds: usize) -> Result<()> {
     let lossy = |entrant: &Entrant| entrant.measured.iter().any(|it| it.len() * 2 < rounds);
     while let Some(at) = entrants.iter().position(lossy) {
         let who = entrants.remove(at).session.who;
@@ -121,6 +129,11 @@ impl Entrant {
             });
         }
         Ok(())
+    }
+
+    /// Runs that count.
+    pub(crate) fn counted(&self, at: usize) -> usize {
+        self.measured[at].len()
     }
 
     /// The median over the rounds of what was measured with the schedule at `at`.
