@@ -300,6 +300,10 @@ impl Handler<SocketCommand> for Lossy {
     type Result = ();
 
     fn handle(&mut self, command: SocketCommand, _: &mut Context<Self>) {
+        if matches!(command, SocketCommand::DelegateConsent(..)) {
+            // What the port behind it would send does not come by here.
+            return;
+        }
         if matches!(command, SocketCommand::SendControl(_)) {
             let mut counts = self.counts.lock().unwrap();
             counts.0 += 1;

@@ -231,6 +231,9 @@ impl Transports {
 
     /// Has `factory` make the socket port and the route port of the connection, from those
     /// of the engine or in place of them.
+    ///
+    /// A port in front of another one does not see the STUN of a settled connection, unless it
+    /// keeps [`SocketCommand::DelegateConsent`] to itself: ICE then goes on by itself.
     #[must_use]
     pub fn with_socket_actor(
         mut self,
