@@ -352,8 +352,8 @@ fn sound_of_a_tone_goes_on_exactly_where_the_audio_has_stopped_and_so_does_the_a
             pair.now = start + Duration::from_millis(ms);
             // A piece every 20 ms, and the last at the end.
             let sounded = ms.saturating_sub(asked) as u32 * 8;
-            let is_last = sounded >= len && made < len;
-            if is_last || sounded > 0 && sounded == made + 160 {
+            let is_last = sounded >= len;
+            if made < len && (is_last || sounded > 0 && sounded == made + 160) {
                 let (begin, reaches) =
                     (start + Duration::from_millis(asked + 40), sounded.min(len));
                 let packet = TonePacket {
