@@ -1,8 +1,15 @@
 //! The tests of `ortc.js` and of the page, in JavaScript: of what is pure in node, of the rest in
 //! Chromium and Firefox. Each file there is one test here; what fails in it is told on stderr.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use ortc_api::Certificate;
+
+mod support;
+
+use support::Scratch;
 
 const JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
 const BROWSER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
@@ -34,6 +41,17 @@ fn pages_and_rust_peers_see_and_hear_each_other() {
 #[test]
 fn people_meet_on_the_page_of_a_room() {
     in_browsers("room");
+}
+
+#[test]
+fn a_page_is_served_over_tls() {
+    let scratch = Scratch::new("tls");
+    // The certificate and its key, in one file.
+    let pem = scratch.0.join("server.pem");
+    fs::write(&pem, Certificate::generate().unwrap().to_pem()).unwrap();
+    let mut command = Command::new("node");
+    command.env("TLS_CERT", &pem).env("TLS_KEY", &pem);
+    node(&[Path::new(BROWSER).join("tls.test.mjs")], command);
 }
 
 /// Two hosts on this one, in a namespace of their own: as root, or where users may have them.
