@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use ortc_api::Certificate;
 
@@ -62,6 +63,10 @@ fn a_call_goes_on_over_a_network_that_loses_packets() {
     node(&[Path::new(BROWSER).join("loss.test.mjs")], unshare);
 }
 
+/// Several browsers at a time are enough: each test has its own, and they are not to wait for
+/// those of the others.
+static BROWSERS: Mutex<()> = Mutex::new(());
+
 fn in_browsers(name: &str) {
     node(&[Path::new(BROWSER).join(format!("{name}.test.mjs"))], Command::new("node"));
 }
@@ -74,6 +79,7 @@ fn node(files: &[PathBuf], mut command: Command) {
         "{} is missing: cargo xtask test installs it",
         modules.display()
     );
+    let _one_at_a_time = BROWSERS.lock().unwrap_or_else(PoisonError::into_inner);
     let status = command
         .arg("--test")
         .arg("--test-reporter=spec")
