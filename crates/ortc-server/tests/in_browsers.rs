@@ -1,8 +1,16 @@
 //! The tests of `ortc.js` and of the page, in JavaScript: of what is pure in node, of the rest in
 //! Chromium and Firefox. Each file there is one test here; what fails in it is told on stderr.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use ortc_api::Certificate;
+
+mod support;
+
+use support::Scratch;
 
 const JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
 const BROWSER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
@@ -36,6 +44,17 @@ fn people_meet_on_the_page_of_a_room() {
     in_browsers("room");
 }
 
+#[test]
+fn a_page_is_served_over_tls() {
+    let scratch = Scratch::new("tls");
+    // The certificate and its key, in one file.
+    let pem = scratch.0.join("server.pem");
+    fs::write(&pem, Certificate::generate().unwrap().to_pem()).unwrap();
+    let mut command = Command::new("node");
+    command.env("TLS_CERT", &pem).env("TLS_KEY", &pem);
+    node(&[Path::new(BROWSER).join("tls.test.mjs")], command);
+}
+
 /// Two hosts on this one, in a namespace of their own: as root, or where users may have them.
 #[test]
 fn a_call_goes_on_over_a_network_that_loses_packets() {
@@ -43,6 +62,10 @@ fn a_call_goes_on_over_a_network_that_loses_packets() {
     unshare.args(["--user", "--map-root-user", "--net", "--mount", "--", "node"]);
     node(&[Path::new(BROWSER).join("loss.test.mjs")], unshare);
 }
+
+/// Several browsers at a time are enough: each test has its own, and they are not to wait for
+/// those of the others.
+static BROWSERS: Mutex<()> = Mutex::new(());
 
 fn in_browsers(name: &str) {
     node(&[Path::new(BROWSER).join(format!("{name}.test.mjs"))], Command::new("node"));
@@ -56,6 +79,7 @@ fn node(files: &[PathBuf], mut command: Command) {
         "{} is missing: cargo xtask test installs it",
         modules.display()
     );
+    let _one_at_a_time = BROWSERS.lock().unwrap_or_else(PoisonError::into_inner);
     let status = command
         .arg("--test")
         .arg("--test-reporter=spec")

@@ -9,7 +9,7 @@ const setUp = async () => {
   const ortc = await import("/ortc.js");
   const pair = () => {
     const [a, b] = [new ortc.RTCConnection(), new ortc.RTCConnection()];
-    for (const [from, to] of [[a, b], [b, a]]) from.oncandidate = ({ candidate }) => to.setRemoteCandidate(structuredClone(candidate));
+    for (const [from, to] of [[a, b], [b, a]]) from.oncandidate = ({ candidate }) => { if (to.state !== "closed") to.setRemoteCandidate(structuredClone(candidate)); };
     const connect = () => {
       for (const [from, to] of [[a, b], [b, a]]) {
         to.remote.ice.usernameFrag = from.local.ice.usernameFrag;
