@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ortc_api::{
     CandidateTypes, InterfaceFilter, RTCConnection, RTCConnectionOptions, RTCEvent, RTCIceServer,
@@ -127,16 +127,23 @@ async fn an_allocation_is_given_back_when_the_connection_closes() {
     let coturn = Coturn::start("quota", "127.0.0.1", &["--user-quota=1"]);
     let url = format!("turn:{}", coturn.address);
     let server = RTCIceServer::new(url.clone()).with_credential("alice", "secret");
-    for _ in 0..3 {
+    let failed = [RTCEvent::IceServerFailed { url, reason: ServerFailure::QuotaReached }];
+    let begun = Instant::now();
+    let mut held = 0;
+    while held < 3 {
         let (holder, heard) = gather(vec![server.clone()], CandidateTypes::RELAYED).await;
-        assert_eq!(count_relays(&heard), 1, "{heard:?}");
-        let (other, heard) = gather(vec![server.clone()], CandidateTypes::RELAYED).await;
-        let reason = ServerFailure::QuotaReached;
-        assert_eq!(heard, [RTCEvent::IceServerFailed { url: url.clone(), reason }]);
-        for connection in [holder, other] {
-            connection.close();
-            connection.closed().await;
+        if count_relays(&heard) == 1 {
+            held += 1;
+            // There is one for the user, and it is taken.
+            let (_other, heard) = gather(vec![server.clone()], CandidateTypes::RELAYED).await;
+            assert_eq!(heard, failed);
+        } else {
+            // coturn takes a second to free what it was given back; else it would be ten minutes.
+            assert_eq!(heard, failed);
+            assert!(begun.elapsed() < LIMIT, "{held} of 3 allocations were to be had");
         }
+        holder.close();
+        holder.closed().await;
     }
 }
 
