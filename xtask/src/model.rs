@@ -48,6 +48,12 @@ const MODELS: &[Model] = &[
         test: "five_seconds_of_disorder_double_no_key_and_lose_none",
         holds: "random tones at 20 % loss, 20 % duplicates and up to 5 s of disorder",
     },
+    Model {
+        name: "networks",
+        file: "tests/tests/topologies.rs",
+        test: "both_sides_agree_on_a_pair_or_are_told_that_there_is_none",
+        holds: "ICE over random networks, NATs, loss, outages and changes of address",
+    },
 ];
 
 /// Seeds of each model, unless told.

@@ -322,9 +322,11 @@ impl Pair {
         let (now, elapsed) = (self.now, self.elapsed());
         let side = &mut self.sides[index];
         match output {
-            Output::Resolve { .. } | Output::OpenStream { .. } => {
-                unreachable!("no server is configured")
+            Output::Resolve { token, .. } => {
+                let nobody = Err("nobody has this name".to_owned());
+                side.agent.handle_resolved(now, token, nobody);
             }
+            Output::OpenStream { .. } => unreachable!("no server is configured"),
             Output::Enumerate => {
                 let event = SocketEvent::Interfaces(side.interfaces.clone());
                 side.agent.handle_socket_event(now, event);
