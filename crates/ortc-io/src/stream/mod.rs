@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_ends_or_makes_no_sense_is_reported() {
-        for (sent, said) in [(&b""[..], "closed by the server"), (b"HTTP/1.1 200", "neither")] {
+        for (sent, said) in [(&b""[..], "closed by the server"), (b"SSH-2.0-other", "neither")] {
             run(async {
                 let address = "127.0.0.1:1".parse().unwrap();
                 let (ours, mut theirs) = tokio::io::duplex(64);
