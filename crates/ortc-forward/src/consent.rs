@@ -64,11 +64,11 @@ impl Plane {
     }
 
     fn send_consent(&mut self, path: Path, datagram: &[u8], io: &mut impl DatagramIo) {
-        if self.outgoing.push(path.socket, path.remote, datagram) {
+        if self.outgoing.push_copy_on(path, datagram) {
             return;
         }
         self.flush(io);
-        if !self.outgoing.push(path.socket, path.remote, datagram) {
+        if !self.outgoing.push_copy_on(path, datagram) {
             self.stats.send_dropped += 1;
         }
     }

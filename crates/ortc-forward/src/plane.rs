@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Parked, PathTable};
 use ortc_io::{
-    Bind, ConnectionId, DatagramIo, DatagramReceived, Join, Path, PathUpdate, SendBatch,
-    SendControl, Share, SharedSocket, SocketEvent, SocketId, shared,
+    Bind, ConnectionId, DatagramIo, DatagramReceived, Join, PathUpdate, SendBatch, SendControl,
+    Share, SharedSocket, SocketEvent, SocketId, shared,
 };
 use ortc_rtp::{RouteEvent, RtpSession, SessionOptions};
 
@@ -411,17 +411,10 @@ impl Plane {
         let SendControl { connection, path, datagram } = control;
         let path = self.paths.outgoing(now, *connection, *path, datagram);
         let Some(path) = path else { return };
-        if !self.push_control(path, datagram) {
+        if !self.outgoing.push_copy_on(path, datagram) {
             self.flush(io);
-            self.stats.send_dropped += u64::from(!self.push_control(path, datagram));
+            self.stats.send_dropped += u64::from(!self.outgoing.push_copy_on(path, datagram));
         }
-    }
-
-    fn push_control(&mut self, path: Path, datagram: &[u8]) -> bool {
-        self.outgoing.push_on(path, datagram.len(), |buffer| {
-            buffer[..datagram.len()].copy_from_slice(datagram);
-            Some(datagram.len())
-        })
     }
 
     fn update_path(&mut self, now: Instant, id: ConnectionId, update: PathUpdate) {

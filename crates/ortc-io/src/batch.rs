@@ -387,6 +387,15 @@ impl SendBatch {
         })
     }
 
+    /// Appends a copy of a datagram for a path, in its encapsulation; false when it does not fit
+    /// any more.
+    pub fn push_copy_on(&mut self, path: Path, datagram: &[u8]) -> bool {
+        self.push_on(path, datagram.len(), |buffer| {
+            buffer[..datagram.len()].copy_from_slice(datagram);
+            Some(datagram.len())
+        })
+    }
+
     /// Appends a copy of a datagram; false when it does not fit any more.
     pub fn push(&mut self, socket: SocketId, remote: SocketAddr, datagram: &[u8]) -> bool {
         self.push_with(socket, remote, datagram.len(), |buffer| {

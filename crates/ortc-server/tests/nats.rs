@@ -70,7 +70,7 @@ fn judge(name: &str, summaries: &[Value; 2], begun: Instant) -> bool {
     let pairs = summaries.each_ref().map(|summary| {
         format!("{}-{}", kind(summary, "local_candidate"), kind(summary, "remote_candidate"))
     });
-    println!(
+    eprintln!(
         "{name:>10}: {:5.0} and {:5.0} ms, {} and {}, {:.1} s in all",
         times[0],
         times[1],

@@ -68,7 +68,7 @@ fn relayed_call(name: &str, coturn: &Coturn, server: &str) {
         let output = caller.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-        println!("relayed over {name}: connected in {} ms", summary["connect_ms"]);
+        eprintln!("relayed over {name}: connected in {} ms", summary["connect_ms"]);
         assert_eq!(summary["local_candidate"]["type"], "relay");
         let nowhere = if coturn.address.is_ipv4() { "0.0.0.0" } else { "::" };
         assert_eq!(summary["local_candidate"]["relAddress"], nowhere);

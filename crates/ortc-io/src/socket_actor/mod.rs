@@ -271,7 +271,7 @@ impl SocketActor {
     }
 
     fn send_consent(&mut self, path: crate::Path, datagram: &[u8]) {
-        if self.outgoing.push(path.socket, path.remote, datagram) {
+        if self.outgoing.push_copy_on(path, datagram) {
             self.flush();
         } else {
             self.stats.send_failed += 1;
@@ -309,11 +309,7 @@ impl SocketActor {
             self.stats.encapsulated += 1;
             return;
         }
-        let pushed = self.outgoing.push_on(path, datagram.len(), |buffer| {
-            buffer.copy_from_slice(datagram);
-            Some(datagram.len())
-        });
-        if !pushed {
+        if !self.outgoing.push_copy_on(path, datagram) {
             self.stats.send_failed += 1;
             return;
         }

@@ -298,7 +298,7 @@ fn they_do_so_with_loss_and_delay_as_well() {
             longest = longest.max(world.now - world.start);
         }
     }
-    println!("with 5 % of loss and 50 ms each way, the longest of 48 took {longest:?}");
+    eprintln!("with 5 % of loss and 50 ms each way, the longest of 48 took {longest:?}");
 }
 
 #[test]
