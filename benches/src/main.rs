@@ -171,7 +171,8 @@ mod tests {
         };
         let forward = ["cost", "load", "threads", "trace"].map(|part| ("forward", part));
         assert_eq!(names("forward"), forward);
-        assert_eq!(names(""), [&[("setup", "")], &forward[..]].concat());
+        let all = [&[("setup", "")], &forward[..], &[("idle", "")]].concat();
+        assert_eq!(names(""), all);
         assert_eq!(parse("setup --quick").unwrap().benches.len(), 1);
     }
 
