@@ -139,6 +139,8 @@ export interface Message {
   bye?: unknown;
   /** A candidate of the sender. */
   candidate?: RTCIceCandidateDescription | null;
+  /** A candidate of the sender is gone: nothing is to be sent there any more. */
+  candidateWithdrawn?: RTCIceCandidateDescription | null;
   /** The sender has no more candidates. Whatever it holds says nothing yet. */
   endOfCandidates?: unknown;
   /** The server says what it did not do. */
