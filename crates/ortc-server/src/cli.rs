@@ -62,6 +62,7 @@ pub struct ServeArgs {
     pub socket_buffer: Option<u32>,
     /// Let pages of this origin use the server, such as https://meet.example.org: its own, if it
     /// is reached by a name. Pages at its IP address or at localhost may in any case.
+    #[allow(rustdoc::bare_urls, reason = "it is the text of --help, too")]
     #[arg(long = "origin", value_name = "ORIGIN", value_parser = origin)]
     pub origins: Vec<String>,
     /// Let only those join who give this, as `?token=` of a WebSocket or in the link of the page.

@@ -15,7 +15,7 @@ use crate::socket::RTCSocket;
 
 impl RTCConnection {
     /// The local side of this connection, for others to be made
-    /// [with](RTCConnectionOptions::with_socket) (ORTC drafts, "getLocalSocket"): they have its
+    /// [with](crate::RTCConnectionOptions::with_socket) (ORTC drafts, "getLocalSocket"): they have its
     /// sockets, credentials, certificate and candidates, and connect to peers of their own.
     ///
     /// Checks of a peer that none of them is connected to yet are kept, 32 a socket and 10 s,
