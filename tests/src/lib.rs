@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod keys;
 mod model;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use ortc_io::sim::{Host, Network};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use keys::{handler_in, keys, next_handler};
 pub use model::each_seed;
 
 /// One peer: a host of the network with an engine and a connection of its own.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ortc_api::{
-    DTMFMediaStreamTrack, MediaStreamTrack, RTCDTMFEvent, RTCDTMFHandler, RTCEvent,
-    RTCTrackDescription, ReceiveTrackError, TrackKind, rtc_codec,
+    DTMFMediaStreamTrack, MediaStreamTrack, RTCDTMFEvent, RTCEvent, RTCTrackDescription,
+    ReceiveTrackError, TrackKind, rtc_codec,
 };
 use ortc_io::sim;
-use ortc_tests::{Pair, Peer, frame, pass, signalled};
+use ortc_tests::{Pair, frame, handler_in, keys, next_handler, pass, signalled};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -19,23 +19,6 @@ fn ms(ms: u64) -> Duration {
 fn describe(pair: &Pair) -> Result<MediaStreamTrack, ReceiveTrackError> {
     let description = pair.alice.conn.tracks(None)[0].description();
     pair.bob.conn.receive_track(&signalled(&description))
-}
-
-/// The keys that a handler reports until three seconds are silent.
-async fn keys(handler: &RTCDTMFHandler) -> String {
-    let mut events = handler.events();
-    let mut heard = String::new();
-    while let Ok(Some(event)) = tokio::time::timeout(ms(3_000), events.recv()).await {
-        let RTCDTMFEvent::Dtmf { tone } = event else { panic!("{event:?}") };
-        heard.push_str(&tone);
-    }
-    heard
-}
-
-async fn handler_of(peer: &mut Peer) -> RTCDTMFHandler {
-    let event = peer.until(SOON, |event| matches!(event, RTCEvent::AddDtmfHandler(_))).await;
-    let RTCEvent::AddDtmfHandler(handler) = event else { unreachable!("matched above") };
-    handler
 }
 
 #[test]
@@ -59,7 +42,7 @@ fn keys_that_are_added_in_the_middle_of_a_call_are_heard_on_the_same_track() {
         let sender = pair.alice.conn.add_dtmf_handler(None).unwrap();
         assert_eq!(describe(&pair).as_ref(), Ok(&track), "the same track");
         assert_eq!(describe(&pair).as_ref(), Ok(&track), "and however often");
-        let receiver = handler_of(&mut pair.bob).await;
+        let receiver = next_handler(&mut pair.bob).await;
         assert_eq!(receiver.label(), track.id());
         let streams = pair.bob.conn.receiving_streams();
         let kinds: Vec<_> = streams[0].tracks().iter().map(MediaStreamTrack::kind).collect();
@@ -93,9 +76,9 @@ fn keys_of_another_payload_type_go_on_with_the_same_handler() {
         let sender = pair.alice.conn.add_dtmf_handler(None).unwrap();
         describe(&pair).unwrap();
         pair.connect_within(SOON).await;
-        let receiver = match pair.bob.seen.iter().find_map(added) {
+        let receiver = match pair.bob.seen.iter().find_map(handler_in) {
             Some(receiver) => receiver,
-            None => handler_of(&mut pair.bob).await,
+            None => next_handler(&mut pair.bob).await,
         };
         let mut events = receiver.events();
         let next = async |events: &mut ortc_api::RTCDTMFEvents| {
@@ -115,13 +98,6 @@ fn keys_of_another_payload_type_go_on_with_the_same_handler() {
         sender.insert_dtmf("2", None, None).unwrap();
         assert_eq!(next(&mut events).await, key("2"));
     });
-}
-
-fn added(event: &RTCEvent) -> Option<RTCDTMFHandler> {
-    match event {
-        RTCEvent::AddDtmfHandler(handler) => Some(handler.clone()),
-        _ => None,
-    }
 }
 
 #[test]

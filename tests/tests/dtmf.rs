@@ -6,34 +6,16 @@ use std::time::{Duration, Instant};
 use ortc_api::{
     AddDtmfError, AddStreamError, DTMFMediaStreamTrack, DTMFTone, DTMFTrackEvent, InsertDtmfError,
     MediaFormat, MediaStream, MediaStreamTrack, PayloadType, PlayError, RTCDTMFEvent,
-    RTCDTMFHandler, RTCEvent, RTCTrackFilter, ReceivedPacket, SendsOnly, ToneError, TrackKind,
+    RTCDTMFHandler, RTCTrackFilter, ReceivedPacket, SendsOnly, ToneError, TrackKind,
 };
 use ortc_io::sim::{self, LinkConfig};
-use ortc_tests::{Pair, Peer, frame, pass, signalled};
+use ortc_tests::{Pair, Peer, frame, handler_in, keys, next_handler, pass, signalled};
 
 const SOON: Duration = Duration::from_secs(10);
 const ALL: &str = "0123456789ABCD*#";
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
-}
-
-/// The handler that came with the description of a track.
-async fn receiving_handler(peer: &mut Peer) -> RTCDTMFHandler {
-    let event = peer.until(SOON, |event| matches!(event, RTCEvent::AddDtmfHandler(_))).await;
-    let RTCEvent::AddDtmfHandler(handler) = event else { unreachable!("matched above") };
-    handler
-}
-
-/// The keys that a handler reports until a second is silent.
-async fn keys(handler: &RTCDTMFHandler) -> String {
-    let mut events = handler.events();
-    let mut heard = String::new();
-    while let Ok(Some(event)) = tokio::time::timeout(ms(3_000), events.recv()).await {
-        let RTCDTMFEvent::Dtmf { tone } = event else { panic!("{event:?}") };
-        heard.push_str(&tone);
-    }
-    heard
 }
 
 #[test]
@@ -46,21 +28,14 @@ fn every_key_is_reported_once_and_in_order_in_both_directions() {
         pair.describe();
         pair.connect_within(SOON).await;
         for (sender, peer) in senders.iter().zip([&mut pair.bob, &mut pair.alice]) {
-            let receiver = match peer.seen.iter().find_map(handler_of) {
+            let receiver = match peer.seen.iter().find_map(handler_in) {
                 Some(receiver) => receiver,
-                None => receiving_handler(peer).await,
+                None => next_handler(peer).await,
             };
             sender.insert_dtmf(ALL, None, None).unwrap();
             assert_eq!(keys(&receiver).await, ALL);
         }
     });
-}
-
-fn handler_of(event: &RTCEvent) -> Option<RTCDTMFHandler> {
-    match event {
-        RTCEvent::AddDtmfHandler(handler) => Some(handler.clone()),
-        _ => None,
-    }
 }
 
 #[test]
@@ -70,7 +45,7 @@ fn keys_that_were_pressed_before_the_connection_wait_for_it() {
         let (_stream, _frames) = pair.alice.send_audio();
         let sender = pair.alice.conn.add_dtmf_handler(None).unwrap();
         pair.describe();
-        let receiver = receiving_handler(&mut pair.bob).await;
+        let receiver = next_handler(&mut pair.bob).await;
         sender.insert_dtmf("12,3", None, None).unwrap();
         pass(SOON).await;
         assert_eq!(sender.tone_buffer(), "12,3");
@@ -188,7 +163,7 @@ fn a_tone_takes_the_place_of_the_audio_and_is_timed_to_the_millisecond() {
 fn an_event_longer_than_its_field_goes_on_in_segments_and_is_one_key() {
     sim::run(4, |net| async move {
         let mut line = Line::new(&net).await;
-        let receiver = line.pair.bob.seen.iter().find_map(handler_of).unwrap();
+        let receiver = line.pair.bob.seen.iter().find_map(handler_in).unwrap();
         line.sender.insert_dtmf("5", Some(ms(6_000)), None).unwrap();
         line.speak(320, |_, _| {}).await;
         assert_eq!(keys(&receiver).await, "5");
@@ -249,7 +224,7 @@ fn what_draft_b_does_not_allow_is_an_error_that_says_so() {
     sim::run(6, |net| async move {
         let line = Line::new(&net).await;
         let sender = line.sender.clone();
-        let receiver = line.pair.bob.seen.iter().find_map(handler_of).unwrap();
+        let receiver = line.pair.bob.seen.iter().find_map(handler_in).unwrap();
         let insert = |duration, gap| sender.insert_dtmf("1", Some(ms(duration)), Some(ms(gap)));
         for (result, error) in [
             (insert(69, 50), InsertDtmfError::DurationTooShort(ms(69))),
@@ -295,7 +270,7 @@ fn handlers_and_listeners_hear_the_keys() {
             let on_dtmf = move |_: &RTCDTMFHandler, tone| log.lock().unwrap().push(("on", tone));
             handler.on_dtmf(Some(on_dtmf)).unwrap();
         }));
-        let receiver = line.pair.bob.seen.iter().find_map(handler_of).unwrap();
+        let receiver = line.pair.bob.seen.iter().find_map(handler_in).unwrap();
         let kind = ortc_api::RTCDTMFEventKind::Dtmf;
         let listener = receiver.add_event_listener(kind, move |_, event| {
             let RTCDTMFEvent::Dtmf { tone } = event else { return };
@@ -492,8 +467,8 @@ fn a_server_forwards_keys_and_presses_its_own() {
         let stream = up.bob.conn.receiving_streams().remove(0);
         down.bob.conn.add_stream(&stream, true).unwrap();
         describe(&down.bob, &down.alice);
-        let receiver = receiving_handler(&mut down.alice).await;
-        let at_server = receiving_handler(&mut up.bob).await;
+        let receiver = next_handler(&mut down.alice).await;
+        let at_server = next_handler(&mut up.bob).await;
         let own = down.bob.conn.add_dtmf_handler(None).unwrap();
         let track = down.alice.conn.receiving_streams()[0].tracks()[0].clone();
         let mut tap = track.tap(4_096).unwrap();
@@ -539,7 +514,7 @@ fn keys_end_with_the_track_that_is_received_no_more() {
     sim::run(12, |net| async move {
         let line = Line::new(&net).await;
         let bob = &line.pair.bob.conn;
-        let receiver = line.pair.bob.seen.iter().find_map(handler_of).unwrap();
+        let receiver = line.pair.bob.seen.iter().find_map(handler_in).unwrap();
         let stream = bob.receiving_streams().remove(0);
         let [audio, keys] = <[MediaStreamTrack; 2]>::try_from(stream.tracks()).unwrap();
         let keys = DTMFMediaStreamTrack::of_track(&keys).unwrap();

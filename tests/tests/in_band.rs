@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use ortc_api::{
     DTMFMediaStreamTrack, DTMFTrackEvent, FrameReceiver, FrameSender, MediaFormat, MediaFrame,
-    MediaStream, MediaStreamTrack, RTCConnectionOptions, RTCDTMFEvent, RTCDTMFHandler, RTCEvent,
+    MediaStream, MediaStreamTrack, RTCConnectionOptions, RTCDTMFEvent, RTCDTMFHandler,
     RTCTrackFilter, TrackKind, rtc_codec,
 };
 use ortc_dtmf::{Digit, Law, ToneDetectorConfig, ToneExtractor, ToneReport, ToneShape};
 use ortc_io::sim::{self, LinkConfig, Network};
-use ortc_tests::{Pair, Peer, pass};
+use ortc_tests::{Pair, Peer, handler_in, pass};
 
 const SOON: Duration = Duration::from_secs(10);
 const ALL: &str = "0123456789ABCD*#";
@@ -45,10 +45,7 @@ fn voice(law: Law, n: u64) -> MediaFrame {
 }
 
 fn added(peer: &Peer) -> RTCDTMFHandler {
-    let added = peer.seen.iter().find_map(|event| match event {
-        RTCEvent::AddDtmfHandler(handler) => Some(handler.clone()),
-        _ => None,
-    });
+    let added = peer.seen.iter().find_map(handler_in);
     added.expect("a track that may have keys in its sound brings a handler")
 }
 

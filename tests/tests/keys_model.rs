@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use ortc_api::{
-    PacketTap, PayloadType, RTCDTMFEvent, RTCDTMFEvents, RTCDTMFHandler, RTCEvent, RTCTrack,
-    ReceivedPacket, rtc_codec,
+    PacketTap, PayloadType, RTCDTMFEvent, RTCDTMFEvents, RTCDTMFHandler, RTCTrack, ReceivedPacket,
+    rtc_codec,
 };
 use ortc_io::sim::{self, LinkConfig};
-use ortc_tests::{Pair, Peer, each_seed, frame, pass};
+use ortc_tests::{Pair, Peer, each_seed, frame, handler_in, pass};
 
 const SOON: Duration = Duration::from_secs(10);
 const TONES: PayloadType = PayloadType(110);
@@ -23,10 +23,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn handler_of(peer: &Peer) -> RTCDTMFHandler {
-    let added = peer.seen.iter().find_map(|event| match event {
-        RTCEvent::AddDtmfHandler(handler) => Some(handler.clone()),
-        _ => None,
-    });
+    let added = peer.seen.iter().find_map(handler_in);
     added.expect("the track was described with keys")
 }
 

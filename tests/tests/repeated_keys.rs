@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use ortc_api::{
-    PayloadType, RTCCodec, RTCDTMFEvent, RTCDTMFHandler, RTCEvent, RTCTrackDescription, rtc_codec,
-};
+use ortc_api::{PayloadType, RTCCodec, RTCDTMFHandler, RTCTrackDescription, rtc_codec};
 use ortc_dtmf::decode_redundant;
 use ortc_io::sim::{self, LinkConfig};
-use ortc_tests::{Pair, frame, pass};
+use ortc_tests::{Pair, frame, handler_in, keys, pass};
 
 const SOON: Duration = Duration::from_secs(10);
 const OPUS: u8 = 111;
@@ -32,21 +30,8 @@ async fn with_keys(net: &sim::Network, red: bool) -> (Pair, RTCDTMFHandler, RTCD
     pair.describe();
     pair.connect_within(SOON).await;
     frames.send(frame(0)).unwrap();
-    let added = pair.bob.seen.iter().find_map(|event| match event {
-        RTCEvent::AddDtmfHandler(handler) => Some(handler.clone()),
-        _ => None,
-    });
+    let added = pair.bob.seen.iter().find_map(handler_in);
     (pair, sender, added.unwrap())
-}
-
-async fn keys(receiver: &RTCDTMFHandler) -> String {
-    let mut events = receiver.events();
-    let mut heard = String::new();
-    while let Ok(Some(event)) = tokio::time::timeout(ms(3_000), events.recv()).await {
-        let RTCDTMFEvent::Dtmf { tone } = event else { panic!("{event:?}") };
-        heard.push_str(&tone);
-    }
-    heard
 }
 
 #[test]
