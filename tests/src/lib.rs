@@ -7,6 +7,7 @@
 
 mod keys;
 mod model;
+pub mod soak;
 
 use std::net::SocketAddr;
 use std::time::Duration;

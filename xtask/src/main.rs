@@ -17,6 +17,7 @@ mod metadata;
 mod model;
 mod process;
 mod schema;
+mod soak;
 mod test;
 mod tidy;
 mod tree;
@@ -72,6 +73,14 @@ const COMMANDS: &[Command] = &[
                every test run replays it; --keep adds inputs there that reach new code. \
                fuzz/README.md says how to add a target",
         run: fuzz::run,
+    },
+    Command {
+        name: "soak",
+        arguments: "[--minutes N] [--plot FILE]",
+        help: "Has connections, forwarded tracks and rooms come and go for N minutes (10), and shows \
+               what the process holds whenever all are closed: memory, descriptors, threads, tasks. \
+               It fails when something grows with every connection. --plot draws the lines (SVG)",
+        run: soak::run,
     },
     Command {
         name: "examples",

@@ -18,6 +18,7 @@ mod threads;
 mod trace;
 mod turns;
 
+use ortc_rtp::MAX_PADDING;
 use serde_json::{Map, Value};
 
 use crate::bench::{Bench, Contest, Options};
@@ -41,7 +42,8 @@ fn contestant(arguments: &[String]) -> Result<()> {
     let plan = Plan::from_argument(plan)?;
     let timed = timed == "true";
     match who.as_str() {
-        "ortc" => ours::run(&plan, timed),
+        "ortc" => ours::run(&plan, 0, timed),
+        "ortc-padded" => ours::run(&plan, MAX_PADDING, timed),
         "bare" => bare::run(&plan, true, timed),
         "bare-plain" => bare::run(&plan, false, timed),
         _ => Err(Failure::new(format!("{who} does not forward"))),

@@ -14,10 +14,10 @@ use super::counted::{Asked, Counted};
 use super::plan::{PAYLOAD_TYPE, PUBLISHED, Plan, addresses_from_json, addresses_to_json};
 use crate::error::{Failure, Result};
 
-pub(crate) fn run(plan: &Plan, timed: bool) -> Result<()> {
+pub(crate) fn run(plan: &Plan, padding: u8, timed: bool) -> Result<()> {
     let mut asked = Asked::new();
     let remotes = addresses_from_json(&asked.next()?)?;
-    let config = ForwarderConfig { time_steps: timed, ..ForwarderConfig::default() };
+    let config = ForwarderConfig { padding, time_steps: timed, ..ForwarderConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut forwarders = Vec::new();
     for (handle, mut events, _thread) in spawn_connected(config, plan.threads)? {

@@ -33,6 +33,10 @@ pub struct ForwarderConfig {
     /// Whether [`ForwarderStats::steps`](crate::ForwarderStats::steps) is measured: eight or so
     /// readings of the thread's CPU clock for each batch, 2 µs in all. Off by default.
     pub time_steps: bool,
+    /// Most bytes of padding, within SRTP (RFC 3550 §5.1), that a forwarded packet gets to be of
+    /// one size with those it is sent with, so that they go to the kernel in one run: 16 at most,
+    /// 0, the default, is none. It is for subscribers that are known to take padding.
+    pub padding: u8,
     /// How sockets are opened and used.
     pub udp: UdpConfig,
     /// Timings of reports and time-outs; `ntp_at_start` is set per connection from the
@@ -52,6 +56,7 @@ impl Default for ForwarderConfig {
             event_capacity: 4096,
             max_connections: 16 * 1024,
             time_steps: false,
+            padding: 0,
             udp: UdpConfig::default(),
             session: SessionOptions::default(),
         }

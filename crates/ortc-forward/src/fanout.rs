@@ -10,6 +10,7 @@ use ortc_rtp::{ForwardConfig, ForwardTarget, OpenedRtp, RtpView, Ssrc, TrackSour
 
 use crate::link::{Link, guarded};
 use crate::mesh::{Arrived, CrossedBatch, Notice};
+use crate::padding::{self, Padded};
 use crate::plane::Plane;
 
 /// Runs that are gathered before they are handed to the network: as many as go into one
@@ -61,6 +62,12 @@ pub(crate) struct Opened {
     /// Its place in the batch.
     datagram: usize,
     rtp: OpenedRtp,
+}
+
+impl Padded for Opened {
+    fn set_padding(&mut self, bytes: u8) {
+        self.rtp.padding = bytes;
+    }
 }
 
 /// Packets that follow each other in the batch and go to one sending track.
@@ -142,10 +149,10 @@ impl Link {
                 let Opened { datagram, rtp, .. } = opened[pending.first + progress.packets];
                 // It was parsed when it was opened, and parses again.
                 if let Ok(packet) = RtpView::parse(batch.packet(datagram, rtp.len))
-                    && let Some(room) = session.forward_room(&mut target, &packet)
+                    && let Some(room) = session.forward_room(&mut target, &packet, rtp.padding)
                 {
                     let fits = outgoing.push_on(path, room, |buffer| {
-                        session.write_forward(now, target, &packet, rtp.index, buffer)
+                        session.write_forward(now, target, &packet, rtp, buffer)
                     });
                     if !fits && !outgoing.is_empty() {
                         return Forwarded::BatchFull;
@@ -322,6 +329,7 @@ impl Plane {
         }
         let (begun, sending) = (self.read_stopwatch(), self.stats.steps.send);
         self.mesh.send_packets();
+        self.even_out(batch);
         self.distribute();
         let mut destinations = std::mem::take(&mut self.fan_out.destinations);
         for slot in destinations.drain(..) {
@@ -334,6 +342,26 @@ impl Plane {
         self.fan_out.opened.clear();
         let sent_meanwhile = self.stats.steps.send - sending;
         self.stats.steps.seal += (self.read_stopwatch() - begun).saturating_sub(sent_meanwhile);
+    }
+
+    /// Has packets that follow each other and are nearly of one size be of one size as they are
+    /// sent: an encoder's packets of one picture often differ by a byte, and a larger one would
+    /// begin another run.
+    fn even_out(&mut self, batch: &impl PacketStore) {
+        if self.max_padding == 0 {
+            return;
+        }
+        let mut rest = &mut self.fan_out.opened[..];
+        while let Some(Opened { source, rtp, .. }) = rest.first().copied() {
+            let of_same = |other: &Opened| other.source == source && other.rtp.ssrc == rtp.ssrc;
+            let count = rest.iter().take_while(|other| of_same(other)).count();
+            let (run, others) = rest.split_at_mut(count);
+            padding::even_out(run, self.max_padding, |it| {
+                let packet = RtpView::parse(batch.packet(it.datagram, it.rtp.len)).ok()?;
+                (!packet.is_padded()).then(|| packet.body().len())
+            });
+            rest = others;
+        }
     }
 
     /// Tells every subscriber which packets it gets.

@@ -11,6 +11,7 @@ use ortc_io::{
     DatagramIo, DatagramKind, DatagramReceived, Encapsulation, Path, ReceiveBatch, SendBatch,
     SocketId, classify,
 };
+use ortc_rtp::MAX_PADDING;
 
 use crate::clock::WallClock;
 use crate::fanout::FanOut;
@@ -98,6 +99,7 @@ impl PacketForwarder {
             cpu: None,
             stopwatch: None,
             session: config.session.clone(),
+            max_padding: config.padding.min(MAX_PADDING),
         };
         let handle = ForwarderHandle::new(sender, wakeup.clone());
         let incoming = ReceiveBatch::new();
@@ -121,6 +123,11 @@ impl PacketForwarder {
     /// the turns; without this [`ForwarderStats::steps`] stays zero.
     pub fn meter_steps(&mut self, read: fn() -> Duration) {
         self.plane.stopwatch = Some(read);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pad(&mut self, max: u8) {
+        self.plane.max_padding = max;
     }
 
     /// How often an address was looked up so far.

@@ -86,6 +86,7 @@ mod local;
 mod mesh;
 mod messages;
 mod outbox;
+mod padding;
 mod plane;
 mod ready;
 mod registry;

@@ -359,7 +359,7 @@ mod tests {
     }
 
     fn rtp(index: u64) -> OpenedRtp {
-        OpenedRtp { ssrc: Ssrc(1), index, len: 3 }
+        OpenedRtp { ssrc: Ssrc(1), index, len: 3, padding: 0 }
     }
 
     /// The indices of the packets that have come.

@@ -46,6 +46,8 @@ pub(crate) struct Plane {
     /// The same, where the steps of forwarding are to be timed.
     pub(crate) stopwatch: Option<fn() -> Duration>,
     pub(crate) session: SessionOptions,
+    /// Most padding that a forwarded packet gets.
+    pub(crate) max_padding: u8,
 }
 
 impl Plane {

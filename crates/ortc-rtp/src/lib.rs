@@ -121,7 +121,8 @@ pub use opus::{
 };
 pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
-    ForwardTarget, OpenedRtp, ReceiveDrops, RtpSession, SendDrops, SessionOptions, SessionStats,
+    ForwardTarget, MAX_PADDING, OpenedRtp, ReceiveDrops, RtpSession, SendDrops, SessionOptions,
+    SessionStats,
 };
 pub use srtp::{RtpOpened, Seal, SealJob, SealTicket, SerialSeal, SrtpReceiver, SrtpSender};
 pub use stream::{

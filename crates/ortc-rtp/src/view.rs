@@ -3,6 +3,9 @@ use crate::{PayloadType, RtpError, Ssrc};
 /// Length of an RTP header without CSRCs and extension (RFC 3550 §5.1).
 pub(crate) const FIXED_HEADER: usize = 12;
 
+/// In the first byte of an RTP header: padding follows the payload (RFC 3550 §5.1).
+pub(crate) const PADDED: u8 = 0x20;
+
 /// Profile of the one-byte form (RFC 8285 §4.2).
 const ONE_BYTE_PROFILE: u16 = 0xBEDE;
 
@@ -59,7 +62,7 @@ impl<'a> RtpView<'a> {
     pub fn parse(packet: &'a [u8]) -> Result<Self, RtpError> {
         let header_len = header_len(packet)?;
         let mut payload_end = packet.len();
-        if packet[0] & 0x20 != 0 {
+        if packet[0] & PADDED != 0 {
             let padding = usize::from(packet[packet.len() - 1]);
             if padding == 0 || padding > packet.len() - header_len {
                 return Err(RtpError::Padding);
@@ -101,7 +104,7 @@ impl<'a> RtpView<'a> {
 
     /// Whether there is padding behind the payload.
     pub fn is_padded(&self) -> bool {
-        self.packet[0] & 0x20 != 0
+        self.packet[0] & PADDED != 0
     }
 
     /// All that follows the header: the payload, and the padding if there is any.

@@ -60,6 +60,10 @@ pub struct ServeArgs {
     /// grants less, that is logged once and all goes on.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub socket_buffer: Option<u32>,
+    /// Give forwarded packets up to so many bytes of padding, 16 at most, where that makes packets
+    /// of one picture equally long: those are sent together, which takes less CPU time.
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=16))]
+    pub padding: u8,
     /// Let pages of this origin use the server, such as https://meet.example.org: its own, if it
     /// is reached by a name. Pages at its IP address or at localhost may in any case.
     #[allow(rustdoc::bare_urls, reason = "it is the text of --help, too")]
@@ -118,9 +122,14 @@ Exit status:
   2  it was not begun: a wrong option, or a file that cannot be played")]
 pub struct CallArgs {
     /// Whom to call: ws://HOST:PORT/rooms/NAME is a room, where the server forwards what everybody
-    /// sends; ws://HOST:PORT/pairs/NAME is the other peer who gives the same name.
+    /// sends; ws://HOST:PORT/pairs/NAME is the other peer who gives the same name. wss:// is over
+    /// TLS.
     #[arg(long, value_name = "URL")]
     pub signal: SignalUrl,
+    /// Trust a server at wss:// by the certificates in this file, in PEM, in place of those that
+    /// this system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
     /// Play this, in real time. Each one is a track, all are one stream and
     /// begin together. See below.
     #[arg(long, value_name = "FILE")]
@@ -265,11 +274,12 @@ mod tests {
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
                     --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
-                    --ice-server stun:stun.example.net --relay-only \
+                    --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
             signal: "ws://localhost:1/pairs/x".parse().unwrap(),
+            tls_ca: Some("ca.pem".into()),
             play: vec![
                 PlaySource::File("a.ogg".into()),
                 PlaySource::Bars { width: 640, height: 360, rate: 30 },
@@ -307,6 +317,7 @@ mod tests {
         says("serve --threads 0", "0 is not in 1..=64");
         says("serve --priority 0", "0 is not in 1..=99");
         says("serve --socket-buffer 1k", "invalid digit");
+        says("serve --padding 17", "17 is not in 0..=16");
         says("call", "--signal <URL>");
         says("call --signal ws://h/pairs/x --duration 0", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --duration nan", "above 0 and up to 604800");

@@ -11,6 +11,7 @@ use tokio::time::{interval, timeout};
 use crate::call::{CallOptions, PlayOptions, PlaySource, SignalUrl, call};
 use crate::room_server::RoomServer;
 use crate::socket::closed;
+use crate::tls::Authorities;
 
 /// Demo peers at a time: each one encodes pictures.
 const MAX_PEERS: usize = 4;
@@ -77,6 +78,7 @@ impl DemoPeers {
             let leave = this.clone().leaves(room.clone(), dismissed);
             let options = CallOptions {
                 signal,
+                authorities: Authorities::default(),
                 play: vec![
                     PlaySource::Tone { hertz: 440.0 },
                     PlaySource::Bars { width: 640, height: 360, rate: 15 },

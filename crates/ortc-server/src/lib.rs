@@ -46,4 +46,4 @@ mod tls;
 
 pub use access::AccessConfig;
 pub use serve::{ServeError, Server, ServerConfig};
-pub use tls::{TlsError, TlsFiles};
+pub use tls::{Authorities, TlsError, TlsFiles};

@@ -10,7 +10,7 @@ use ortc_api::DtlsVersion;
 use ortc_media::Law;
 use ortc_server::call::{CallOptions, PlayOptions, call};
 use ortc_server::cli::{CallArgs, Cli, Command, DtlsArg, ServeArgs, WavCodec};
-use ortc_server::{AccessConfig, ServeError, Server, ServerConfig, TlsFiles};
+use ortc_server::{AccessConfig, Authorities, ServeError, Server, ServerConfig, TlsFiles};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, .. } = args;
+    let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, padding, .. } = args;
     let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
     let config = ServerConfig {
         listen,
@@ -44,6 +44,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
         pin,
         priority,
         socket_buffer: socket_buffer.map(|bytes| bytes as usize),
+        padding,
         access: AccessConfig { origins, token },
         tls: tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         page_source,
@@ -64,7 +65,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
 }
 
 async fn make_call(args: CallArgs) -> ExitCode {
-    let CallArgs { signal, play, wav_codec, frame_rate, record, .. } = args;
+    let CallArgs { signal, tls_ca, play, wav_codec, frame_rate, record, .. } = args;
     let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, .. } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
     let law = wav_codec.map(|codec| match codec {
@@ -78,6 +79,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
     };
     let options = CallOptions {
         signal,
+        authorities: tls_ca.map_or_else(Authorities::default, Authorities::File),
         play,
         playing,
         record,

@@ -85,6 +85,11 @@ impl Page {
                 ("forwarded", media.rtp_forwarded),
             ],
         );
+        self.counter(
+            "ortc_padding_bytes_total",
+            "Bytes of padding that forwarded packets got to be of one size.",
+            media.padding_sent,
+        );
         self.labelled(
             "ortc_rtcp_compounds_total",
             "RTCP compounds.",

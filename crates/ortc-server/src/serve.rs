@@ -68,6 +68,9 @@ pub struct ServerConfig {
     pub priority: Option<u8>,
     /// Bytes that each UDP socket buffers in each direction. Default `None`: 2 MiB.
     pub socket_buffer: Option<usize>,
+    /// Most bytes of padding that forwarded packets get to be of one size, at most 16; see
+    /// [`EngineConfig::with_padding`]. Default 0.
+    pub padding: u8,
     /// Limits of the signalling for pairs.
     pub pairs: PairLimits,
     /// Limits of rooms.
@@ -91,6 +94,7 @@ impl Default for ServerConfig {
             pin: None,
             priority: None,
             socket_buffer: None,
+            padding: 0,
             pairs: PairLimits::default(),
             rooms: RoomLimits::default(),
             access: AccessConfig::default(),
@@ -159,10 +163,10 @@ impl Server {
             _ => ServeError::Bind(address, error),
         })?;
         let address = listener.local_addr()?;
-        let ServerConfig { udp, threads, pin, priority, socket_buffer, .. } = config;
+        let ServerConfig { udp, threads, pin, priority, socket_buffer, padding, .. } = config;
         let ServerConfig { pairs, rooms, access, tls, page_source, .. } = config;
         let tls = tls.map(|files| files.read()).transpose()?;
-        let mut engine = EngineConfig::new().with_threads(threads);
+        let mut engine = EngineConfig::new().with_threads(threads).with_padding(padding);
         engine.forwarder.core = pin;
         engine.forwarder.priority = priority;
         if let Some(bytes) = socket_buffer {

@@ -1,4 +1,4 @@
-//! TLS for the listening socket.
+//! TLS for the listening socket, and towards the server that is called.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 /// Handshakes at a time: whoever only connects takes no more than this.
@@ -53,25 +53,75 @@ pub enum TlsError {
 impl TlsFiles {
     /// Reads them.
     pub(crate) fn read(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let file = |path: &Path| {
-            let path = path.to_owned();
-            move |source| TlsError::File { path, source }
-        };
-        let certificates = CertificateDer::pem_file_iter(&self.certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(file(&self.certificate))?;
-        if certificates.is_empty() {
-            return Err(TlsError::NoCertificate(self.certificate.clone()));
-        }
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(file(&self.key))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let certificates = certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|source| TlsError::File { path: self.key.clone(), source })?;
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(certificates, key)?;
         // WebSockets begin as HTTP/1.1.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The certificates of a file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|source| TlsError::File { path: path.to_owned(), source })?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// By whom the certificate of a server is to be signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those that this system trusts.
+    #[default]
+    System,
+    /// The certificates of this file, in PEM, and nobody else.
+    File(PathBuf),
+}
+
+impl Authorities {
+    /// Reads the certificates, off the thread.
+    pub(crate) async fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let authorities = self.clone();
+        let read = tokio::task::spawn_blocking(move || authorities.roots());
+        // It is not cancelled, and does not panic.
+        let roots = read.await.unwrap_or_else(|_| Ok(RootCertStore::empty()))?;
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            Self::System => {
+                let loaded = rustls_native_certs::load_native_certs();
+                for error in &loaded.errors {
+                    tracing::warn!(%error, "some of the system's root certificates cannot be read");
+                }
+                roots.add_parsable_certificates(loaded.certs);
+            }
+            Self::File(path) => {
+                for certificate in certificates(path)? {
+                    roots.add(certificate)?;
+                }
+            }
+        }
+        Ok(roots)
     }
 }
 

@@ -267,3 +267,44 @@ fn packets(file: &Path) -> Vec<Vec<u8>> {
     }
     packets
 }
+
+#[test]
+fn a_server_is_called_over_tls_if_its_certificate_is_trusted() {
+    let scratch = Scratch::new("tls");
+    let file = |name: &str| scratch.0.join(name).to_str().unwrap().to_owned();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key, empty) = (file("cert.pem"), file("key.pem"), file("empty.pem"));
+    fs::write(&cert, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    fs::write(&empty, "").unwrap();
+    let server = Serving::start_with(&["--tls-cert", &cert, "--tls-key", &key]);
+    assert!(server.url.starts_with("https://"), "{}", server.url);
+    let trusting = ["--tls-ca", &cert, "--play", "tone", "--duration", "1", "--json"];
+    let callers = [server.call("x", &trusting), server.call("x", &trusting)];
+    for caller in callers {
+        let output = caller.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(summary["received"][0]["codec"], "ulaw", "{summary}");
+    }
+    for (arguments, expected) in [
+        (&["--json"][..], "is not trusted"),
+        (&["--tls-ca", &empty, "--json"], "holds no certificate"),
+        (&["--tls-ca", "/does/not/exist", "--json"], "/does/not/exist"),
+    ] {
+        let output = server.call("y", arguments).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let error = summary["error"].as_str().unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+    // Somebody without TLS at the other end.
+    let plain = Serving::start();
+    let signal = format!("{}/pairs/x", plain.url.replacen("http", "wss", 1));
+    let output = Command::new(env!("CARGO_BIN_EXE_ortc"))
+        .args(["call", "--signal", &signal, "--tls-ca", &cert])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("there is no TLS with wss://127.0.0.1"), "{said}");
+}

@@ -163,6 +163,33 @@ fn every_subscriber_gets_every_packet_and_the_publisher_one_request() {
 }
 
 #[test]
+fn packets_of_a_picture_that_differ_by_a_byte_leave_in_one_run_with_padding() {
+    let runs = |prepare: fn(&mut PacketForwarder)| {
+        sim::run(1, |net| async move {
+            let servers = Peer::bare_with(&net, "10.0.0.254", 9, 1, prepare);
+            let room = Room::of_servers(&net, 4, servers).await;
+            let mut receivers: Vec<_> = (1..4).map(|n| room.subscribe(n)).collect();
+            let sender = room.publish();
+            settle().await;
+            let before = room.servers[0].stats().await.runs;
+            let sent: Vec<_> = (0..8).map(|n| packet_of(n, 100 + n as usize / 4)).collect();
+            sent.iter().for_each(|packet| sender.push(packet.clone()).unwrap());
+            settle().await;
+            for receiver in &mut receivers {
+                let got: Vec<_> = drain(receiver).into_iter().map(|it| it.payload).collect();
+                assert_eq!(got, sent.iter().map(|it| it.payload.clone()).collect::<Vec<_>>());
+            }
+            let stats = room.servers[0].stats().await;
+            let new = |length: usize| stats.runs.lengths[length - 1] - before.lengths[length - 1];
+            (new(4), new(8), stats.media.padding_sent)
+        })
+    };
+    assert_eq!(runs(|_| {}), (2 * 3, 0, 0));
+    // Those of each subscriber in one run; four of them one byte larger.
+    assert_eq!(runs(|it| it.pad(16)), (0, 3, 4 * 3));
+}
+
+#[test]
 fn a_pause_costs_no_number_and_ends_with_a_key_frame_request() {
     sim::run(2, |net| async move {
         let room = Room::new(&net, 2).await;

@@ -221,6 +221,11 @@ fn packet(n: u64) -> OutgoingPacket {
     OutgoingPacket { payload, timestamp: n * 960, marker: n == 0 }
 }
 
+/// A packet of `len` bytes.
+fn packet_of(n: u64, len: usize) -> OutgoingPacket {
+    OutgoingPacket { payload: Bytes::from(vec![n as u8; len]), ..packet(n) }
+}
+
 fn drain(receiver: &mut RingReceiver<ReceivedPacket>) -> Vec<ReceivedPacket> {
     let mut packets = Vec::new();
     while let Popped::Item(packet) = receiver.pop() {

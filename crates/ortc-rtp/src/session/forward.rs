@@ -8,6 +8,7 @@ use ortc_io::ring::RingReceiver;
 use super::RtpSession;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use crate::stream::{Rewriter, SendStream};
+use crate::view::PADDED;
 use crate::{ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
 
 /// How often a key frame of one track is asked for at the most: whatever joins or is lost in
@@ -27,6 +28,22 @@ pub struct OpenedRtp {
     pub index: u64,
     /// Length of the plaintext packet, which stands where the sealed one stood.
     pub len: usize,
+    /// Bytes of padding that it gets as it is sent on, at most [`MAX_PADDING`]; none unless
+    /// whoever forwards it wants packets of one size.
+    pub padding: u8,
+}
+
+/// Most bytes of padding that [`RtpSession::write_forward`] adds to a packet.
+pub const MAX_PADDING: u8 = 16;
+
+/// So many bytes of padding (RFC 3550 §5.1): zeros, and the last one says how many.
+fn padding(count: u8) -> ([u8; MAX_PADDING as usize], usize) {
+    let count = count.min(MAX_PADDING);
+    let mut bytes = [0; MAX_PADDING as usize];
+    if let Some(last) = usize::from(count).checked_sub(1) {
+        bytes[last] = count;
+    }
+    (bytes, count.into())
 }
 
 /// A sending track of a session that forwards, and where it was found the last time.
@@ -145,12 +162,13 @@ impl RtpSession {
         self.insert_sender(now, ssrc, (first.sent, first.clock_rate), &cname, feed, enabled);
     }
 
-    /// How many bytes of room a packet of another session needs to be sent to this peer, or
-    /// `None` when it is not to be, counted.
+    /// How many bytes of room a packet of another session needs to be sent to this peer with so
+    /// much padding, or `None` when it is not to be, counted.
     pub fn forward_room(
         &mut self,
         target: &mut ForwardTarget,
         packet: &RtpView<'_>,
+        padding: u8,
     ) -> Option<usize> {
         let drops = &mut self.stats.send_drops;
         let Some(keys) = &self.keys else {
@@ -166,7 +184,7 @@ impl RtpSession {
             drops.disabled += 1;
             return None;
         }
-        let body = packet.body().len();
+        let body = packet.body().len() + usize::from(padding.min(MAX_PADDING));
         let room = forward.rewriter.header_room(packet) + body + keys.sender.overhead();
         if forward.rewriter.payload_type(packet).is_none() {
             drops.not_forwarded += 1;
@@ -179,8 +197,10 @@ impl RtpSession {
         }
     }
 
-    /// Writes and seals a packet of another session, with its index there, into `out`, which
-    /// has the [room](Self::forward_room) that was asked for; returns its length.
+    /// Writes and seals a packet of another session, which opened it as `opened`, into `out`,
+    /// which has the [room](Self::forward_room) that was asked for; returns its length.
+    ///
+    /// Padding is added unless the packet has some of its own.
     ///
     /// `None` when it comes too late to be sent or cannot be sealed, counted.
     pub fn write_forward(
@@ -188,7 +208,7 @@ impl RtpSession {
         now: Instant,
         target: ForwardTarget,
         packet: &RtpView<'_>,
-        index: u64,
+        opened: OpenedRtp,
         out: &mut [u8],
     ) -> Option<usize> {
         let keys = self.keys.as_mut()?;
@@ -199,8 +219,8 @@ impl RtpSession {
         }
         let Sender { stream, feed: Feed::Forward(forward), .. } = sender else { return None };
         let types = forward.rewriter.payload_type(packet)?;
-        let placed =
-            forward.rewriter.place(now, stream, index, packet.timestamp(), types.clock_rate);
+        let (index, timestamp) = (opened.index, packet.timestamp());
+        let placed = forward.rewriter.place(now, stream, index, timestamp, types.clock_rate);
         let Some(placed) = placed else {
             self.stats.send_drops.late += 1;
             return None;
@@ -211,9 +231,15 @@ impl RtpSession {
         let mut header = stream.note_forwarded(now, placed, packet.payload().len());
         header.payload_type = types.sent;
         header.marker = packet.marker();
-        let len = forward.rewriter.write_header(header, packet, out)?;
-        match keys.sender.protect_rtp_behind(len, packet.body(), out) {
+        let header_len = forward.rewriter.write_header(header, packet, out)?;
+        let (padding, added) = padding(if packet.is_padded() { 0 } else { opened.padding });
+        let padding = &padding[..added];
+        if added > 0 {
+            out[0] |= PADDED;
+        }
+        match keys.sender.protect_rtp_behind(header_len, packet.body(), padding, out) {
             Ok(len) => {
+                self.stats.padding_sent += added as u64;
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;
                 Some(len)
@@ -317,6 +343,14 @@ impl RtpSession {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_byte_of_padding_says_how_much_there_is() {
+        assert_eq!(padding(0), ([0; 16], 0));
+        assert_eq!(padding(1), ([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1));
+        let (bytes, count) = padding(200);
+        assert_eq!((bytes[..15].to_vec(), bytes[15], count), (vec![0; 15], 16, 16));
+    }
 
     #[test]
     fn many_requests_are_one_and_a_later_one_waits_for_half_a_second() {

@@ -152,6 +152,7 @@ impl RtpSession {
                     ssrc: opened.ssrc,
                     index: opened.index,
                     len: opened.len,
+                    padding: 0,
                 })
             }
             Err(error) => {

@@ -27,7 +27,7 @@ use forward::Upstream;
 use inbound::{Early, Parking, Receiver};
 use outbound::{Feed, Outbox, Sender};
 
-pub use forward::{ForwardTarget, OpenedRtp};
+pub use forward::{ForwardTarget, MAX_PADDING, OpenedRtp};
 pub use stats::{ReceiveDrops, SendDrops, SessionStats};
 
 /// What may be chosen about an [`RtpSession`].
@@ -313,7 +313,9 @@ impl RtpSession {
         }
         let reports =
             self.keys.is_some() && !(self.senders.is_empty() && self.receivers.is_empty());
-        let report = reports.then(|| (self.scheduler.next(), "a report is due"));
+        // Those of many sessions together cost one wake-up.
+        let report =
+            reports.then(|| (self.clock.next_tick(self.scheduler.next()), "a report is due"));
         self.receivers
             .iter()
             .filter_map(|receiver| receiver.stream.poll_timeout())

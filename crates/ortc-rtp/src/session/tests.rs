@@ -525,10 +525,12 @@ impl Relay {
             }
             let Some(opened) = self.pair.b.handle_rtp(now, &mut datagram) else { continue };
             let view = RtpView::parse(&datagram[..opened.len]).unwrap();
-            let Some(room) = self.server.forward_room(&mut self.target, &view) else { continue };
+            let Some(room) = self.server.forward_room(&mut self.target, &view, opened.padding)
+            else {
+                continue;
+            };
             let mut out = vec![0; room];
-            let index = opened.index;
-            let len = self.server.write_forward(now, self.target, &view, index, &mut out);
+            let len = self.server.write_forward(now, self.target, &view, opened, &mut out);
             if let Some(len) = len {
                 self.c.handle_datagram(now, &mut out[..len]);
             }
@@ -617,7 +619,7 @@ fn a_payload_type_that_is_not_forwarded_is_counted() {
     };
     header.write(&mut foreign).unwrap();
     let view = RtpView::parse(&foreign).unwrap();
-    assert_eq!(relay.server.forward_room(&mut relay.target, &view), None);
+    assert_eq!(relay.server.forward_room(&mut relay.target, &view, 0), None);
     assert_eq!(relay.server.stats().send_drops.not_forwarded, 1);
     assert_eq!(popped(&mut receiver), []);
 }

@@ -183,16 +183,18 @@ impl SessionKey {
         out: &mut [u8],
     ) {
         out[..header.len()].copy_from_slice(header);
-        self.seal_rtp_behind(index, ssrc, header.len(), text, out);
+        self.seal_rtp_behind(index, ssrc, header.len(), text, &[], out);
     }
 
-    /// Seals `text` behind the header that `out` begins with; there is room for the tag too.
+    /// Seals `text` and `padding` behind the header that `out` begins with; there is room for the
+    /// tag too.
     pub(super) fn seal_rtp_behind(
         &self,
         index: u64,
         ssrc: u32,
         header_len: usize,
         text: &[u8],
+        padding: &[u8],
         out: &mut [u8],
     ) {
         let (header, rest) = out.split_at_mut(header_len);
@@ -204,15 +206,17 @@ impl SessionKey {
                     Aad::from(&*header),
                     text,
                     body,
-                    &[],
-                    &mut tail[..GCM_TAG],
+                    padding,
+                    &mut tail[..padding.len() + GCM_TAG],
                 )
                 .expect("a packet is far shorter than what GCM can seal"),
             Cipher::Cm(cipher) => {
                 let CounterMode { key, auth, salt } = &**cipher;
                 body.copy_from_slice(text);
-                counter_mode(key, counter(salt, ssrc, index), body);
-                sign_rtp(auth, index, out, header_len + text.len());
+                tail[..padding.len()].copy_from_slice(padding);
+                let end = text.len() + padding.len();
+                counter_mode(key, counter(salt, ssrc, index), &mut rest[..end]);
+                sign_rtp(auth, index, out, header_len + end);
             }
         }
     }

@@ -96,8 +96,11 @@ impl SrtpSender {
         Ok(len)
     }
 
-    /// Seals `plaintext` behind the RTP header that `out` begins with, and returns the length
-    /// of the packet.
+    /// Seals `plaintext`, and then `padding`, behind the RTP header that `out` begins with, and
+    /// returns the length of the packet.
+    ///
+    /// What `padding` says, and whether the header tells of it (RFC 3550 §5.1), is up to the
+    /// caller.
     ///
     /// # Errors
     /// As [`protect_rtp`](Self::protect_rtp); and [`SrtpError::Malformed`] when the header is
@@ -106,14 +109,15 @@ impl SrtpSender {
         &mut self,
         header_len: usize,
         plaintext: &[u8],
+        padding: &[u8],
         out: &mut [u8],
     ) -> Result<usize, SrtpError> {
-        let len = header_len + plaintext.len() + self.overhead();
+        let len = header_len + plaintext.len() + padding.len() + self.overhead();
         if out.len() < len {
             return Err(SrtpError::NoRoom);
         }
         let SealTicket { index, ssrc } = self.reserve(&out[..header_len])?;
-        self.rtp.seal_rtp_behind(index, ssrc, header_len, plaintext, out);
+        self.rtp.seal_rtp_behind(index, ssrc, header_len, plaintext, padding, out);
         Ok(len)
     }
 

@@ -177,6 +177,26 @@ fn sealing_from_a_shared_plaintext_gives_the_same_packet() {
 }
 
 #[test]
+fn padding_is_sealed_as_if_it_had_stood_behind_the_plaintext() {
+    for profile in PROFILES {
+        let (mut one, mut other) = (pair(profile).0, pair(profile).0);
+        for (n, count) in [(77, 1), (78, 16), (79, 0)] {
+            let plain = packet(n);
+            let padding: Vec<_> = (1..=count).collect();
+            let expected = sealed(&mut one, &[plain.clone(), padding.clone()].concat());
+            let mut out = vec![0; expected.len()];
+            out[..12].copy_from_slice(&plain[..12]);
+            let len = other.protect_rtp_behind(12, &plain[12..], &padding, &mut out).unwrap();
+            assert_eq!(out[..len], expected, "{profile:?}, {count} bytes");
+            let short = &mut out[..len - 1];
+            short[..12].copy_from_slice(&packet(n + 5)[..12]);
+            let error = other.protect_rtp_behind(12, &plain[12..], &padding, short);
+            assert_eq!(error, Err(SrtpError::NoRoom));
+        }
+    }
+}
+
+#[test]
 fn a_batch_of_jobs_seals_as_one_by_one() {
     let profile = SrtpProfile::AeadAes128Gcm;
     let (mut one, mut other) = (pair(profile).0, pair(profile).0);

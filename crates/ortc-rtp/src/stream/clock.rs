@@ -26,6 +26,15 @@ impl NtpClock {
     pub fn middle(&self, now: Instant) -> u32 {
         (self.ntp(now) >> 16) as u32
     }
+
+    /// The next of the moments that all clocks of a host have in common, 31 ms apart, so that
+    /// what need not be exact is done for many sessions at a time.
+    pub(crate) fn next_tick(&self, at: Instant) -> Instant {
+        /// In NTP units: a power of two.
+        const TICK: u64 = 1 << 27;
+        let missing = self.ntp(at).wrapping_neg() % TICK;
+        at + Duration::from_nanos(missing * 1_000_000_000 >> 32)
+    }
 }
 
 /// A duration in units of 1/65,536 s, at most 18 hours.
@@ -49,6 +58,17 @@ mod tests {
         assert_eq!(clock.ntp(start), 5 << 32);
         assert_eq!(clock.ntp(start + Duration::from_millis(2_500)), 7 << 32 | 1 << 31);
         assert_eq!(clock.middle(start + Duration::from_millis(500)), 5 << 16 | 1 << 15);
+        // Whoever's start it was, the moments are the same, but for what rounding takes.
+        let later = NtpClock::new(
+            start + Duration::from_millis(7),
+            clock.ntp(start + Duration::from_millis(7)),
+        );
+        for ms in [7, 30, 31, 32, 62, 900] {
+            let at = start + Duration::from_millis(ms);
+            let (one, other) = (clock.next_tick(at), later.next_tick(at));
+            assert!(at <= one && one < at + Duration::from_micros(31_250), "{ms} ms");
+            assert!(one.max(other) - one.min(other) < Duration::from_nanos(5), "{ms} ms");
+        }
         assert_eq!(in_65536ths(Duration::from_millis(1_500)), 98_304);
         assert_eq!(in_clock_units(Duration::from_millis(20), 48_000), 960);
     }

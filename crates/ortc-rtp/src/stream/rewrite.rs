@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::SendStream;
 use super::clock::in_clock_units;
-use crate::view::FIXED_HEADER;
+use crate::view::{FIXED_HEADER, PADDED};
 use crate::{Extension, ForwardedPayloadType, RtpHeader, RtpView};
 
 /// Most elements of a header extension that are passed on: as many as the one-byte form has
@@ -164,7 +164,7 @@ impl Rewriter {
         packet: &RtpView<'_>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let padding = if packet.is_padded() { 0x20 } else { 0 };
+        let padding = if packet.is_padded() { PADDED } else { 0 };
         let len = if self.extensions.is_empty() || packet.header_len() == FIXED_HEADER {
             out.get_mut(..FIXED_HEADER)?.copy_from_slice(&header.fixed());
             FIXED_HEADER

@@ -1,18 +1,25 @@
 //! The signalling channel of a peer: a WebSocket to the server.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, CertificateError};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::SignalUrl;
 use crate::signalling::{Signal, SignalError, SignalParseError};
+use crate::tls::{Authorities, TlsError};
 
 /// How long the server may take to accept the connection, and to take a message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest message that is accepted: four times what our server passes on.
 const MAX_MESSAGE: usize = 256 * 1024;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Why there is no signalling channel, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +46,25 @@ pub enum ChannelError {
     /// It does not answer.
     #[error("{0} does not answer")]
     Silent(String),
+    /// The certificate of the server is not by anyone who is trusted, or not for this host.
+    #[error("the certificate of {url} is not trusted: {reason}; --tls-ca FILE names who is to be")]
+    Untrusted {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it.
+        reason: CertificateError,
+    },
+    /// The server speaks no TLS, or none that we do.
+    #[error("there is no TLS with {url}: {source}")]
+    Tls {
+        /// What was asked.
+        url: String,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// Certificates of whom to trust cannot be read.
+    #[error(transparent)]
+    Authorities(#[from] TlsError),
     /// It answers, but with something else than a WebSocket.
     #[error("{url} is no WebSocket of a signalling server: it answers with HTTP status {status}")]
     NotASocket {
@@ -75,46 +106,101 @@ pub enum Incoming {
 }
 
 /// The sending half of a channel.
-#[derive(Debug)]
 pub struct SignalSender {
     sink: SplitSink<Socket, Message>,
 }
 
 /// The receiving half of a channel.
-#[derive(Debug)]
 pub struct SignalReceiver {
     stream: SplitStream<Socket>,
     /// What the server has said last: the reason of the close that follows.
     complaint: Option<SignalError>,
 }
 
-/// Connects to a signalling server, within ten seconds.
+/// Connects to a signalling server, within ten seconds. `authorities` vouch for it, where it is
+/// reached over TLS.
 ///
 /// # Errors
 /// One clear line about what is wrong.
-pub async fn connect(url: &SignalUrl) -> Result<(SignalSender, SignalReceiver), ChannelError> {
+pub async fn connect(
+    url: &SignalUrl,
+    authorities: &Authorities,
+) -> Result<(SignalSender, SignalReceiver), ChannelError> {
+    let connecting = async {
+        let stream = open(url, authorities).await?;
+        upgrade(url, stream).await
+    };
+    timeout(PATIENCE, connecting)
+        .await
+        .unwrap_or_else(|_| Err(ChannelError::Silent(url.to_string())))
+}
+
+/// Connects, and does the handshake of TLS if there is one.
+async fn open(url: &SignalUrl, authorities: &Authorities) -> Result<Box<dyn Stream>, ChannelError> {
+    let name = || url.to_string();
+    let stream = match TcpStream::connect((url.host(), url.port())).await {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Err(ChannelError::Refused(name()));
+        }
+        // The resolver's errors have no kind of their own.
+        Err(error) if error.to_string().contains("lookup") => {
+            return Err(ChannelError::NoSuchHost(name()));
+        }
+        Err(error) => {
+            return Err(ChannelError::Other { url: name(), source: Box::new(error.into()) });
+        }
+    };
+    // Messages are short, and each is waited for.
+    let _ = stream.set_nodelay(true);
+    if !url.is_secure() {
+        return Ok(Box::new(stream));
+    }
+    let config = authorities.client_config().await?;
+    let host = ServerName::try_from(url.host().to_owned())
+        .map_err(|_| ChannelError::NoSuchHost(name()))?;
+    match TlsConnector::from(config).connect(host, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(match error.downcast::<rustls::Error>() {
+            Ok(rustls::Error::InvalidCertificate(reason)) => {
+                ChannelError::Untrusted { url: name(), reason }
+            }
+            Ok(other) => ChannelError::Tls { url: name(), source: std::io::Error::other(other) },
+            Err(source) => ChannelError::Tls { url: name(), source },
+        }),
+    }
+}
+
+/// Has the stream become a WebSocket.
+async fn upgrade(
+    url: &SignalUrl,
+    stream: Box<dyn Stream>,
+) -> Result<(SignalSender, SignalReceiver), ChannelError> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let connecting = connect_async_with_config(url.uri().clone(), Some(config), true);
-    let name = || url.to_string();
-    match timeout(PATIENCE, connecting).await {
-        Err(_) => Err(ChannelError::Silent(name())),
-        Ok(Ok((socket, _))) => {
+    let url = url.to_string();
+    match client_async_with_config(url.as_str(), stream, Some(config)).await {
+        Ok((socket, _)) => {
             let (sink, stream) = socket.split();
             Ok((SignalSender { sink }, SignalReceiver { stream, complaint: None }))
         }
-        Ok(Err(WsError::Http(response))) => {
-            Err(ChannelError::NotASocket { url: name(), status: response.status().as_u16() })
+        Err(WsError::Http(response)) => {
+            Err(ChannelError::NotASocket { url, status: response.status().as_u16() })
         }
-        Ok(Err(WsError::Io(error))) if error.kind() == ErrorKind::ConnectionRefused => {
-            Err(ChannelError::Refused(name()))
-        }
-        // The resolver's errors have no kind of their own.
-        Ok(Err(WsError::Io(error))) if error.to_string().contains("lookup") => {
-            Err(ChannelError::NoSuchHost(name()))
-        }
-        Ok(Err(source)) => Err(ChannelError::Other { url: name(), source: Box::new(source) }),
+        Err(source) => Err(ChannelError::Other { url, source: Box::new(source) }),
+    }
+}
+
+impl fmt::Debug for SignalSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignalSender").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SignalReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignalReceiver").field("complaint", &self.complaint).finish_non_exhaustive()
     }
 }
 

@@ -26,6 +26,7 @@ use super::summary::{Ending, Summary};
 use super::tracks::{Received, Receiving, Sending, Sent};
 use super::url::SignalUrl;
 use crate::signalling::{Signal, SignalError, SignalParseError};
+use crate::tls::Authorities;
 
 /// How long it may take to connect, once the other peer is known: its candidates may come late,
 /// and a person may have to admit it.
@@ -48,6 +49,8 @@ const MAX_TOLD: usize = 1_000;
 pub struct CallOptions {
     /// Whom to call: a room, or the other peer of a pair.
     pub signal: SignalUrl,
+    /// By whom the certificate of that server is to be signed, if it has one.
+    pub authorities: Authorities,
     /// What to play, each as a track; all belong to one stream and begin together.
     pub play: Vec<PlaySource>,
     /// How to play it.
@@ -180,7 +183,7 @@ struct Call {
 
 impl Call {
     async fn begin(options: CallOptions, players: Vec<Player>) -> Result<Self, Failure> {
-        let (sender, receiver) = channel::connect(&options.signal).await?;
+        let (sender, receiver) = channel::connect(&options.signal, &options.authorities).await?;
         // On one host, loopback may be all there is.
         let loopback = options.signal.is_loopback();
         let mut connecting = RTCConnectionOptions::new()

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use axum::http::Uri;
 
 /// Whom a peer calls: `ws://HOST:PORT/pairs/NAME` is the other peer of a pair,
-/// `ws://HOST:PORT/rooms/NAME` a room.
+/// `ws://HOST:PORT/rooms/NAME` a room; with `wss` over TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalUrl {
     uri: Uri,
@@ -16,14 +16,9 @@ pub struct SignalUrl {
 pub enum SignalUrlError {
     /// It is of another form.
     #[error(
-        "a WebSocket address is needed, of the form ws://HOST:PORT/pairs/NAME or ws://HOST:PORT/rooms/NAME"
+        "a WebSocket address is needed, of the form ws://HOST:PORT/pairs/NAME or wss://HOST:PORT/rooms/NAME"
     )]
     Malformed,
-    /// It asks for TLS.
-    #[error(
-        "wss:// needs TLS, which this program does not have: give ws://HOST:PORT/…, if need be of a local proxy"
-    )]
-    Tls,
     /// It names a server, but neither a pair nor a room.
     #[error(
         "the name of a pair or a room is missing: ws://HOST:PORT/pairs/NAME or ws://HOST:PORT/rooms/NAME"
@@ -34,9 +29,8 @@ pub enum SignalUrlError {
 impl SignalUrl {
     /// Whether the server runs on this host, as far as its name tells.
     pub fn is_loopback(&self) -> bool {
-        let host = self.uri.host().unwrap_or_default();
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        ip.map_or(host == "localhost", |ip| ip.is_loopback())
+        let host = self.host();
+        host.parse::<IpAddr>().map_or(host == "localhost", |ip| ip.is_loopback())
     }
 
     /// Whether it is a room: there the server is the peer.
@@ -44,18 +38,20 @@ impl SignalUrl {
         self.uri.path().starts_with("/rooms/")
     }
 
-    /// The name of the server, without its port.
+    /// Whether signalling goes over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.uri.scheme_str() == Some("wss")
+    }
+
+    /// The name or the address of the server, without its port.
     pub fn host(&self) -> &str {
-        self.uri.host().unwrap_or_default()
+        let host = self.uri.host().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
     /// The port of the server.
     pub fn port(&self) -> u16 {
-        self.uri.port_u16().unwrap_or(80)
-    }
-
-    pub(crate) fn uri(&self) -> &Uri {
-        &self.uri
+        self.uri.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 }
 
@@ -64,12 +60,7 @@ impl FromStr for SignalUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let uri: Uri = text.parse().map_err(|_| SignalUrlError::Malformed)?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => return Err(SignalUrlError::Tls),
-            _ => return Err(SignalUrlError::Malformed),
-        }
-        if uri.host().is_none_or(str::is_empty) {
+        if !matches!(uri.scheme_str(), Some("ws" | "wss")) || uri.host().is_none_or(str::is_empty) {
             return Err(SignalUrlError::Malformed);
         }
         // Other servers may have other paths, but none where a name would be missing.
@@ -102,6 +93,9 @@ mod tests {
         assert!(loopback("ws://127.0.0.2:1/pairs/x"));
         assert!(loopback("ws://[::1]:1/pairs/x"));
         assert!(!loopback("ws://192.0.2.1/pairs/x"));
+        let secure: SignalUrl = "wss://[2001:db8::1]/rooms/x".parse().unwrap();
+        assert_eq!((secure.host(), secure.port(), secure.is_secure()), ("2001:db8::1", 443, true));
+        assert!(!url.is_secure());
     }
 
     #[test]
@@ -110,7 +104,6 @@ mod tests {
         for text in ["", "x", "http://h/pairs/x", "/pairs/x", "ws:///pairs/x", "ws://h h/pairs/x"] {
             assert_eq!(error(text), SignalUrlError::Malformed, "{text:?}");
         }
-        assert_eq!(error("wss://h/pairs/x"), SignalUrlError::Tls);
         assert_eq!(error("ws://h:1"), SignalUrlError::NoName);
         assert_eq!(error("ws://h:1/pairs/"), SignalUrlError::NoName);
         assert_eq!(error("ws://h:1/rooms/"), SignalUrlError::NoName);

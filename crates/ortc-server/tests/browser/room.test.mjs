@@ -29,13 +29,18 @@ test("two tabs of the printed address see each other within three seconds", { ti
 
 test("three browsers and a headless caller share a room; one leaves, one reloads", { timeout: 120_000 }, async t => {
   const bench = new Bench(t);
-  const server = await bench.serve();
+  // Both browsers take packets that are padded to be of one size.
+  const server = await bench.serve(["--padding", "16"]);
   const room = `${server.url}/r/tea`;
   const caller = bench.call(`${server.socket}/rooms/tea`, ["--play", "tone", "--play", "bars:320x180@15", "--duration", "45"]);
   const a = await bench.chromium(room);
   const b = await bench.chromium(room);
   const c = await bench.firefox(room);
   const seen = await Promise.all([a, b, c].map(page => until(page, shows, 3, { timeout: 40_000 })));
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  const [padding, forwarded] = [/^ortc_padding_bytes_total (\d+)/m, /^ortc_rtp_packets_total\{what="forwarded"\} (\d+)/m].map(line => Number(line.exec(metrics)[1]));
+  assert.ok(padding > 0);
+  console.log(`${padding} bytes of padding in ${forwarded} forwarded packets`);
   assert.deepEqual(seen.map(({ state }) => state), Array(3).fill("Connected with 3 others"));
 
   await b.leave();

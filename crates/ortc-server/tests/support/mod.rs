@@ -90,7 +90,7 @@ impl Serving {
         let mut url = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let url = url.trim_end().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+        assert!(url.contains("://127.0.0.1:"), "{url}");
         Self { process, url }
     }
 
@@ -112,7 +112,7 @@ impl Serving {
     }
 
     fn caller(&self, path: &str, arguments: &[&str]) -> Child {
-        let signal = format!("{}{path}", self.url.replace("http:", "ws:"));
+        let signal = format!("{}{path}", self.url.replacen("http", "ws", 1));
         Command::new(env!("CARGO_BIN_EXE_ortc"))
             .args(["call", "--signal", &signal])
             .args(arguments)

@@ -1,0 +1,76 @@
+//! `cargo xtask soak`: connections and rooms come and go for a long time, and what is left of
+//! them is shown.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line tool")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ortc_tests::soak::{Sample, Soak, Until, growth, plot};
+
+/// Lives of a round.
+const ROUND: u64 = 400;
+
+/// More than this for each connection is a leak, over what an allocator does by itself.
+const BYTES: f64 = 256.0;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), String> {
+    let (mut minutes, mut file) = (10.0, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} takes a value"));
+        match argument.as_str() {
+            "--minutes" => {
+                minutes = value()?.parse().map_err(|_| "--minutes takes a number".to_owned())?;
+            }
+            "--plot" => file = Some(value()?),
+            other => return Err(format!("there is no option `{other}`")),
+        }
+    }
+    if !(f64::MIN_POSITIVE..=1e5).contains(&minutes) {
+        return Err("--minutes takes a number above 0".to_owned());
+    }
+    println!(
+        "{:>9} {:>12} {:>13} {:>12} {:>8} {:>6}",
+        "seconds", "connections", "resident, kB", "descriptors", "threads", "tasks"
+    );
+    let mut soak = Soak::begin().await?;
+    let until = Until::Elapsed(Duration::from_secs_f64(minutes * 60.0));
+    let samples = soak.run(until, ROUND, show).await?;
+    soak.end().await;
+    if let Some(file) = file {
+        std::fs::write(&file, plot(&samples)).map_err(|error| format!("{file}: {error}"))?;
+    }
+    let growth = growth(&samples).ok_or("too few rounds to say anything")?;
+    println!(
+        "since the warm-up, over {} connections: {:.1} bytes each, {:+} descriptors, {:+} threads, {:+} tasks",
+        growth.connections,
+        growth.bytes_per_connection,
+        growth.descriptors,
+        growth.threads,
+        growth.tasks
+    );
+    match growth.bytes_per_connection < BYTES && growth.descriptors <= 0 && growth.tasks <= 0 {
+        true => Ok(()),
+        false => Err("something grows with every connection".to_owned()),
+    }
+}
+
+fn show(sample: &Sample) {
+    let Sample { elapsed, connections, resident_kb, descriptors, threads, tasks } = sample;
+    println!(
+        "{:>9.0} {connections:>12} {resident_kb:>13} {descriptors:>12} {threads:>8} {tasks:>6}",
+        elapsed.as_secs_f64()
+    );
+}

@@ -1,0 +1,277 @@
+//! Connections from their making to their end.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ortc_api::{
+    Engine, EngineConfig, FrameReceiver, FrameSender, MediaFormat, MediaStream, MediaStreamTrack,
+    RTCConnection, RTCConnectionOptions, RTCEvent, RTCEvents, RTCSocket,
+};
+
+use crate::frame;
+
+/// How long anything may take: far more than it does.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Where lives take place: an engine for each side of a call, and a server's port on one.
+#[derive(Debug)]
+pub(super) struct Stage {
+    near: Engine,
+    far: Engine,
+    port: RTCSocket,
+}
+
+/// One side of a call.
+struct Side {
+    conn: RTCConnection,
+    events: RTCEvents,
+}
+
+impl Stage {
+    pub(super) async fn begin() -> Result<Self, String> {
+        let engine = || Engine::new(EngineConfig::new()).map_err(|error| error.to_string());
+        let (near, far) = (engine()?, engine()?);
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let port = RTCSocket::bind_on(&far, any).await.map_err(|error| error.to_string())?;
+        Ok(Self { near, far, port })
+    }
+
+    /// Connections that the engines have now.
+    pub(super) async fn open_connections(&self) -> Result<u64, String> {
+        let mut open = 0;
+        for engine in [&self.near, &self.far] {
+            open += engine.stats().await.ok_or("a media thread has died")?.connections;
+        }
+        Ok(open)
+    }
+
+    /// The `n`th life: how many connections it was.
+    pub(super) fn life(
+        &self,
+        n: u64,
+    ) -> impl Future<Output = Result<u64, String>> + Send + 'static {
+        let near = RTCConnectionOptions::new().with_engine(self.near.clone()).with_loopback(true);
+        let far = match n % 2 {
+            0 => RTCConnectionOptions::new().with_engine(self.far.clone()).with_loopback(true),
+            _ => RTCConnectionOptions::new().with_socket(self.port.clone()).with_loopback(true),
+        };
+        async move {
+            let lived = match n % 9 {
+                0 => closed_by_one(&near, &far).await,
+                1 => closed_by_both(&near, &far).await,
+                2 => updated(&near, &far).await,
+                3 => dropped_in_a_call(&near, &far).await,
+                4 => dropped_in_the_handshake(&near, &far).await,
+                5 => closed_before_it_is_connected(&near, &far).await,
+                6 => never_connected(&near).await,
+                _ => forwarded(&near, &far).await,
+            };
+            lived.map_err(|error| format!("life {n}: {error}"))
+        }
+    }
+}
+
+/// Two connections that signal each other all they find.
+fn pair(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> Result<[Side; 2], String> {
+    let make = |options: &RTCConnectionOptions| {
+        let conn = RTCConnection::new(options.clone()).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Side { events: conn.events(), conn })
+    };
+    let pair = [make(near)?, make(far)?];
+    for (own, other) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
+        let peer = other.conn.downgrade();
+        own.conn.on_candidate(Some(move |conn: &RTCConnection, candidate| {
+            // Either may have been closed by now.
+            let _ = conn.set_local_candidate(&candidate);
+            if let Some(peer) = peer.upgrade() {
+                let _ = peer.set_remote_candidate(&candidate);
+            }
+        }));
+        own.conn.set_remote_ice(other.conn.local().ice).map_err(|error| error.to_string())?;
+        own.conn.connect().map_err(|error| error.to_string())?;
+    }
+    Ok(pair)
+}
+
+impl Side {
+    async fn until(
+        &mut self,
+        what: &str,
+        matches: impl Fn(&RTCEvent) -> bool,
+    ) -> Result<(), String> {
+        let wait = async {
+            while let Some(event) = self.events.recv().await {
+                if matches(&event) {
+                    return Ok(());
+                }
+                if let RTCEvent::Disconnected(reason) = event {
+                    return Err(format!("{what}: disconnected, {reason}"));
+                }
+            }
+            Err(format!("{what}: closed"))
+        };
+        in_time(what, wait).await?
+    }
+
+    async fn connected(&mut self) -> Result<(), String> {
+        self.until("connected", |event| *event == RTCEvent::Connected).await
+    }
+
+    async fn closed(&self) -> Result<(), String> {
+        in_time("closed", self.conn.closed()).await
+    }
+
+    /// Sends a stream with a track of Opus.
+    fn publish(&self) -> Result<FrameSender, String> {
+        let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
+        let stream = MediaStream::new();
+        stream.add_track(&track);
+        self.conn.add_stream(&stream, true).map_err(|error| error.to_string())?;
+        Ok(frames)
+    }
+
+    /// Receives what the other side sends.
+    fn receive(&self, from: &Self) -> Result<FrameReceiver, String> {
+        let tracks = from.conn.tracks(None);
+        let track = tracks.first().ok_or("there is no track")?;
+        self.conn.receive_track(&track.description()).map_err(|error| error.to_string())?;
+        let streams = self.conn.receiving_streams();
+        let received = streams.last().and_then(|stream| stream.tracks().pop());
+        received.and_then(|track| track.take_frames()).ok_or_else(|| "no track came".to_owned())
+    }
+}
+
+async fn in_time<T>(what: &str, wait: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(LIMIT, wait).await.map_err(|_| format!("not {what} within {LIMIT:?}"))
+}
+
+/// A connected pair, the first of which sends audio to the second.
+async fn call(
+    near: &RTCConnectionOptions,
+    far: &RTCConnectionOptions,
+) -> Result<([Side; 2], FrameSender, FrameReceiver), String> {
+    let [mut one, mut two] = pair(near, far)?;
+    one.connected().await?;
+    two.connected().await?;
+    let source = one.publish()?;
+    let heard = two.receive(&one)?;
+    Ok(([one, two], source, heard))
+}
+
+/// Sends frames until one of them is heard: there is a moment before the first can be.
+async fn hear(source: &FrameSender, heard: &mut FrameReceiver, from: u64) -> Result<(), String> {
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    let sending = async {
+        for n in from.. {
+            tick.tick().await;
+            // Full only as long as nobody takes them.
+            let _ = source.send(frame(n));
+        }
+    };
+    let wait = async {
+        tokio::select! {
+            () = sending => None,
+            frame = heard.recv() => frame,
+        }
+    };
+    in_time("heard", wait).await?.map(|_| ()).ok_or_else(|| "the track has ended".to_owned())
+}
+
+async fn closed_by_one(
+    near: &RTCConnectionOptions,
+    far: &RTCConnectionOptions,
+) -> Result<u64, String> {
+    let ([one, two], source, mut heard) = call(near, far).await?;
+    hear(&source, &mut heard, 0).await?;
+    one.conn.close();
+    one.closed().await?;
+    two.closed().await?;
+    Ok(2)
+}
+
+async fn closed_by_both(
+    near: &RTCConnectionOptions,
+    far: &RTCConnectionOptions,
+) -> Result<u64, String> {
+    let ([one, two], ..) = call(near, far).await?;
+    one.conn.close();
+    two.conn.close();
+    one.conn.close();
+    one.closed().await?;
+    two.closed().await?;
+    Ok(2)
+}
+
+/// Gathers anew in the middle of a call.
+async fn updated(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> Result<u64, String> {
+    let ([mut one, two], source, mut heard) = call(near, far).await?;
+    hear(&source, &mut heard, 0).await?;
+    one.conn.update().map_err(|error| error.to_string())?;
+    one.until("gathered anew", |event| *event == RTCEvent::EndOfCandidates).await?;
+    hear(&source, &mut heard, 10_000).await?;
+    two.conn.close();
+    one.closed().await?;
+    two.closed().await?;
+    Ok(2)
+}
+
+async fn dropped_in_a_call(
+    near: &RTCConnectionOptions,
+    far: &RTCConnectionOptions,
+) -> Result<u64, String> {
+    let ([one, two], source, mut heard) = call(near, far).await?;
+    hear(&source, &mut heard, 0).await?;
+    drop(one);
+    two.closed().await?;
+    Ok(2)
+}
+
+async fn dropped_in_the_handshake(
+    near: &RTCConnectionOptions,
+    far: &RTCConnectionOptions,
+) -> Result<u64, String> {
+    let [mut one, _two] = pair(near, far)?;
+    one.until("a path", |event| matches!(event, RTCEvent::ActiveCandidate { .. })).await?;
+    Ok(2)
+}
+
+async fn closed_before_it_is_connected(
+    near: &RTCConnectionOptions,
+    far: &RTCConnectionOptions,
+) -> Result<u64, String> {
+    let [one, _two] = pair(near, far)?;
+    one.conn.close();
+    one.closed().await?;
+    Ok(2)
+}
+
+async fn never_connected(near: &RTCConnectionOptions) -> Result<u64, String> {
+    let conn = RTCConnection::new(near.clone()).map_err(|error| error.to_string())?;
+    let mut side = Side { events: conn.events(), conn };
+    side.until("gathered", |event| *event == RTCEvent::EndOfCandidates).await?;
+    Ok(1)
+}
+
+/// What one peer sends, a server sends on to another.
+async fn forwarded(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> Result<u64, String> {
+    let [mut publisher, mut from] = pair(near, far)?;
+    let [mut listener, mut to] = pair(near, far)?;
+    for side in [&mut publisher, &mut from, &mut listener, &mut to] {
+        side.connected().await?;
+    }
+    let source = publisher.publish()?;
+    let description = publisher.conn.tracks(None).first().ok_or("no track")?.description();
+    from.conn.receive_track(&description).map_err(|error| error.to_string())?;
+    let streams = from.conn.receiving_streams();
+    let stream = streams.first().ok_or("no stream")?;
+    to.conn.add_stream(stream, true).map_err(|error| error.to_string())?;
+    let mut heard = listener.receive(&to)?;
+    hear(&source, &mut heard, 0).await?;
+    // The publisher leaves first, and the room is closed behind it.
+    publisher.conn.close();
+    from.closed().await?;
+    to.conn.close();
+    listener.closed().await?;
+    Ok(4)
+}

@@ -1,0 +1,100 @@
+//! What a process has of the system.
+
+use std::time::Duration;
+
+/// What this process has at one moment, with nothing going on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// Since the beginning.
+    pub elapsed: Duration,
+    /// Connections that have been made and are closed.
+    pub connections: u64,
+    /// Resident memory, in kB.
+    pub resident_kb: u64,
+    /// Open file descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Tasks of the runtime that this is called on.
+    pub tasks: u64,
+}
+
+impl Sample {
+    /// Reads `/proc/self`; where there is none, all but the tasks is zero.
+    pub(super) fn take(elapsed: Duration, connections: u64) -> Self {
+        let entries = |path| std::fs::read_dir(path).map_or(0, |entries| entries.count() as u64);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb = |text: &str| text.trim().trim_end_matches(" kB").parse().ok();
+        Self {
+            elapsed,
+            connections,
+            resident_kb: resident.and_then(kb).unwrap_or(0),
+            descriptors: entries("/proc/self/fd"),
+            threads: entries("/proc/self/task"),
+            tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
+        }
+    }
+}
+
+/// What one sample has more than another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    /// Connections in between.
+    pub connections: u64,
+    /// Bytes of resident memory for each of them; below zero if it has shrunk.
+    pub bytes_per_connection: f64,
+    /// File descriptors.
+    pub descriptors: i64,
+    /// Threads.
+    pub threads: i64,
+    /// Tasks.
+    pub tasks: i64,
+}
+
+impl Growth {
+    pub(super) fn between(from: &Sample, to: &Sample) -> Self {
+        let more = |of: fn(&Sample) -> u64| of(to) as i64 - of(from) as i64;
+        let connections = to.connections - from.connections;
+        let bytes = more(|sample| sample.resident_kb) * 1024;
+        Self {
+            connections,
+            bytes_per_connection: bytes as f64 / connections.max(1) as f64,
+            descriptors: more(|sample| sample.descriptors),
+            threads: more(|sample| sample.threads),
+            tasks: more(|sample| sample.tasks),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_what_a_connection_has_left_behind() {
+        let from = Sample {
+            elapsed: Duration::ZERO,
+            connections: 100,
+            resident_kb: 5_000,
+            descriptors: 10,
+            threads: 4,
+            tasks: 7,
+        };
+        let to = Sample { connections: 1_100, resident_kb: 7_000, tasks: 6, ..from };
+        let growth = Growth::between(&from, &to);
+        assert_eq!(growth.bytes_per_connection, 2_048.0);
+        assert_eq!((growth.connections, growth.descriptors, growth.tasks), (1_000, 0, -1));
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_more_is_seen() {
+        let before = Sample::take(Duration::ZERO, 0);
+        let _file = std::fs::File::open("/proc/self/status").unwrap();
+        let _task = tokio::spawn(std::future::pending::<()>());
+        let growth = Growth::between(&before, &Sample::take(Duration::ZERO, 0));
+        // Other tests of this process open files as well.
+        assert!(growth.descriptors >= 1);
+        assert_eq!(growth.tasks, 1);
+    }
+}
