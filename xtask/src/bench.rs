@@ -16,7 +16,7 @@ const PEERS: &str = "benches/peers";
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let target = PathBuf::from(metadata::workspace()?.target_directory);
     // `--only ortc` asks for nobody of theirs: the peers take minutes to build.
-    let is_ours = |who: &str| matches!(who, "ortc" | "bare" | "bare-plain");
+    let is_ours = |who: &str| matches!(who, "ortc" | "ortc-padded" | "bare" | "bare-plain");
     let alone = arguments.windows(2).all(|pair| pair[0] != "--only" || is_ours(&pair[1]))
         && arguments.iter().any(|argument| argument == "--only");
     execute(&mut cargo(&["build", "--release", "--package", "ortc-benches"]))?;
