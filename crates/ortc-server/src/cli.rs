@@ -32,6 +32,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Call a room, or the other peer of a pair: play files, record what comes.
     Call(CallArgs),
+    /// Explain what the network lets through: which addresses this host has, whether UDP works,
+    /// what the NATs do, what each server answers, and whether a TURN server is needed.
+    Doctor(DoctorArgs),
 }
 
 /// Options of `ortc serve`.
@@ -161,6 +164,28 @@ pub struct CallArgs {
     #[arg(long, value_name = "VERSION")]
     pub dtls: Option<DtlsArg>,
     /// Print the summary as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `ortc doctor`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Two STUN servers tell more than one, and one with two addresses (RFC 5780) tells all.
+
+Exit status:
+  0  calls get through: directly, or by a TURN server that works
+  1  they do, and some server does not do what it should
+  2  it was not begun: a wrong option
+  3  they do not get through to all peers: a TURN server is needed and none works, or there is
+     no network
+  4  it cannot be told: no server was named that tells, or none answers")]
+pub struct DoctorArgs {
+    /// Ask this server: stun:HOST:PORT, or turn:USER:SECRET@HOST:PORT, with ?transport=tcp over
+    /// TCP; turns:… is over TLS. Ports may be left out.
+    #[arg(long, value_name = "URI", value_parser = ice_server)]
+    pub ice_server: Vec<RTCIceServer>,
+    /// Print what was found out as one JSON object.
     #[arg(long)]
     pub json: bool,
 }
@@ -316,6 +341,7 @@ mod tests {
         says("call --signal ws://h/pairs/x --dtmf ,", "a key is needed");
         says("call --signal ws://h/pairs/x --ice-server turn:h", "needs a username");
         says("call --signal ws://h/pairs/x --ice-server h:3478", "stun:HOST:PORT");
+        says("doctor --ice-server turn:h", "needs a username");
         says("call --signal http://h/pairs/x", "ws://HOST:PORT/pairs/NAME");
     }
 }

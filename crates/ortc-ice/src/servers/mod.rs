@@ -7,10 +7,10 @@
 mod agent;
 mod channels;
 mod failure;
-mod message;
+pub(crate) mod message;
 mod stun;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 mod turn;
 
@@ -25,25 +25,26 @@ use ortc_io::{Encapsulation, Path, SocketId};
 pub(crate) use self::failure::Login;
 pub use self::failure::ServerFailure;
 use self::message::{Class, Message, attribute, method};
-use self::stun::StunClient;
-use self::turn::TurnClient;
+pub(crate) use self::stun::StunClient;
+pub(crate) use self::transaction::{BRIEF_WAITS, Step, Transaction};
+pub(crate) use self::turn::TurnClient;
 use crate::random::Seeds;
 use crate::{IceServerScheme, IceServerTransport, IceServerUri, RTCIceServer};
 
 /// Most servers that are asked: URIs, each with its addresses.
-const MAX_SERVERS: usize = 16;
+pub(crate) const MAX_SERVERS: usize = 16;
 
 /// Most clients: servers times sockets.
 const MAX_CLIENTS: usize = 64;
 
 /// Time between the first requests of two clients (RFC 8445 §14.2: 5 ms at least).
-const PACE: Duration = Duration::from_millis(5);
+pub(crate) const PACE: Duration = Duration::from_millis(5);
 
 /// How long a name may take to be resolved, and a stream to be opened.
-const PREPARATION: Duration = Duration::from_secs(10);
+pub(crate) const PREPARATION: Duration = Duration::from_secs(10);
 
 /// How often a request may be sent on to another server.
-const MAX_REDIRECTS: u8 = 3;
+pub(crate) const MAX_REDIRECTS: u8 = 3;
 
 /// The bit that tells tokens of streams from those of sockets.
 const STREAM_TOKEN: u64 = 1 << 63;
@@ -52,6 +53,19 @@ const STREAM_TOKEN: u64 = 1 << 63;
 /// own business: what is relayed is encrypted and authenticated by others.
 fn long_term_key(username: &str, realm: &str, credential: &str) -> [u8; 16] {
     Md5::digest(format!("{username}:{realm}:{credential}")).into()
+}
+
+/// Why nothing is asked of a server with this URI.
+pub(crate) fn unusable(uri: &IceServerUri) -> Option<ServerFailure> {
+    match (uri.scheme, uri.transport) {
+        (IceServerScheme::Stuns, _) => {
+            Some(ServerFailure::NotSupported("STUN over TLS tells nothing about UDP"))
+        }
+        (IceServerScheme::Turns, IceServerTransport::Udp) => {
+            Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
+        }
+        _ => None,
+    }
 }
 
 /// What a client wants done.
@@ -266,7 +280,7 @@ impl Servers {
             if server.resolving.is_some() || !server.addresses.is_empty() {
                 continue;
             }
-            if let Some(reason) = self.unusable(index) {
+            if let Some(reason) = unusable(&self.servers[index].uri) {
                 self.fail(index, reason);
                 continue;
             }
@@ -287,19 +301,6 @@ impl Servers {
     pub(crate) fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
-    }
-
-    fn unusable(&self, index: usize) -> Option<ServerFailure> {
-        let IceServerUri { scheme, transport, .. } = self.servers[index].uri;
-        match (scheme, transport) {
-            (IceServerScheme::Stuns, _) => {
-                Some(ServerFailure::NotSupported("STUN over TLS tells nothing about UDP"))
-            }
-            (IceServerScheme::Turns, IceServerTransport::Udp) => {
-                Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
-            }
-            _ => None,
-        }
     }
 
     /// Takes the addresses of a name.

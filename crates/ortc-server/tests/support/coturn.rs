@@ -57,6 +57,14 @@ impl Coturn {
         Self::spawn("namespace", Some(namespace), (address, tls), &[])
     }
 
+    /// Starts it in a namespace on two addresses, so that it tells of NATs (RFC 5780): on the port
+    /// of the first, and on the next one.
+    pub fn start_on_two(namespace: &Namespace, address: SocketAddr, other: IpAddr) -> Self {
+        let tls = SocketAddr::new(address.ip(), 5349);
+        let option = format!("--listening-ip={other}");
+        Self::spawn("two", Some(namespace), (address, tls), &[&option])
+    }
+
     fn spawn(
         name: &str,
         within: Option<&Namespace>,
