@@ -38,10 +38,14 @@ fn main() -> ExitCode {
 
 async fn serve(args: ServeArgs) -> ExitCode {
     let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, .. } = args;
+    let ServeArgs { announce, ice_lite, ice_server, .. } = args;
     let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
     let config = ServerConfig {
         listen,
         udp,
+        announce,
+        ice_lite,
+        ice_servers: ice_server,
         threads: threads.into(),
         pin,
         priority,

@@ -14,7 +14,7 @@ pub struct Namespace {
 pub enum Nat {
     /// None: the host has a public address.
     None,
-    /// One mapping for all, open to all.
+    /// One mapping for all, open to all, ports of servers included: one address for one.
     Full,
     /// One mapping for all, open to who has been sent to.
     Port,
@@ -152,6 +152,7 @@ impl Host {
                     chain in {{
                         type nat hook prerouting priority -100;
                         iifname wan udp dport 1024-65535 dnat to {inner}
+                        iifname wan tcp dport 8080-8089 dnat to {inner}
                     }}
                 }}"
             ));
