@@ -53,6 +53,11 @@ impl ScriptedServer {
         }
     }
 
+    /// Begins with other nonces.
+    pub(crate) fn restart(&mut self) {
+        self.nonce += 1;
+    }
+
     pub(crate) fn owns(&self, address: SocketAddr) -> bool {
         address == self.address || self.allocations.iter().any(|it| it.relay == address)
     }
@@ -87,6 +92,8 @@ impl ScriptedServer {
                 None => self.challenge(request, 401),
                 Some(nonce) if nonce != self.nonce.to_be_bytes() => self.challenge(request, 438),
                 Some(_) if !request.verify(&self.key()) => self.challenge(request, 401),
+                // It has restarted, or has given the allocation up.
+                Some(_) if self.knows_not(from, request) => self.sign(error(request, 437)),
                 Some(_) => {
                     let answer = self.succeed(from, request);
                     self.sign(answer)
@@ -94,6 +101,12 @@ impl ScriptedServer {
             },
         };
         vec![(self.address, from, answer)]
+    }
+
+    fn knows_not(&self, from: SocketAddr, request: Message<'_>) -> bool {
+        let is_known = self.allocations.iter().any(|it| it.client == from);
+        let needs_one = [method::REFRESH, method::CHANNEL_BIND].contains(&request.method);
+        !is_known && needs_one
     }
 
     fn key(&self) -> [u8; 16] {
