@@ -37,6 +37,21 @@ pub enum NewConnectionError {
     Entropy,
 }
 
+/// Why nothing could be found out about the network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiagnoseError {
+    /// A STUN or TURN server is malformed.
+    #[error("{0}")]
+    IceServer(#[from] ServerError),
+    /// The addresses of this host could not be had.
+    #[error("the system does not tell the addresses of this host: {0}")]
+    Interfaces(#[source] io::Error),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes")]
+    Entropy,
+}
+
 /// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

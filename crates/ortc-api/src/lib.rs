@@ -111,6 +111,8 @@
 //!
 //! [`CandidateTypes::RELAYED`] leaves nothing but relays: the peer learns no address of ours.
 //!
+//! [`diagnose_network`] tells what the network lets through, and whether a relay is needed.
+//!
 //! # Who the peer is
 //!
 //! Our `password` carries the fingerprint of our certificate, and `connect()` refuses a peer
@@ -227,6 +229,7 @@ mod codec;
 mod connection;
 mod core;
 mod described;
+mod diagnose;
 mod dtmf;
 mod engine;
 mod error;
@@ -248,6 +251,7 @@ mod transports;
 
 pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
 pub use connection::{RTCConnection, RTCConnectionSide, WeakRTCConnection};
+pub use diagnose::diagnose_network;
 pub use dtmf::{
     AddDtmfError, DTMFMediaStreamTrack, DTMFTrackEvent, DTMFTrackEventKind, DTMFTrackEvents,
     DtmfContainer, IntoTones, RTCDTMFEvent, RTCDTMFEventKind, RTCDTMFEvents, RTCDTMFHandler,
@@ -255,9 +259,9 @@ pub use dtmf::{
 };
 pub use engine::{Engine, EngineConfig, Threads};
 pub use error::{
-    AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, InsertError,
-    LocalSocketError, NewConnectionError, ReceiveTrackError, SetRemoteIceError, TooLarge,
-    TrackAttributeError, TrackError,
+    AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, DiagnoseError,
+    InsertError, LocalSocketError, NewConnectionError, ReceiveTrackError, SetRemoteIceError,
+    TooLarge, TrackAttributeError, TrackError,
 };
 pub use events::{
     MediaEvent, MediaEventKind, MediaEvents, RTCDisconnectReason, RTCEvent, RTCEventKind, RTCEvents,
@@ -272,10 +276,15 @@ pub use ortc_dtls::{
 };
 pub use ortc_dtmf::{DTMFTone, InsertDtmfError, PlayError};
 pub use ortc_forward::{ForwarderStats, RunHistogram};
+pub use ortc_ice::diagnosis::{
+    AddressScope, BehaviourDiscovery, Filtering, Mapping, NatReport, NetworkReport, SeenAs,
+    ServerAnswer, ServerAttempt, ServerReport, ServerTransport, UdpStatus, Verdict,
+};
 pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
     RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure,
 };
+pub use ortc_io::{InterfaceAddress, InterfaceKind};
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,

@@ -199,7 +199,7 @@ impl IceAgent {
             IceCommand::RemoteEndOfCandidates => debug!("the peer has no more candidates"),
             IceCommand::Connect { remote, controlling } => self.connect(now, remote, controlling),
             IceCommand::Close => {
-                self.servers.close();
+                self.servers.close(now);
                 self.run_servers(now);
                 self.change_state(Cause::CloseRequested);
                 self.engine = None;
@@ -250,7 +250,7 @@ impl IceAgent {
                 }
             }
             SocketEvent::BindFailed { token, address, error } => {
-                if self.servers.open_failed(token, &error.to_string()) {
+                if self.servers.open_failed(now, token, &error.to_string()) {
                     return self.run_servers(now);
                 }
                 if let Some(next) = self.gathering.bind_failed(token) {
@@ -262,7 +262,7 @@ impl IceAgent {
             }
             SocketEvent::Unbound { socket, error } => {
                 let reason = error.as_ref().map(ToString::to_string);
-                self.servers.unbound(socket, reason.as_deref());
+                self.servers.unbound(now, socket, reason.as_deref());
                 self.run_servers(now);
                 if let Some(local) = self.gathering.unbound(socket) {
                     debug!(address = %local.address, ?error, "a socket is gone");
@@ -291,6 +291,7 @@ impl IceAgent {
                     self.leave_nomination(now);
                     self.paths.check_again();
                     self.set_pace(Pace::Search);
+                    self.servers.doubt(now);
                 }
                 Due::ConsentExpired => {
                     self.outputs.push_back(Output::Path(PathUpdate::SendingSuspended));
@@ -299,7 +300,10 @@ impl IceAgent {
                         self.form_pairs_again(now);
                     }
                 }
-                Due::Retry => self.form_pairs_again(now),
+                Due::Retry => {
+                    self.servers.doubt(now);
+                    self.form_pairs_again(now);
+                }
             }
         }
         for path in self.paths.expire(now, self.config.timing.path_idle) {
@@ -498,7 +502,7 @@ impl IceAgent {
     /// Takes a candidate of ours out of play.
     fn withdraw(&mut self, now: Instant, local: Local) {
         let lost = self.paths.remove_socket(local.socket);
-        self.servers.unbound(local.socket, None);
+        self.servers.unbound(now, local.socket, None);
         for of_server in self.gathering.remove_of_servers(local.socket) {
             self.retire(&of_server);
         }

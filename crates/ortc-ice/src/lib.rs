@@ -48,6 +48,9 @@
 //! `examples/two_agents.rs` is a whole program. The actor is a shell: [`IceAgent`] is the
 //! same machine without a socket, a thread or a clock, for whoever drives his own loop.
 //!
+//! [`diagnosis`] asks such servers what the network of this host lets through, and why a call may
+//! fail.
+//!
 //! # How it differs from the letter of RFC 8445
 //!
 //! - Pairs are never frozen, as there is one stream with one component (§6.1.2.6).
@@ -86,6 +89,7 @@ mod config;
 mod credentials;
 mod delegation;
 mod description;
+pub mod diagnosis;
 mod engine;
 mod error;
 mod held;

@@ -127,6 +127,13 @@ pub struct IceServerUri {
     pub username: Option<String>,
 }
 
+impl IceServerUri {
+    /// Whether it is of a TURN server over UDP, which has one relay for each socket that asks.
+    pub fn relays_over_udp(&self) -> bool {
+        self.scheme == IceServerScheme::Turn && self.transport == IceServerTransport::Udp
+    }
+}
+
 impl FromStr for IceServerUri {
     type Err = ServerError;
 

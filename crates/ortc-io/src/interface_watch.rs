@@ -106,13 +106,13 @@ mod imp {
 
     impl Source {
         pub(super) fn new() -> io::Result<Self> {
-            crate::interfaces::enumerate().map(Self)
+            crate::interfaces::enumerate_interfaces().map(Self)
         }
 
         pub(super) async fn changed(&mut self) -> io::Result<()> {
             loop {
                 tokio::time::sleep(INTERVAL).await;
-                let found = crate::interfaces::enumerate()?;
+                let found = crate::interfaces::enumerate_interfaces()?;
                 if found != self.0 {
                     self.0 = found;
                     return Ok(());

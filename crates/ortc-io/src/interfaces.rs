@@ -24,7 +24,10 @@ pub enum InterfaceKind {
 }
 
 /// Asks the system for its addresses: those of interfaces that are up, in its own order.
-pub(crate) fn enumerate() -> io::Result<Vec<InterfaceAddress>> {
+///
+/// # Errors
+/// Whatever the system says.
+pub fn enumerate_interfaces() -> io::Result<Vec<InterfaceAddress>> {
     let interfaces = if_addrs::get_if_addrs()?;
     Ok(interfaces
         .into_iter()
@@ -53,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_loopback_address_is_among_them() {
-        let found = enumerate().unwrap();
+        let found = enumerate_interfaces().unwrap();
         let local = found.iter().find(|i| i.address == IpAddr::from([127, 0, 0, 1])).unwrap();
         assert_eq!((local.kind, local.scope_id), (InterfaceKind::Loopback, 0));
     }

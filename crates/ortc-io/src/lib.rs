@@ -133,7 +133,7 @@ pub use connection::{ConnectionId, SocketId};
 pub use consent::{ConsentCredentials, ConsentDelegation, ConsentReturn, ConsentStats};
 pub use demux::{DatagramKind, classify};
 pub use interface_watch::InterfaceWatch;
-pub use interfaces::{InterfaceAddress, InterfaceKind};
+pub use interfaces::{InterfaceAddress, InterfaceKind, enumerate_interfaces};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use messages::{
     Attach, Bind, BindShared, DatagramReceived, Detach, Detached, Encapsulation, Join, OpenStream,

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +32,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Call a room, or the other peer of a pair: play files, record what comes.
     Call(CallArgs),
+    /// Explain what the network lets through: which addresses this host has, whether UDP works,
+    /// what the NATs do, what each server answers, and whether a TURN server is needed.
+    Doctor(DoctorArgs),
 }
 
 /// Options of `ortc serve`.
@@ -46,6 +49,18 @@ pub struct ServeArgs {
     /// behind it, too. Without it each member has sockets on ports that the system chooses.
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub udp: Option<SocketAddr>,
+    /// Tell this address in place of that of --udp: the outer one of a NAT that maps one address to
+    /// one and leaves ports alone, as clouds have.
+    #[arg(long, value_name = "ADDR", requires = "udp", value_parser = ip)]
+    pub announce: Option<IpAddr>,
+    /// Wait for members to find the server: for one that all of them reach, as by --udp on a public
+    /// address. Their own addresses are not tried.
+    #[arg(long)]
+    pub ice_lite: bool,
+    /// Ask this server for candidates of the server's own, as for a call; a TURN server relays over
+    /// UDP only without --udp.
+    #[arg(long, value_name = "URI", value_parser = ice_server)]
+    pub ice_server: Vec<RTCIceServer>,
     /// Media threads. A room spans all of them.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
@@ -174,11 +189,38 @@ pub struct CallArgs {
     pub json: bool,
 }
 
+/// Options of `ortc doctor`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Two STUN servers tell more than one, and one with two addresses (RFC 5780) tells all.
+
+Exit status:
+  0  calls get through: directly, or by a TURN server that works
+  1  they do, and some server does not do what it should
+  2  it was not begun: a wrong option
+  3  they do not get through to all peers: a TURN server is needed and none works, or there is
+     no network
+  4  it cannot be told: no server was named that tells, or none answers")]
+pub struct DoctorArgs {
+    /// Ask this server: stun:HOST:PORT, or turn:USER:SECRET@HOST:PORT, with ?transport=tcp over
+    /// TCP; turns:… is over TLS. Ports may be left out.
+    #[arg(long, value_name = "URI", value_parser = ice_server)]
+    pub ice_server: Vec<RTCIceServer>,
+    /// Print what was found out as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "an IP address and a port are needed, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080"
             .to_owned()
     })
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address is needed, such as 203.0.113.5, without a port".to_owned())
 }
 
 /// A STUN or TURN URI (RFC 7064, RFC 7065) with the user and the secret in it.
@@ -268,6 +310,10 @@ mod tests {
         let cli = parse("serve --listen 0.0.0.0:9000").unwrap();
         let Some(Command::Serve(serve)) = cli.command else { panic!("{cli:?}") };
         assert_eq!(serve.listen.to_string(), "0.0.0.0:9000");
+        let line = "--udp 10.0.0.5:5000 --announce 203.0.113.5 --ice-lite --ice-server stun:h";
+        let serve = parse(line).unwrap().serve;
+        assert_eq!(serve.announce, Some([203, 0, 113, 5].into()));
+        assert_eq!((serve.ice_lite, serve.ice_server), (true, vec![RTCIceServer::new("stun:h")]));
     }
 
     #[test]
@@ -310,6 +356,9 @@ mod tests {
         };
         says("--listen 8080", "such as 127.0.0.1:8080");
         says("serve --udp 5000", "such as 127.0.0.1:8080");
+        says("serve --announce 203.0.113.5", "--udp <ADDR:PORT>");
+        says("serve --udp 0.0.0.0:5000 --announce 203.0.113.5:5000", "without a port");
+        says("serve --ice-server turn:h", "needs a username");
         says("serve --origin meet.example.org", "without a path");
         says("serve --origin https://meet.example.org/", "without a path");
         says("serve --token a&b", "A-Z a-z 0-9");
@@ -327,6 +376,7 @@ mod tests {
         says("call --signal ws://h/pairs/x --dtmf ,", "a key is needed");
         says("call --signal ws://h/pairs/x --ice-server turn:h", "needs a username");
         says("call --signal ws://h/pairs/x --ice-server h:3478", "stun:HOST:PORT");
+        says("doctor --ice-server turn:h", "needs a username");
         says("call --signal http://h/pairs/x", "ws://HOST:PORT/pairs/NAME");
     }
 }

@@ -11,6 +11,7 @@
 //!   page is built (`docs/page.md`, `docs/javascript.md`).
 //! * [`signalling`] are the messages that all of them exchange.
 //! * [`call`] is the headless peer: it plays media files and records what it hears and sees.
+//! * [`doctor`] explains what the network lets through.
 //! * [`cli`] is the command line.
 //!
 //! ```
@@ -32,6 +33,7 @@ mod admission;
 pub mod call;
 pub mod cli;
 mod demo;
+pub mod doctor;
 mod member;
 mod metrics;
 pub mod pairs;

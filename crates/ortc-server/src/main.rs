@@ -9,7 +9,8 @@ use clap::Parser;
 use ortc_api::DtlsVersion;
 use ortc_media::Law;
 use ortc_server::call::{CallOptions, PlayOptions, call};
-use ortc_server::cli::{CallArgs, Cli, Command, DtlsArg, ServeArgs, WavCodec};
+use ortc_server::cli::{CallArgs, Cli, Command, DoctorArgs, DtlsArg, ServeArgs, WavCodec};
+use ortc_server::doctor;
 use ortc_server::{AccessConfig, Authorities, ServeError, Server, ServerConfig, TlsFiles};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -31,15 +32,20 @@ fn main() -> ExitCode {
         None => runtime.block_on(serve(cli.serve)),
         Some(Command::Serve(args)) => runtime.block_on(serve(args)),
         Some(Command::Call(args)) => runtime.block_on(make_call(args)),
+        Some(Command::Doctor(args)) => runtime.block_on(examine(&args)),
     }
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
     let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, padding, .. } = args;
+    let ServeArgs { announce, ice_lite, ice_server, .. } = args;
     let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
     let config = ServerConfig {
         listen,
         udp,
+        announce,
+        ice_lite,
+        ice_servers: ice_server,
         threads: threads.into(),
         pin,
         priority,
@@ -104,6 +110,18 @@ async fn make_call(args: CallArgs) -> ExitCode {
         return complain(&"the summary cannot be written to stdout", 1);
     }
     if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn examine(args: &DoctorArgs) -> ExitCode {
+    let examination = match doctor::examine(&args.ice_server).await {
+        Ok(examination) => examination,
+        Err(error) => return complain(&error, NOT_BEGUN),
+    };
+    let text = if args.json { examination.to_json() + "\n" } else { examination.to_string() };
+    if io::stdout().write_all(text.as_bytes()).is_err() {
+        return complain(&"what was found out cannot be written to stdout", 1);
+    }
+    ExitCode::from(examination.exit_code())
 }
 
 /// Completes at the first SIGINT or SIGTERM.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::WebSocket;
 use ortc_api::{
-    Engine, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCSocket,
-    RTCTrackDescription,
+    Engine, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCIceServer,
+    RTCSocket, RTCTrackDescription,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -29,6 +29,10 @@ pub(crate) struct RoomOptions {
     pub(crate) engine: Engine,
     /// Shared by the members, one for each media thread; if there is none, each has its own.
     pub(crate) sockets: Vec<RTCSocket>,
+    /// Whether members that are not on this host have to find the server.
+    pub(crate) ice_lite: bool,
+    /// Whom to ask for candidates.
+    pub(crate) ice_servers: Vec<RTCIceServer>,
 }
 
 /// All rooms of a server.
@@ -37,6 +41,8 @@ pub(crate) struct RoomServer {
     table: Arc<Mutex<Table>>,
     engine: Engine,
     sockets: Arc<[RTCSocket]>,
+    ice_lite: bool,
+    ice_servers: Arc<[RTCIceServer]>,
     /// Members that have been given a socket: the next one gets the next.
     seated: Arc<AtomicUsize>,
     closing: watch::Receiver<bool>,
@@ -77,13 +83,15 @@ impl RoomServer {
         closing: watch::Receiver<bool>,
         alive: mpsc::Sender<()>,
     ) -> Self {
-        let RoomOptions { limits, engine, sockets } = options;
+        let RoomOptions { limits, engine, sockets, ice_lite, ice_servers } = options;
         let rooms = Rooms::new(limits);
         let table = Table { rooms, wakers: BTreeMap::new(), published: BTreeMap::new() };
         Self {
             table: Arc::new(Mutex::new(table)),
             engine,
             sockets: sockets.into(),
+            ice_lite,
+            ice_servers: ice_servers.into(),
             seated: Arc::default(),
             closing,
             _alive: alive,
@@ -119,10 +127,14 @@ impl RoomServer {
     }
 
     /// How the server's connections are made. Those to members on this host may run over
-    /// loopback, which may be all that there is.
+    /// loopback, which may be all that there is, and look for their members themselves: what is
+    /// announced to others may lead nowhere from here.
     fn connection_options(&self, is_local: bool) -> RTCConnectionOptions {
-        let options =
-            RTCConnectionOptions::new().with_engine(self.engine.clone()).with_loopback(is_local);
+        let options = RTCConnectionOptions::new()
+            .with_engine(self.engine.clone())
+            .with_loopback(is_local)
+            .with_ice_lite(self.ice_lite && !is_local)
+            .with_ice_servers(self.ice_servers.iter().cloned());
         let number = self.seated.fetch_add(1, Ordering::Relaxed);
         match self.sockets.get(number % self.sockets.len().max(1)) {
             Some(socket) => options.with_socket(socket.clone()),

@@ -17,7 +17,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::serve::IncomingStream;
-use ortc_api::{BindError, Engine, EngineConfig, RTCSocket};
+use ortc_api::{
+    AnnounceError, BindError, Engine, EngineConfig, RTCIceServer, RTCSocket, ServerError,
+};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -59,6 +61,14 @@ pub struct ServerConfig {
     /// behind it, too, one for each. Default `None`: a socket for each interface and member, on
     /// ports that the system chooses.
     pub udp: Option<SocketAddr>,
+    /// The address that is told in place of that of [`udp`](Self::udp): the outer one of a NAT that
+    /// maps one address to one, and leaves ports alone. Default `None`.
+    pub announce: Option<IpAddr>,
+    /// Whether rooms wait for their members to find them, as a server can that all of them reach;
+    /// peers on this host are met all the same. Default false.
+    pub ice_lite: bool,
+    /// STUN and TURN servers that the connections of rooms ask. Default: none.
+    pub ice_servers: Vec<RTCIceServer>,
     /// Media threads, 1 by default and at most 64. A room spans all of them.
     pub threads: usize,
     /// The core that the first media thread is pinned to; the others take those behind it.
@@ -90,6 +100,9 @@ impl Default for ServerConfig {
         Self {
             listen,
             udp: None,
+            announce: None,
+            ice_lite: false,
+            ice_servers: Vec::new(),
             threads: 1,
             pin: None,
             priority: None,
@@ -124,6 +137,17 @@ pub enum ServeError {
     /// The UDP address for media cannot be had.
     #[error("cannot take UDP for media: {0}; choose another address with --udp ADDR:PORT")]
     Udp(#[from] BindError),
+    /// The announced address makes no sense.
+    #[error("cannot announce that address: {0}")]
+    Announce(#[from] AnnounceError),
+    /// A STUN or TURN server is malformed.
+    #[error("cannot ask a server for candidates: {0}")]
+    IceServer(#[from] ServerError),
+    /// A TURN server has one relay for a socket, and all members would share it.
+    #[error(
+        "{0} cannot relay for the one port of --udp: leave out --udp, or use the TURN server over TCP, {0}?transport=tcp"
+    )]
+    SharedRelay(String),
     /// The certificate cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
@@ -147,6 +171,8 @@ pub struct Server {
     page_source: Option<PathBuf>,
     engine: Engine,
     sockets: Vec<RTCSocket>,
+    ice_lite: bool,
+    ice_servers: Vec<RTCIceServer>,
 }
 
 impl Server {
@@ -164,7 +190,9 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let ServerConfig { udp, threads, pin, priority, socket_buffer, padding, .. } = config;
+        let ServerConfig { announce, ice_lite, ice_servers, .. } = config;
         let ServerConfig { pairs, rooms, access, tls, page_source, .. } = config;
+        check(&ice_servers, udp.is_some())?;
         let tls = tls.map(|files| files.read()).transpose()?;
         let mut engine = EngineConfig::new().with_threads(threads).with_padding(padding);
         engine.forwarder.core = pin;
@@ -173,11 +201,27 @@ impl Server {
             engine = engine.with_socket_buffer(bytes);
         }
         let engine = Engine::new(engine).map_err(ServeError::Engine)?;
-        let sockets = match udp {
+        let mut sockets = match udp {
             Some(udp) => RTCSocket::bind_each(&engine, udp).await?,
             None => Vec::new(),
         };
-        Ok(Self { listener, address, pairs, rooms, access, tls, page_source, engine, sockets })
+        if let Some(announced) = announce {
+            let announced = sockets.into_iter().map(|socket| socket.with_announced(announced));
+            sockets = announced.collect::<Result<_, _>>()?;
+        }
+        Ok(Self {
+            listener,
+            address,
+            pairs,
+            rooms,
+            access,
+            tls,
+            page_source,
+            engine,
+            sockets,
+            ice_lite,
+            ice_servers,
+        })
     }
 
     /// The address as bound.
@@ -226,7 +270,8 @@ impl Server {
         let (alive, mut ended) = mpsc::channel(1);
         let relay = Relay::new(self.pairs, is_closing.clone(), alive.clone());
         let (limits, engine, sockets) = (self.rooms, self.engine.clone(), self.sockets);
-        let options = RoomOptions { limits, engine, sockets };
+        let (ice_lite, ice_servers) = (self.ice_lite, self.ice_servers);
+        let options = RoomOptions { limits, engine, sockets, ice_lite, ice_servers };
         let rooms = RoomServer::new(options, is_closing.clone(), alive.clone());
         // Behind TLS, peers in this process come in by a door of their own.
         let inner = match &self.tls {
@@ -282,6 +327,18 @@ impl Server {
         let _ = timeout(SHUTDOWN, ended.recv()).await;
         Ok(())
     }
+}
+
+/// Looks whether servers can be asked for the candidates of rooms.
+fn check(servers: &[RTCIceServer], shares_a_port: bool) -> Result<(), ServeError> {
+    for server in servers {
+        for (uri, url) in server.uris()?.iter().zip(&server.url) {
+            if shares_a_port && uri.relays_over_udp() {
+                return Err(ServeError::SharedRelay(url.clone()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A name that nobody guesses.
@@ -549,6 +606,24 @@ mod tests {
         );
         let foreign = Server::bind(config("192.0.2.1:0")).await.unwrap_err();
         assert!(matches!(foreign, ServeError::AddressNotAvailable(_)), "{foreign}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_told_to_members_is_an_error() {
+        let refused = async |change: &dyn Fn(&mut ServerConfig)| {
+            let mut config = config("127.0.0.1:0");
+            config.udp = Some(([127, 0, 0, 1], 0).into());
+            change(&mut config);
+            Server::bind(config).await.unwrap_err().to_string()
+        };
+        let family = refused(&|config| config.announce = Some([0; 16].into())).await;
+        assert!(family.starts_with("cannot announce that address: :: cannot stand"), "{family}");
+        let turn = RTCIceServer::new("turn:192.0.2.1").with_credential("alice", "secret");
+        let relay = refused(&|config| config.ice_servers = vec![turn.clone()]).await;
+        assert!(relay.contains("turn:192.0.2.1?transport=tcp"), "{relay}");
+        let malformed = RTCIceServer::new("turn:192.0.2.1");
+        let malformed = refused(&|config| config.ice_servers = vec![malformed.clone()]).await;
+        assert!(malformed.contains("needs a username"), "{malformed}");
     }
 
     fn config(listen: &str) -> ServerConfig {

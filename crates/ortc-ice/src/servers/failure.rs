@@ -46,6 +46,20 @@ pub enum ServerFailure {
 }
 
 impl ServerFailure {
+    /// Whether asking again later may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::TimedOut
+            | Self::Stream(_)
+            | Self::AllocationMismatch
+            | Self::QuotaReached
+            | Self::InsufficientCapacity => true,
+            // 500 is "try again" (RFC 8489 §14.8).
+            Self::Other(code) => *code >= 500,
+            _ => false,
+        }
+    }
+
     pub(crate) fn of_code(code: u16) -> Self {
         match code {
             300 => Self::Redirected,

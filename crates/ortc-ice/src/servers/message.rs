@@ -24,6 +24,7 @@ pub(crate) mod method {
 
 pub(crate) mod attribute {
     pub(crate) const MAPPED_ADDRESS: u16 = 0x0001;
+    pub(crate) const CHANGE_REQUEST: u16 = 0x0003;
     pub(crate) const USERNAME: u16 = 0x0006;
     pub(crate) const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub(crate) const ERROR_CODE: u16 = 0x0009;
@@ -38,6 +39,8 @@ pub(crate) mod attribute {
     pub(crate) const REQUESTED_TRANSPORT: u16 = 0x0019;
     pub(crate) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub(crate) const ALTERNATE_SERVER: u16 = 0x8023;
+    pub(crate) const RESPONSE_ORIGIN: u16 = 0x802b;
+    pub(crate) const OTHER_ADDRESS: u16 = 0x802c;
 }
 
 /// What a message is.
@@ -110,7 +113,13 @@ impl<'a> Message<'a> {
     /// An address, the XORed form of which is undone.
     pub(crate) fn address(&self, kind: u16) -> Option<SocketAddr> {
         let value = self.attribute(kind)?;
-        let is_plain = matches!(kind, attribute::MAPPED_ADDRESS | attribute::ALTERNATE_SERVER);
+        let is_plain = matches!(
+            kind,
+            attribute::MAPPED_ADDRESS
+                | attribute::ALTERNATE_SERVER
+                | attribute::RESPONSE_ORIGIN
+                | attribute::OTHER_ADDRESS
+        );
         let mut mask = [0; 16];
         if !is_plain {
             mask[..4].copy_from_slice(&MAGIC_COOKIE);

@@ -7,10 +7,11 @@
 mod agent;
 mod channels;
 mod failure;
-mod message;
+pub(crate) mod message;
+mod retry;
 mod stun;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 mod turn;
 
@@ -25,25 +26,27 @@ use ortc_io::{Encapsulation, Path, SocketId};
 pub(crate) use self::failure::Login;
 pub use self::failure::ServerFailure;
 use self::message::{Class, Message, attribute, method};
-use self::stun::StunClient;
-use self::turn::TurnClient;
+use self::retry::Held;
+pub(crate) use self::stun::StunClient;
+pub(crate) use self::transaction::{BRIEF_WAITS, Step, Transaction};
+pub(crate) use self::turn::TurnClient;
 use crate::random::Seeds;
 use crate::{IceServerScheme, IceServerTransport, IceServerUri, RTCIceServer};
 
 /// Most servers that are asked: URIs, each with its addresses.
-const MAX_SERVERS: usize = 16;
+pub(crate) const MAX_SERVERS: usize = 16;
 
 /// Most clients: servers times sockets.
 const MAX_CLIENTS: usize = 64;
 
 /// Time between the first requests of two clients (RFC 8445 §14.2: 5 ms at least).
-const PACE: Duration = Duration::from_millis(5);
+pub(crate) const PACE: Duration = Duration::from_millis(5);
 
 /// How long a name may take to be resolved, and a stream to be opened.
-const PREPARATION: Duration = Duration::from_secs(10);
+pub(crate) const PREPARATION: Duration = Duration::from_secs(10);
 
 /// How often a request may be sent on to another server.
-const MAX_REDIRECTS: u8 = 3;
+pub(crate) const MAX_REDIRECTS: u8 = 3;
 
 /// The bit that tells tokens of streams from those of sockets.
 const STREAM_TOKEN: u64 = 1 << 63;
@@ -52,6 +55,19 @@ const STREAM_TOKEN: u64 = 1 << 63;
 /// own business: what is relayed is encrypted and authenticated by others.
 fn long_term_key(username: &str, realm: &str, credential: &str) -> [u8; 16] {
     Md5::digest(format!("{username}:{realm}:{credential}")).into()
+}
+
+/// Why nothing is asked of a server with this URI.
+pub(crate) fn unusable(uri: &IceServerUri) -> Option<ServerFailure> {
+    match (uri.scheme, uri.transport) {
+        (IceServerScheme::Stuns, _) => {
+            Some(ServerFailure::NotSupported("STUN over TLS tells nothing about UDP"))
+        }
+        (IceServerScheme::Turns, IceServerTransport::Udp) => {
+            Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
+        }
+        _ => None,
+    }
 }
 
 /// What a client wants done.
@@ -157,6 +173,11 @@ struct Client {
     link: Link,
     core: Core,
     redirects: u8,
+    held: Held,
+    /// Attempts to make it again since it was lost.
+    retries: u32,
+    /// When the next one is due.
+    again: Option<Instant>,
 }
 
 /// What a client speaks through.
@@ -173,6 +194,11 @@ enum Link {
 }
 
 impl Client {
+    fn new(server: usize, address: SocketAddr, link: Link, core: Core, redirects: u8) -> Self {
+        let (held, retries, again) = (Held::Never, 0, None);
+        Self { server, address, link, core, redirects, held, retries, again }
+    }
+
     fn socket(&self) -> Option<SocketId> {
         match self.link {
             Link::Socket(socket) | Link::Stream(socket) => Some(socket),
@@ -266,7 +292,7 @@ impl Servers {
             if server.resolving.is_some() || !server.addresses.is_empty() {
                 continue;
             }
-            if let Some(reason) = self.unusable(index) {
+            if let Some(reason) = unusable(&self.servers[index].uri) {
                 self.fail(index, reason);
                 continue;
             }
@@ -287,19 +313,6 @@ impl Servers {
     pub(crate) fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
-    }
-
-    fn unusable(&self, index: usize) -> Option<ServerFailure> {
-        let IceServerUri { scheme, transport, .. } = self.servers[index].uri;
-        match (scheme, transport) {
-            (IceServerScheme::Stuns, _) => {
-                Some(ServerFailure::NotSupported("STUN over TLS tells nothing about UDP"))
-            }
-            (IceServerScheme::Turns, IceServerTransport::Udp) => {
-                Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
-            }
-            _ => None,
-        }
     }
 
     /// Takes the addresses of a name.
@@ -347,9 +360,9 @@ impl Servers {
     }
 
     /// A stream to a server could not be opened; false if none was wanted.
-    pub(crate) fn open_failed(&mut self, token: u64, error: &str) -> bool {
+    pub(crate) fn open_failed(&mut self, now: Instant, token: u64, error: &str) -> bool {
         let Some(at) = self.opening(token) else { return false };
-        self.close_client(at, &ServerFailure::Stream(error.to_owned()));
+        self.close_client(now, at, &ServerFailure::Stream(error.to_owned()));
         true
     }
 
@@ -360,7 +373,7 @@ impl Servers {
     }
 
     /// A socket is gone, and with it what was got through it.
-    pub(crate) fn unbound(&mut self, socket: SocketId, error: Option<&str>) {
+    pub(crate) fn unbound(&mut self, now: Instant, socket: SocketId, error: Option<&str>) {
         self.bases.retain(|base| base.socket != socket);
         while let Some(at) = self.clients.iter().position(|it| it.socket() == Some(socket)) {
             if let Link::Socket(_) = self.clients[at].link {
@@ -370,17 +383,17 @@ impl Servers {
                 }
             } else {
                 let reason = ServerFailure::Stream(error.unwrap_or("it was closed").to_owned());
-                self.close_client(at, &reason);
+                self.close_client(now, at, &reason);
             }
         }
     }
 
-    fn close_client(&mut self, at: usize, reason: &ServerFailure) {
+    fn close_client(&mut self, now: Instant, at: usize, reason: &ServerFailure) {
         let mut actions = Vec::new();
         if let Core::Turn(turn) = &mut self.clients[at].core {
             turn.fail(reason.clone(), &mut actions);
         }
-        self.carry_out(None, at, actions);
+        self.carry_out(now, at, actions);
         self.clients[at].link = Link::Closed;
     }
 
@@ -412,7 +425,7 @@ impl Servers {
         self.done.push_back(Done::Open { token, server: address, tls });
         let core = Core::Turn(Box::new(TurnClient::new(now, login, address.is_ipv6(), true)));
         let link = Link::Opening { token, until: now + PREPARATION };
-        self.clients.push(Client { server: index, address, link, core, redirects });
+        self.clients.push(Client::new(index, address, link, core, redirects));
     }
 
     fn ask_from(&mut self, now: Instant, index: usize, address: SocketAddr, base: Base) {
@@ -460,7 +473,7 @@ impl Servers {
             _ => Core::Stun(StunClient::new(at, false)),
         };
         let link = Link::Socket(socket);
-        self.clients.push(Client { server: index, address, link, core, redirects });
+        self.clients.push(Client::new(index, address, link, core, redirects));
     }
 
     /// Whether answers are still awaited.
@@ -479,9 +492,9 @@ impl Servers {
         let resolving = self.servers.iter().filter_map(|server| Some(server.resolving?.1));
         let clients = self.clients.iter().filter_map(|client| match (&client.core, client.link) {
             (_, Link::Opening { until, .. }) => Some(until),
-            (_, Link::Closed) => None,
+            (_, Link::Closed) => client.again,
             (Core::Stun(stun), _) => stun.poll_timeout(keep),
-            (Core::Turn(turn), _) => turn.poll_timeout(),
+            (Core::Turn(turn), _) => turn.poll_timeout().into_iter().chain(client.again).min(),
         });
         resolving.chain(clients).min()
     }
@@ -500,6 +513,9 @@ impl Servers {
             }
         }
         for at in 0..self.clients.len() {
+            if self.clients[at].again.take_if(|again| *again <= now).is_some() {
+                self.allocate_again(now, at);
+            }
             self.run(now, at, keep, in_use);
         }
         self.fill_room(now);
@@ -516,7 +532,7 @@ impl Servers {
         let (link, remote) = (*link, *address);
         let (Link::Socket(socket) | Link::Stream(socket)) = link else {
             if matches!(link, Link::Opening { until, .. } if until <= now) {
-                self.close_client(at, &ServerFailure::TimedOut);
+                self.close_client(now, at, &ServerFailure::TimedOut);
             }
             return;
         };
@@ -531,17 +547,17 @@ impl Servers {
                 turn.handle_timeout(now, in_use, &mut self.ids, &mut actions);
             }
         }
-        self.carry_out(Some(now), at, actions);
+        self.carry_out(now, at, actions);
     }
 
-    /// `now` is there unless the client has just been closed.
-    fn carry_out(&mut self, now: Option<Instant>, at: usize, actions: Vec<Action>) {
+    fn carry_out(&mut self, now: Instant, at: usize, actions: Vec<Action>) {
         let Client { server: index, address: remote, redirects, .. } = self.clients[at];
         let socket = self.clients[at].socket();
         for action in actions {
             match (action, socket) {
                 (Action::Failed(reason), _) => {
-                    self.has_room = true;
+                    // Who waits for his turn takes no other's place.
+                    self.has_room |= !self.retry(now, at, &reason);
                     self.fail(index, reason);
                 }
                 (_, None) => {}
@@ -558,6 +574,8 @@ impl Servers {
                     self.done.push_back(Done::Reflexive { socket, mapped });
                 }
                 (Action::Allocated { relayed, mapped }, Some(socket)) => {
+                    self.clients[at].held = Held::Since(now);
+                    self.servers[index].told = false;
                     let is_udp = matches!(self.clients[at].link, Link::Socket(_));
                     if let Some(mapped) = mapped.filter(|_| is_udp) {
                         self.done.push_back(Done::Reflexive { socket, mapped });
@@ -580,16 +598,16 @@ impl Servers {
                 (Action::Redirected(to), Some(socket)) => {
                     let known =
                         self.clients.iter().any(|it| it.server == index && it.address == to);
-                    match (now, self.clients[at].link) {
+                    match self.clients[at].link {
                         _ if known || redirects >= MAX_REDIRECTS => {
                             self.fail(index, ServerFailure::Redirected);
                         }
-                        (Some(now), Link::Stream(_)) => {
+                        Link::Stream(_) => {
                             self.done.push_back(Done::Close(socket));
                             self.clients[at].link = Link::Closed;
                             self.open_stream(now, index, to, redirects + 1);
                         }
-                        (Some(now), _) if to.is_ipv4() == remote.is_ipv4() => {
+                        _ if to.is_ipv4() == remote.is_ipv4() => {
                             self.add_client(now, index, to, socket, redirects + 1);
                         }
                         _ => self.fail(index, ServerFailure::Redirected),
@@ -653,7 +671,7 @@ impl Servers {
                         Core::Stun(stun) => stun.handle(now, message, &mut actions),
                         Core::Turn(turn) => turn.handle(now, message, &mut self.ids, &mut actions),
                     };
-                    self.carry_out(Some(now), at, actions);
+                    self.carry_out(now, at, actions);
                 }
                 self.fill_room(now);
                 Sorted::Server(taken)
@@ -697,18 +715,18 @@ impl Servers {
         let mut actions = Vec::new();
         let Core::Turn(turn) = &mut self.clients[at].core else { return false };
         let taken = turn.send(now, number, datagram, &mut self.ids, &mut actions);
-        self.carry_out(Some(now), at, actions);
+        self.carry_out(now, at, actions);
         taken
     }
 
     /// Gives everything back.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, now: Instant) {
         for at in 0..self.clients.len() {
             let mut actions = Vec::new();
             if let Core::Turn(turn) = &mut self.clients[at].core {
                 turn.release(&mut self.ids, &mut actions);
             }
-            self.carry_out(None, at, actions);
+            self.carry_out(now, at, actions);
         }
         self.clients.clear();
     }

@@ -10,7 +10,11 @@ use crate::transactions::TransactionId;
 const WAITS: [u64; 7] = [250, 500, 1000, 2000, 2000, 2000, 2000];
 
 /// Over a stream nothing is sent again, and the wait is as long.
-const STREAM_WAIT: Duration = Duration::from_millis(9750);
+const STREAM_WAITS: [u64; 1] = [9750];
+
+/// A question whose answer may well be silence: four copies within 2.75 s, so that with one
+/// datagram in ten lost each way one silence in a thousand is the loss of all.
+pub(crate) const BRIEF_WAITS: [u64; 4] = [250, 500, 1000, 1000];
 
 /// What is due with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +34,20 @@ pub(crate) struct Transaction {
     datagram: Bytes,
     next: Instant,
     sent: usize,
-    is_stream: bool,
+    waits: &'static [u64],
 }
 
 impl Transaction {
     /// A request that is to be sent at `at`.
     pub(crate) fn new(at: Instant, id: TransactionId, datagram: Bytes, is_stream: bool) -> Self {
-        Self { id, datagram, next: at, sent: 0, is_stream }
+        let waits: &[u64] = if is_stream { &STREAM_WAITS } else { &WAITS };
+        Self { id, datagram, next: at, sent: 0, waits }
+    }
+
+    /// The same, with copies that wait for as many milliseconds each.
+    pub(crate) fn with_waits(mut self, waits: &'static [u64]) -> Self {
+        self.waits = waits;
+        self
     }
 
     pub(crate) fn next(&self) -> Instant {
@@ -47,16 +58,9 @@ impl Transaction {
         if now < self.next {
             return Step::Wait;
         }
-        let wait = match (self.is_stream, self.sent) {
-            (true, 0) => STREAM_WAIT,
-            (true, _) => return Step::Expired,
-            (false, sent) => match WAITS.get(sent) {
-                Some(wait) => Duration::from_millis(*wait),
-                None => return Step::Expired,
-            },
-        };
+        let Some(wait) = self.waits.get(self.sent) else { return Step::Expired };
         self.sent += 1;
-        self.next = now + wait;
+        self.next = now + Duration::from_millis(*wait);
         Step::Send(self.datagram.clone())
     }
 }

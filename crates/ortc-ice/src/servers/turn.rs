@@ -18,6 +18,13 @@ const REFRESH_EARLY: Duration = Duration::from_secs(60);
 /// Shortest time between two refreshes, whatever lifetime a server grants.
 const SHORTEST: Duration = Duration::from_secs(10);
 
+/// A refresh that is not answered is tried again after this, as long as the allocation may be
+/// there: a network that is gone for some seconds takes none with it.
+const REFRESH_AGAIN: Duration = Duration::from_secs(5);
+
+/// An allocation is looked after at most so often when there is doubt about it.
+const DOUBT: Duration = Duration::from_secs(5);
+
 /// How often one request is made again for a nonce that has gone stale.
 const MAX_STALE: u8 = 3;
 
@@ -33,6 +40,8 @@ enum Purpose {
     Allocate,
     Refresh,
     Bind(u16),
+    /// Gives back what the server has for our socket from before.
+    Discard,
 }
 
 #[derive(Debug)]
@@ -65,6 +74,12 @@ pub(crate) struct TurnClient {
     is_stream: bool,
     relayed: Option<SocketAddr>,
     refresh_at: Option<Instant>,
+    /// When the server forgets the allocation.
+    ends_at: Option<Instant>,
+    /// When it was last looked after out of doubt.
+    doubted: Option<Instant>,
+    /// Whether an allocation of ours that the server still has is to make room.
+    may_discard: bool,
     pub(crate) channels: Channels,
     is_settled: bool,
 }
@@ -80,8 +95,26 @@ impl TurnClient {
             is_stream,
             relayed: None,
             refresh_at: None,
+            ends_at: None,
+            doubted: None,
+            may_discard: false,
             channels: Channels::default(),
             is_settled: false,
+        }
+    }
+
+    /// Makes an allocation in place of one that was lost, of which the server may still know.
+    pub(crate) fn again(at: Instant, login: Login, wants_ipv6: bool, is_stream: bool) -> Self {
+        Self { may_discard: true, ..Self::new(at, login, wants_ipv6, is_stream) }
+    }
+
+    /// Asks for the allocation to be refreshed, since it may be gone: nothing comes through it.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        let is_asked = self.asked.iter().any(|asked| asked.purpose == Purpose::Refresh);
+        let lately = self.doubted.is_some_and(|at| now.saturating_duration_since(at) < DOUBT);
+        if self.relayed.is_some() && !is_asked && !lately {
+            self.doubted = Some(now);
+            self.refresh_at = Some(now);
         }
     }
 
@@ -136,7 +169,8 @@ impl TurnClient {
 
     fn ask(&mut self, now: Instant, purpose: Purpose, stale: u8, ids: &mut Seeds) {
         let id = ids.transaction_id();
-        let lifetime = LIFETIME.to_be_bytes();
+        let lifetime = if purpose == Purpose::Discard { 0 } else { LIFETIME };
+        let lifetime = lifetime.to_be_bytes();
         let request = match purpose {
             Purpose::Allocate => {
                 let allocate = Builder::new(Class::Request, method::ALLOCATE, id)
@@ -147,8 +181,10 @@ impl TurnClient {
                     allocate
                 }
             }
-            Purpose::Refresh => Builder::new(Class::Request, method::REFRESH, id)
-                .attribute(attribute::LIFETIME, &lifetime),
+            Purpose::Refresh | Purpose::Discard => {
+                Builder::new(Class::Request, method::REFRESH, id)
+                    .attribute(attribute::LIFETIME, &lifetime)
+            }
             Purpose::Bind(number) => {
                 let Some(peer) = self.channels.peer(number) else { return };
                 let [high, low] = number.to_be_bytes();
@@ -196,9 +232,15 @@ impl TurnClient {
         }
         self.asked.swap_remove(at);
         match code {
-            None => self.succeeded(now, purpose, message, actions),
+            None if purpose != Purpose::Discard => self.succeeded(now, purpose, message, actions),
             Some(Some(401)) if self.session.is_none() && self.take_session(message) => {
                 self.ask(now, purpose, stale, ids);
+            }
+            // Credentials that were good are asked for again by a server that has restarted.
+            Some(Some(401))
+                if self.relayed.is_some() && stale < MAX_STALE && self.take_session(message) =>
+            {
+                self.ask(now, purpose, stale + 1, ids);
             }
             Some(Some(438)) if stale < MAX_STALE && self.take_session(message) => {
                 self.ask(now, purpose, stale + 1, ids);
@@ -215,6 +257,15 @@ impl TurnClient {
                     None => Action::Failed(ServerFailure::Malformed),
                 });
             }
+            Some(Some(437)) if purpose == Purpose::Allocate && self.may_discard => {
+                self.may_discard = false;
+                self.ask(now, Purpose::Discard, 0, ids);
+            }
+            // Whatever it says, there is no such allocation now.
+            None | Some(_) if purpose == Purpose::Discard => {
+                self.ask(now, Purpose::Allocate, 0, ids);
+            }
+            None => {}
             Some(code) => {
                 let reason = code.map_or(ServerFailure::Malformed, ServerFailure::of_code);
                 self.give_up(now, purpose, reason, actions);
@@ -253,19 +304,28 @@ impl TurnClient {
                 let Some(relayed) = relayed.filter(|relayed| relayed.port() != 0) else {
                     return self.give_up(now, purpose, ServerFailure::Malformed, actions);
                 };
-                self.refresh_at = Some(now + refresh_after(message));
+                self.granted(now, message);
                 self.relayed = Some(relayed);
                 self.is_settled = true;
                 let mapped = message.address(attribute::XOR_MAPPED_ADDRESS);
                 actions.push(Action::Allocated { relayed, mapped });
             }
-            Purpose::Refresh => self.refresh_at = Some(now + refresh_after(message)),
+            Purpose::Refresh => self.granted(now, message),
+            Purpose::Discard => {}
             Purpose::Bind(number) => {
                 for datagram in self.channels.bound(now, number) {
                     actions.push(Action::TransmitOn(number, datagram));
                 }
             }
         }
+    }
+
+    /// Notes how long the allocation lasts.
+    fn granted(&mut self, now: Instant, message: Message<'_>) {
+        let lifetime = message.number(attribute::LIFETIME).unwrap_or(LIFETIME).min(3600);
+        let lifetime = Duration::from_secs(lifetime.into());
+        self.refresh_at = Some(now + lifetime.saturating_sub(REFRESH_EARLY).max(SHORTEST));
+        self.ends_at = Some(now + lifetime);
     }
 
     fn give_up(
@@ -280,6 +340,12 @@ impl TurnClient {
             Purpose::Bind(number) if reason != ServerFailure::AllocationMismatch => {
                 self.channels.refused(now, number);
                 actions.push(Action::PeerRefused(reason));
+            }
+            Purpose::Refresh
+                if reason == ServerFailure::TimedOut
+                    && self.ends_at.is_some_and(|end| now < end) =>
+            {
+                self.refresh_at = Some(now + REFRESH_AGAIN);
             }
             _ => self.fail(reason, actions),
         }
@@ -335,9 +401,4 @@ impl TurnClient {
             actions.push(Action::Transmit(self.sign(request)));
         }
     }
-}
-
-fn refresh_after(message: Message<'_>) -> Duration {
-    let granted = message.number(attribute::LIFETIME).unwrap_or(LIFETIME).min(3600);
-    Duration::from_secs(granted.into()).saturating_sub(REFRESH_EARLY).max(SHORTEST)
 }

@@ -68,7 +68,7 @@ fn open() -> io::Result<(UdpSocket, Vec<Ipv4Addr>)> {
     socket.set_multicast_ttl_v4(255)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
     let mut links = Vec::new();
-    for interface in interfaces::enumerate()? {
+    for interface in interfaces::enumerate_interfaces()? {
         if let IpAddr::V4(address) = interface.address
             && links.len() < MAX_LINKS
             && socket.join_multicast_v4(&GROUP, &address).is_ok()

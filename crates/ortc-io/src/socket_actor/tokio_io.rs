@@ -172,6 +172,6 @@ impl DatagramIo for TokioIo {
     }
 
     fn interfaces(&mut self) -> io::Result<Vec<InterfaceAddress>> {
-        interfaces::enumerate()
+        interfaces::enumerate_interfaces()
     }
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -56,7 +56,7 @@ pub struct StreamEnd {
 
 impl StreamEnd {
     /// Sends a message; false, counted, if there is no room.
-    pub(crate) fn send(&self, message: &[u8]) -> bool {
+    pub fn send(&self, message: &[u8]) -> bool {
         let sent = self.outgoing.push(Bytes::copy_from_slice(message)).is_ok();
         self.shared.dropped.fetch_add(u64::from(!sent), Ordering::Relaxed);
         sent
@@ -77,6 +77,28 @@ impl StreamEnd {
                 Err(io::Error::other(format!("the stream is gone: {failure}")))
             }
         }
+    }
+
+    /// The address that it has here.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits for the next message, for whoever has no media thread.
+    ///
+    /// # Errors
+    /// When the stream is gone.
+    pub async fn recv(&mut self) -> io::Result<Bytes> {
+        std::future::poll_fn(|context| {
+            // Before it is looked, or what comes in between would not wake anybody.
+            self.register(context.waker());
+            match self.receive() {
+                Ok(Some(message)) => Poll::Ready(Ok(message)),
+                Ok(None) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
+        .await
     }
 
     /// Messages that were dropped for want of room, in both directions.
@@ -194,15 +216,6 @@ mod tests {
         runtime.unwrap().block_on(work)
     }
 
-    async fn received(end: &mut StreamEnd) -> io::Result<Bytes> {
-        loop {
-            if let Some(message) = end.receive()? {
-                return Ok(message);
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
     #[test]
     fn messages_cross_in_both_directions_and_closing_flushes() {
         run(async {
@@ -212,8 +225,8 @@ mod tests {
             tokio::spawn(task.run());
             theirs.write_all(&STUN[..7]).await.unwrap();
             theirs.write_all(&[&STUN[7..], &[0x40, 0, 0, 1, 9, 0, 0, 0]].concat()).await.unwrap();
-            assert_eq!(received(&mut end).await.unwrap(), STUN[..]);
-            assert_eq!(received(&mut end).await.unwrap(), [0x40, 0, 0, 1, 9][..]);
+            assert_eq!(end.recv().await.unwrap(), STUN[..]);
+            assert_eq!(end.recv().await.unwrap(), [0x40, 0, 0, 1, 9][..]);
             assert!(end.send(&[0x40, 0, 0, 1, 7]) && end.send(&STUN));
             drop(end);
             let mut all = Vec::new();
@@ -234,7 +247,7 @@ mod tests {
                 if sent.is_empty() {
                     drop(theirs);
                 }
-                let error = received(&mut end).await.unwrap_err().to_string();
+                let error = end.recv().await.unwrap_err().to_string();
                 assert!(error.contains(said), "{error}");
             });
         }

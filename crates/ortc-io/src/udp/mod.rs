@@ -403,7 +403,7 @@ impl DatagramIo for UdpIo {
     }
 
     fn interfaces(&mut self) -> io::Result<Vec<InterfaceAddress>> {
-        interfaces::enumerate()
+        interfaces::enumerate_interfaces()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Scratch;
@@ -22,6 +22,7 @@ pub const RELAY_PORTS: std::ops::Range<u64> = 20_000..32_000;
 /// A running coturn with one user, `alice` with `secret`.
 pub struct Coturn {
     process: Child,
+    command: Command,
     scratch: Scratch,
     /// Over UDP and TCP.
     pub address: SocketAddr,
@@ -57,6 +58,14 @@ impl Coturn {
         Self::spawn("namespace", Some(namespace), (address, tls), &[])
     }
 
+    /// Starts it in a namespace on two addresses, so that it tells of NATs (RFC 5780): on the port
+    /// of the first, and on the next one.
+    pub fn start_on_two(namespace: &Namespace, address: SocketAddr, other: IpAddr) -> Self {
+        let tls = SocketAddr::new(address.ip(), 5349);
+        let option = format!("--listening-ip={other}");
+        Self::spawn("two", Some(namespace), (address, tls), &[&option])
+    }
+
     fn spawn(
         name: &str,
         within: Option<&Namespace>,
@@ -70,7 +79,7 @@ impl Coturn {
         fs::write(file("cert.pem"), made.cert.pem()).unwrap();
         fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
         let mut command = in_namespace(within, "turnserver");
-        let mut process = command
+        command
             .args(["-n", "--lt-cred-mech", "--user=alice:secret", "--realm=example.test"])
             .args(["--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log", "--fingerprint"])
             .arg("--allow-loopback-peers")
@@ -86,18 +95,27 @@ impl Coturn {
             .arg(format!("--userdb={}", file("users")))
             .args(options)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "this test needs coturn: apt-get install coturn, or cargo xtask ci ({error})"
-                )
-            });
+            .stderr(Stdio::null());
+        let process = Self::run(&mut command);
+        Self { process, command, scratch, address, tls }
+    }
+
+    fn run(command: &mut Command) -> Child {
+        let mut process = command.spawn().unwrap_or_else(|error| {
+            panic!("this test needs coturn: apt-get install coturn, or cargo xtask ci ({error})")
+        });
         // It listens when it has made its servers, and nobody reads what it says later.
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         while !lines.next().expect("coturn goes on").unwrap().contains("Total General servers") {}
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, scratch, address, tls }
+        process
+    }
+
+    /// Ends it, and starts it once more: it knows of no allocation then.
+    pub fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = Self::run(&mut self.command);
     }
 
     /// The file of the certificate that it has over TLS.

@@ -14,7 +14,7 @@ pub struct Namespace {
 pub enum Nat {
     /// None: the host has a public address.
     None,
-    /// One mapping for all, open to all.
+    /// One mapping for all, open to all, ports of servers included: one address for one.
     Full,
     /// One mapping for all, open to who has been sent to.
     Port,
@@ -96,12 +96,13 @@ fn run(line: &str) {
     assert!(status.success(), "{line}");
 }
 
-/// The public network: a bridge at 203.0.113.1.
+/// The public network: a bridge at 203.0.113.1, and at 203.0.113.2 for servers with two addresses.
 pub fn internet() -> Namespace {
     let internet = Namespace::new("internet");
     internet.ip("link add bridge0 type bridge");
     internet.ip("link set bridge0 up");
     internet.ip("addr add 203.0.113.1/24 dev bridge0");
+    internet.ip("addr add 203.0.113.2/24 dev bridge0");
     // What is sent to a private address is lost, as it is out there.
     internet.ip("route add default dev lo");
     internet
@@ -151,6 +152,7 @@ impl Host {
                     chain in {{
                         type nat hook prerouting priority -100;
                         iifname wan udp dport 1024-65535 dnat to {inner}
+                        iifname wan tcp dport 8080-8089 dnat to {inner}
                     }}
                 }}"
             ));

@@ -1,4 +1,5 @@
-mod server;
+mod lost;
+pub(crate) mod server;
 mod world;
 
 use std::net::SocketAddr;
@@ -240,24 +241,6 @@ fn an_answer_that_is_not_signed_is_none() {
     assert!(nothing_lost(&world) && world.hosts[0].agent.stats().bad_integrity == 1);
     world.advance(10 * SECOND);
     assert!(nothing_lost(&world), "the signed answer to the next copy counts");
-}
-
-#[test]
-fn an_allocation_that_the_server_forgets_is_withdrawn() {
-    let mut world = World::new([NatType::Port; 2], relays);
-    world.gather(0);
-    world.advance(SECOND);
-    world.servers[0].script.push_back(Script::Error(437));
-    world.advance(600 * SECOND);
-    assert_eq!(failures(&world), [ServerFailure::AllocationMismatch]);
-    let relayed = world.hosts[0].found().pop().unwrap();
-    let withdrawn = IceEvent::CandidateWithdrawn(relayed);
-    assert!(world.hosts[0].when(|event| *event == withdrawn).is_some());
-    // Gathering again asks again.
-    world.servers[0].allocations.clear();
-    world.command(0, IceCommand::Update);
-    world.advance(SECOND);
-    assert_eq!(world.hosts[0].found().last().unwrap().connection_port, 50002);
 }
 
 #[test]

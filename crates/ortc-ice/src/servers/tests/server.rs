@@ -8,7 +8,7 @@ use crate::servers::message::{Builder, Class, Message, attribute, method};
 
 /// What the server does with its next request, out of the ordinary.
 #[derive(Debug, Clone)]
-pub(super) enum Script {
+pub(crate) enum Script {
     Silence,
     Error(u16),
     Stale,
@@ -19,30 +19,30 @@ pub(super) enum Script {
 }
 
 #[derive(Debug)]
-pub(super) struct Allocation {
-    pub(super) client: SocketAddr,
-    pub(super) relay: SocketAddr,
-    pub(super) channels: Vec<(u16, SocketAddr)>,
-    pub(super) lifetime: u32,
+pub(crate) struct Allocation {
+    pub(crate) client: SocketAddr,
+    pub(crate) relay: SocketAddr,
+    pub(crate) channels: Vec<(u16, SocketAddr)>,
+    pub(crate) lifetime: u32,
 }
 
 /// A STUN and TURN server of one user, `alice` with `secret`.
 #[derive(Debug)]
-pub(super) struct ScriptedServer {
-    pub(super) address: SocketAddr,
-    pub(super) allocations: Vec<Allocation>,
-    pub(super) script: VecDeque<Script>,
+pub(crate) struct ScriptedServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) allocations: Vec<Allocation>,
+    pub(crate) script: VecDeque<Script>,
     /// Method and class of everything that was asked.
-    pub(super) asked: Vec<(u16, SocketAddr)>,
+    pub(crate) asked: Vec<(u16, SocketAddr)>,
     nonce: u32,
     next_port: u16,
 }
 
 /// What a host puts on the wire: from, to, bytes.
-pub(super) type Packet = (SocketAddr, SocketAddr, Bytes);
+pub(crate) type Packet = (SocketAddr, SocketAddr, Bytes);
 
 impl ScriptedServer {
-    pub(super) fn new(address: &str) -> Self {
+    pub(crate) fn new(address: &str) -> Self {
         Self {
             address: address.parse().unwrap(),
             allocations: Vec::new(),
@@ -53,11 +53,16 @@ impl ScriptedServer {
         }
     }
 
-    pub(super) fn owns(&self, address: SocketAddr) -> bool {
+    /// Begins with other nonces.
+    pub(crate) fn restart(&mut self) {
+        self.nonce += 1;
+    }
+
+    pub(crate) fn owns(&self, address: SocketAddr) -> bool {
         address == self.address || self.allocations.iter().any(|it| it.relay == address)
     }
 
-    pub(super) fn handle(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Vec<Packet> {
+    pub(crate) fn handle(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Vec<Packet> {
         if to != self.address {
             return self.relay_in(from, to, bytes);
         }
@@ -87,6 +92,8 @@ impl ScriptedServer {
                 None => self.challenge(request, 401),
                 Some(nonce) if nonce != self.nonce.to_be_bytes() => self.challenge(request, 438),
                 Some(_) if !request.verify(&self.key()) => self.challenge(request, 401),
+                // It has restarted, or has given the allocation up.
+                Some(_) if self.knows_not(from, request) => self.sign(error(request, 437)),
                 Some(_) => {
                     let answer = self.succeed(from, request);
                     self.sign(answer)
@@ -94,6 +101,12 @@ impl ScriptedServer {
             },
         };
         vec![(self.address, from, answer)]
+    }
+
+    fn knows_not(&self, from: SocketAddr, request: Message<'_>) -> bool {
+        let is_known = self.allocations.iter().any(|it| it.client == from);
+        let needs_one = [method::REFRESH, method::CHANNEL_BIND].contains(&request.method);
+        !is_known && needs_one
     }
 
     fn key(&self) -> [u8; 16] {
@@ -175,7 +188,7 @@ impl ScriptedServer {
     }
 }
 
-pub(super) fn indication(peer: SocketAddr, data: &[u8]) -> Bytes {
+pub(crate) fn indication(peer: SocketAddr, data: &[u8]) -> Bytes {
     Builder::new(Class::Indication, method::DATA, [9; 12])
         .xor_address(attribute::XOR_PEER_ADDRESS, peer)
         .attribute(attribute::DATA, data)
