@@ -243,6 +243,7 @@ mod received;
 mod socket;
 mod source;
 mod tap;
+mod tcp_port;
 mod track;
 mod transports;
 
@@ -274,8 +275,9 @@ pub use ortc_dtmf::{DTMFTone, InsertDtmfError, PlayError};
 pub use ortc_forward::{ForwarderStats, RunHistogram};
 pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
-    RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure,
+    RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure, TcpCandidates,
 };
+pub use ortc_io::ListenerStats;
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
@@ -285,6 +287,7 @@ pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;
 pub use source::FrameSender;
 pub use tap::{PacketInserter, PacketTap};
+pub use tcp_port::RTCTcpPort;
 pub use track::{RTCTrack, RTCTrackFilter};
 pub use transports::{
     DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, RtpStart, SocketStart, Transports,

@@ -35,11 +35,12 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, .. } = args;
+    let ServeArgs { listen, udp, tcp, threads, pin, priority, socket_buffer, .. } = args;
     let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
     let config = ServerConfig {
         listen,
         udp,
+        tcp,
         threads: threads.into(),
         pin,
         priority,
@@ -67,6 +68,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
     let CallArgs { signal, play, wav_codec, frame_rate, record, .. } = args;
     let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, .. } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
+    let (tcp, mdns) = (args.tcp, args.mdns);
     let law = wav_codec.map(|codec| match codec {
         WavCodec::Alaw => Law::Alaw,
         WavCodec::Ulaw => Law::Ulaw,
@@ -84,6 +86,8 @@ async fn make_call(args: CallArgs) -> ExitCode {
         dtmf,
         ice_servers,
         relay_only,
+        tcp,
+        mdns,
         dtmf_in_band,
         duration,
         dtls,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::ws::WebSocket;
 use ortc_api::{
     Engine, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCSocket,
-    RTCTrackDescription,
+    RTCTcpPort, RTCTrackDescription,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -29,6 +29,8 @@ pub(crate) struct RoomOptions {
     pub(crate) engine: Engine,
     /// Shared by the members, one for each media thread; if there is none, each has its own.
     pub(crate) sockets: Vec<RTCSocket>,
+    /// Where members come in who have no UDP.
+    pub(crate) tcp: Option<RTCTcpPort>,
 }
 
 /// All rooms of a server.
@@ -37,6 +39,7 @@ pub(crate) struct RoomServer {
     table: Arc<Mutex<Table>>,
     engine: Engine,
     sockets: Arc<[RTCSocket]>,
+    tcp: Option<RTCTcpPort>,
     /// Members that have been given a socket: the next one gets the next.
     seated: Arc<AtomicUsize>,
     closing: watch::Receiver<bool>,
@@ -77,13 +80,14 @@ impl RoomServer {
         closing: watch::Receiver<bool>,
         alive: mpsc::Sender<()>,
     ) -> Self {
-        let RoomOptions { limits, engine, sockets } = options;
+        let RoomOptions { limits, engine, sockets, tcp } = options;
         let rooms = Rooms::new(limits);
         let table = Table { rooms, wakers: BTreeMap::new(), published: BTreeMap::new() };
         Self {
             table: Arc::new(Mutex::new(table)),
             engine,
             sockets: sockets.into(),
+            tcp,
             seated: Arc::default(),
             closing,
             _alive: alive,
@@ -121,8 +125,11 @@ impl RoomServer {
     /// How the server's connections are made. Those to members on this host may run over
     /// loopback, which may be all that there is.
     fn connection_options(&self, is_local: bool) -> RTCConnectionOptions {
-        let options =
+        let mut options =
             RTCConnectionOptions::new().with_engine(self.engine.clone()).with_loopback(is_local);
+        if let Some(tcp) = &self.tcp {
+            options = options.with_tcp_port(tcp.clone());
+        }
         let number = self.seated.fetch_add(1, Ordering::Relaxed);
         match self.sockets.get(number % self.sockets.len().max(1)) {
             Some(socket) => options.with_socket(socket.clone()),

@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::serve::IncomingStream;
-use ortc_api::{BindError, Engine, EngineConfig, RTCSocket};
+use ortc_api::{BindError, Engine, EngineConfig, RTCSocket, RTCTcpPort};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -59,6 +59,9 @@ pub struct ServerConfig {
     /// behind it, too, one for each. Default `None`: a socket for each interface and member, on
     /// ports that the system chooses.
     pub udp: Option<SocketAddr>,
+    /// The one TCP address for the media of all rooms, for members in networks without UDP.
+    /// Default `None`: they cannot come in.
+    pub tcp: Option<SocketAddr>,
     /// Media threads, 1 by default and at most 64. A room spans all of them.
     pub threads: usize,
     /// The core that the first media thread is pinned to; the others take those behind it.
@@ -87,6 +90,7 @@ impl Default for ServerConfig {
         Self {
             listen,
             udp: None,
+            tcp: None,
             threads: 1,
             pin: None,
             priority: None,
@@ -143,6 +147,7 @@ pub struct Server {
     page_source: Option<PathBuf>,
     engine: Engine,
     sockets: Vec<RTCSocket>,
+    tcp: Option<RTCTcpPort>,
 }
 
 impl Server {
@@ -159,7 +164,7 @@ impl Server {
             _ => ServeError::Bind(address, error),
         })?;
         let address = listener.local_addr()?;
-        let ServerConfig { udp, threads, pin, priority, socket_buffer, .. } = config;
+        let ServerConfig { udp, tcp, threads, pin, priority, socket_buffer, .. } = config;
         let ServerConfig { pairs, rooms, access, tls, page_source, .. } = config;
         let tls = tls.map(|files| files.read()).transpose()?;
         let mut engine = EngineConfig::new().with_threads(threads);
@@ -173,7 +178,11 @@ impl Server {
             Some(udp) => RTCSocket::bind_each(&engine, udp).await?,
             None => Vec::new(),
         };
-        Ok(Self { listener, address, pairs, rooms, access, tls, page_source, engine, sockets })
+        let tcp = match tcp {
+            Some(tcp) => Some(RTCTcpPort::bind_on(&engine, tcp).await?),
+            None => None,
+        };
+        Ok(Self { listener, address, pairs, rooms, access, tls, page_source, engine, sockets, tcp })
     }
 
     /// The address as bound.
@@ -197,11 +206,17 @@ impl Server {
              {socket}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
              {url}/metrics   what is counted, for Prometheus"
         ) + &self.udp_addrs().iter().map(|address| format!("\n  udp {address}")).collect::<String>()
+            + &self.tcp_addr().map(|address| format!("\n  tcp {address}")).unwrap_or_default()
     }
 
     /// The UDP addresses of rooms, one for each media thread; none without `udp`.
     pub fn udp_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.iter().filter_map(RTCSocket::local_addr).collect()
+    }
+
+    /// The TCP address of rooms; none without `tcp`.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(RTCTcpPort::local_addr)
     }
 
     /// The engine that runs the connections of all rooms.
@@ -222,7 +237,7 @@ impl Server {
         let (alive, mut ended) = mpsc::channel(1);
         let relay = Relay::new(self.pairs, is_closing.clone(), alive.clone());
         let (limits, engine, sockets) = (self.rooms, self.engine.clone(), self.sockets);
-        let options = RoomOptions { limits, engine, sockets };
+        let options = RoomOptions { limits, engine, sockets, tcp: self.tcp };
         let rooms = RoomServer::new(options, is_closing.clone(), alive.clone());
         // Behind TLS, peers in this process come in by a door of their own.
         let inner = match &self.tls {

@@ -43,6 +43,11 @@ impl Drop for Signalling {
 
 /// Has two hosts call each other; returns what each says of it.
 fn call(name: &str, hosts: [&Host; 2], servers: &[&str]) -> [Value; 2] {
+    call_with(name, hosts, servers, &[])
+}
+
+/// The same, with further options.
+fn call_with(name: &str, hosts: [&Host; 2], servers: &[&str], options: &[&str]) -> [Value; 2] {
     let callers = hosts.map(|host| {
         let mut command = in_namespace(Some(&host.namespace), env!("CARGO_BIN_EXE_ortc"));
         command.args(["call", "--signal", &format!("ws://{SERVER}:8080/pairs/{name}")]);
@@ -51,6 +56,7 @@ fn call(name: &str, hosts: [&Host; 2], servers: &[&str]) -> [Value; 2] {
         }
         command
             .args(["--play", "tone", "--duration", "2", "--json"])
+            .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -132,4 +138,28 @@ fn a_network_without_udp_is_left_by_tcp() {
     let summaries = call("no-udp", [&closed, &open], &servers);
     assert!(judge("no-udp", &summaries, begun), "{summaries:?}");
     assert_eq!(summaries[0]["local_candidate"]["type"], "relay");
+}
+
+#[test]
+fn a_network_without_udp_is_left_by_tcp_to_the_peer_itself() {
+    if !can_make_namespaces("a network without UDP, and no server") {
+        return;
+    }
+    let internet = internet();
+    let _signalling = Signalling::start(&internet);
+    let closed = Host::new(&internet, Nat::NoUdp, 10);
+    let open = Host::new(&internet, Nat::None, 20);
+    let begun = Instant::now();
+    for (name, hosts) in [("tcp out", [&closed, &open]), ("tcp in", [&open, &closed])] {
+        let summaries = call_with(&name.replace(' ', "-"), hosts, &[], &["--tcp"]);
+        assert!(!judge(name, &summaries, begun), "{summaries:?}");
+        let ends = summaries.each_ref().map(|summary| {
+            let end = |side: &str| summary[side]["tcpType"].as_str().map(str::to_owned);
+            (end("local_candidate"), end("remote_candidate"))
+        });
+        let (active, passive) = (Some("active".to_owned()), Some("passive".to_owned()));
+        let of_closed = usize::from(name == "tcp in");
+        assert_eq!(ends[of_closed], (active.clone(), passive.clone()), "{summaries:?}");
+        assert_eq!(ends[1 - of_closed], (passive, active), "{summaries:?}");
+    }
 }
