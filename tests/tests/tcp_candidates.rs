@@ -222,7 +222,9 @@ async fn connections_of_several_threads_share_one_port_whatever_strangers_send()
         back.flows().await;
     }
     let stats = port.stats();
-    assert_eq!((stats.taken, stats.malformed, stats.bad_integrity), (4, 1, 0), "{stats:?}");
+    assert_eq!((stats.malformed, stats.bad_integrity), (1, 0), "{stats:?}");
+    // Of each client one for each address that it has.
+    assert!(stats.taken >= 4, "{stats:?}");
     assert!(stats.displaced >= 32, "{stats:?}");
     drop(strangers);
     for (server, client, ..) in calls {

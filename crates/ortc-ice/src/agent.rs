@@ -18,7 +18,7 @@ use crate::paths::Paths;
 use crate::remote::RemoteCandidates;
 use crate::servers::Servers;
 use crate::state::{self, Cause};
-use crate::tcp::Streams;
+use crate::tcp::{COMING_BACK, Streams};
 use crate::transactions::Transactions;
 use crate::upkeep::{Due, Upkeep};
 use crate::{
@@ -350,7 +350,12 @@ impl IceAgent {
                         self.form_pairs_again(now);
                     }
                 }
-                Due::Retry => self.form_pairs_again(now),
+                Due::Retry => {
+                    if self.state == IceState::Connected && self.paths.selected().is_none() {
+                        self.change_state(Cause::PairsFailed);
+                    }
+                    self.form_pairs_again(now);
+                }
             }
         }
         let expired = self.paths.expire(now, self.config.timing.path_idle);
@@ -659,7 +664,9 @@ impl IceAgent {
             match event {
                 EngineEvent::Selected(ends) => self.select(now, ends),
                 EngineEvent::PairsFailed => {
-                    if matches!(self.state, IceState::Checking | IceState::Connected) {
+                    if self.state == IceState::Connected && self.streams.may_come_back(now) {
+                        self.upkeep.retry_after(now, COMING_BACK);
+                    } else if matches!(self.state, IceState::Checking | IceState::Connected) {
                         self.change_state(Cause::PairsFailed);
                         self.form_pairs_again(now);
                     }

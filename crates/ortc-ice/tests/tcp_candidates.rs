@@ -128,6 +128,26 @@ fn a_stream_that_ends_is_opened_again_however_often() {
 }
 
 #[test]
+fn a_peer_whose_stream_does_not_come_back_is_gone_and_welcome_later() {
+    for (active, passive) in [(0, 1), (1, 0)] {
+        let of = |side| if side == active { TcpCandidates::ACTIVE } else { TcpCandidates::PASSIVE };
+        let mut pair = without_udp(3, of(0), of(1));
+        pair.start();
+        pair.drive_until_connected(Duration::from_secs(1));
+        // Long enough for what had no answer to be given up.
+        pair.advance(Duration::from_secs(20));
+        pair.blocks_streams = Box::new(|_, _| true);
+        pair.cut_streams();
+        pair.advance(Duration::from_secs(3));
+        assert_eq!(pair.sides[passive].agent.state(), IceState::Disconnected);
+        pair.advance(Duration::from_secs(40));
+        assert!(pair.sides.iter().all(|side| !side.is_connected()));
+        pair.blocks_streams = Box::new(|_, _| false);
+        pair.drive_until_connected(Duration::from_secs(20));
+    }
+}
+
+#[test]
 fn who_refuses_streams_is_asked_less_and_less() {
     let mut pair = without_udp(5, TcpCandidates::ACTIVE, TcpCandidates::PASSIVE);
     pair.blocks_streams = Box::new(|_, _| true);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::WebSocket;
 use ortc_api::{
-    Engine, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCSocket,
-    RTCTcpPort, RTCTrackDescription,
+    Engine, ListenerStats, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions,
+    RTCSocket, RTCTcpPort, RTCTrackDescription,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -135,6 +135,11 @@ impl RoomServer {
             Some(socket) => options.with_socket(socket.clone()),
             None => options,
         }
+    }
+
+    /// What has become of streams to the TCP port of all rooms.
+    pub(crate) fn stream_stats(&self) -> ListenerStats {
+        self.tcp.as_ref().map(RTCTcpPort::stats).unwrap_or_default()
     }
 
     /// Takes a frame of a member.

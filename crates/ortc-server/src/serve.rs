@@ -363,7 +363,10 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
 
 /// What Prometheus reads.
 async fn metrics(State(app): State<App>) -> Response {
-    let stats = timeout(STATS, app.engine.stats()).await.ok().flatten();
+    let mut stats = timeout(STATS, app.engine.stats()).await.ok().flatten();
+    if let Some(stats) = &mut stats {
+        stats.streams.add(&app.rooms.stream_stats());
+    }
     let text = metrics::render(app.rooms.counts(), app.relay.counts(), stats.as_ref());
     typed(metrics::CONTENT_TYPE, text)
 }

@@ -39,6 +39,10 @@ const IDLE: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(250);
 const MAX_RETRY: Duration = Duration::from_secs(16);
 
+/// How long a peer that opens streams has to open another one, before it is told that there is no
+/// path: a round trip or two, and a retransmission.
+pub(crate) const COMING_BACK: Duration = Duration::from_secs(2);
+
 /// The bit that tells tokens of streams and ports from those of sockets. (Those of streams to
 /// servers have the one above.)
 const TOKEN: u64 = 1 << 62;
@@ -104,6 +108,8 @@ pub(crate) struct Streams {
     incoming: [Option<Incoming>; MAX_INCOMING],
     ports: Vec<Port>,
     tokens: u64,
+    /// When the last stream has ended by itself.
+    ended_at: Option<Instant>,
 }
 
 /// What is to be done about a check that has no stream yet.
@@ -239,6 +245,7 @@ impl Streams {
     /// A stream has ended. `was_of_use` says whether a check has been answered on it.
     fn ended(&mut self, now: Instant, socket: SocketId, was_of_use: bool) -> Option<Gone> {
         let ends = self.ends(socket)?;
+        self.ended_at = Some(now);
         for it in &mut self.outgoing {
             if it.ends() == ends {
                 it.close(now, was_of_use);
@@ -248,6 +255,11 @@ impl Streams {
             place.take_if(|it| it.socket == socket);
         });
         Some(Gone { socket, ends })
+    }
+
+    /// Whether one has ended so lately that the peer may be about to open another.
+    pub(crate) fn may_come_back(&self, now: Instant) -> bool {
+        self.ended_at.is_some_and(|at| now.saturating_duration_since(at) < COMING_BACK)
     }
 
     /// Forgets streams between ends that are gone; returns those that are to be closed.

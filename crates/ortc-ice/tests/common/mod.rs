@@ -402,8 +402,12 @@ impl Pair {
                 let known = self.sides.iter().enumerate().find_map(|(side, it)| {
                     Some((side, it.streams.iter().find(|stream| ends(stream))?.0))
                 });
-                // With its first message a stream is the listener's.
-                let Some((side, socket)) = known.or_else(|| self.accept(from, to)) else { return };
+                // With its first message a stream is the listener's, unless it was cut meanwhile.
+                let is_open = self.sides.iter().flat_map(|side| &side.streams);
+                let is_open =
+                    is_open.copied().any(|(_, local, remote)| (local, remote) == (from, to));
+                let new = || is_open.then(|| self.accept(from, to)).flatten();
+                let Some((side, socket)) = known.or_else(new) else { return };
                 let path =
                     Path { encapsulation: Encapsulation::Rfc4571, ..Path::plain(socket, from) };
                 self.sides[side].agent.handle_datagram(now, path, &message);

@@ -97,7 +97,7 @@ pub(super) fn frame_length(stream: &[u8]) -> Option<usize> {
 
 /// Whether a message is one frame of RFC 4571, as the media thread writes them.
 pub(super) fn is_frame(message: &[u8]) -> bool {
-    frame_length(message) == message.len().checked_sub(FRAME_HEADER)
+    frame_length(message).is_some_and(|length| FRAME_HEADER + length == message.len())
 }
 
 /// Appends a message as it is to be written: channel data padded, frames as they are.

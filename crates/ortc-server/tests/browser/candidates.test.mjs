@@ -60,11 +60,11 @@ const NAME = /^[0-9a-f-]{36}\.local$/;
 const RESOLVES = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.local";
 
 /** A call of a page with a Rust peer by candidates of one transport: what both say of it. */
-async function meet(t, transport, options) {
+async function meet(t, transport, isDenied, options) {
   const bench = new Bench(t);
   const server = await bench.serve();
   const signal = `${server.socket}/pairs/own`;
-  const page = await bench.chromium(`${server.url}/start`, { isDenied: true, args: [RESOLVES] });
+  const page = await bench.chromium(`${server.url}/start`, { isDenied, args: [RESOLVES] });
   const caller = bench.call(signal, ["--play", "tone:440", "--record", bench.scratch(), "--duration", "6", ...options]);
   const seen = await page.evaluate(call, { signal, transport, seconds: 3, hertz: 700 });
   const summary = await caller.summary;
@@ -76,7 +76,7 @@ async function meet(t, transport, options) {
 }
 
 test("a page without permissions and a Rust peer find each other by names alone", { timeout: 60_000 }, async t => {
-  const { seen, summary } = await meet(t, "udp", ["--mdns"]);
+  const { seen, summary } = await meet(t, "udp", true, ["--mdns"]);
   for (const candidate of [...seen.ours, ...seen.theirs]) {
     assert.equal(candidate.type, "host");
     assert.match(candidate.connectionAddress, NAME);
@@ -86,7 +86,7 @@ test("a page without permissions and a Rust peer find each other by names alone"
 });
 
 test("a page whose datagrams do not get through connects by a stream", { timeout: 60_000 }, async t => {
-  const { seen, summary } = await meet(t, "tcp", ["--tcp"]);
+  const { seen, summary } = await meet(t, "tcp", false, ["--tcp"]);
   assert.ok(seen.ours.length > 0 && seen.ours.every(candidate => candidate.tcpType === "active"));
   assert.ok(seen.theirs.some(candidate => candidate.tcpType === "passive"));
   const { local_candidate: local, remote_candidate: remote } = summary;

@@ -441,13 +441,13 @@ fn a_stream_is_opened_for_tcp_and_tls_and_one_that_fails_is_reported() {
     assert_eq!(opened, [(address(SERVER), None), over_tls]);
     let tokens: Vec<_> = world.hosts[0].streams.iter().map(|(token, ..)| *token).collect();
     let error = std::sync::Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
-    let failed = ortc_io::SocketEvent::BindFailed { token: tokens[1], address: opened[1].0, error };
+    let failed = SocketEvent::BindFailed { token: tokens[1], address: opened[1].0, error };
     let (now, agent) = (world.now, &mut world.hosts[0].agent);
     agent.handle_socket_event(now, failed);
     let socket = SocketId { slot: 9, generation: 0 };
     let local = address("10.1.0.2:6000");
     world.hosts[0].sockets.push((socket, local));
-    let bound = ortc_io::SocketEvent::Bound { token: tokens[0], socket, local };
+    let bound = SocketEvent::Bound { token: tokens[0], socket, local };
     world.hosts[0].agent.handle_socket_event(now, bound);
     world.advance(SECOND);
     let relayed = world.hosts[0].lines().pop().unwrap();
@@ -457,7 +457,7 @@ fn a_stream_is_opened_for_tcp_and_tls_and_one_that_fails_is_reported() {
     // The stream breaks, and its relay is gone.
     let error = Some(std::sync::Arc::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
     let (now, agent) = (world.now, &mut world.hosts[0].agent);
-    agent.handle_socket_event(now, ortc_io::SocketEvent::Unbound { socket, error });
+    agent.handle_socket_event(now, SocketEvent::Unbound { socket, error });
     world.advance(SECOND);
     let is_withdrawn = |event: &IceEvent| matches!(event, IceEvent::CandidateWithdrawn(_));
     assert!(world.hosts[0].when(is_withdrawn).is_some());

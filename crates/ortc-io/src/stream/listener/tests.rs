@@ -80,7 +80,7 @@ async fn what_is_no_right_check_is_closed_and_counted() {
         &framed(b""),
         &framed(&[0; 1025])[..2],
         &framed(&check[..40]),
-        &framed(&check)[..100],
+        &framed(&check)[..80],
         &framed(&response),
         &check,
         &framed(&check_of("ours", PASSWORD)),
