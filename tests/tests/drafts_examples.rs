@@ -28,6 +28,7 @@ fn the_host_candidate_is_read_and_written_as_it_stands() {
         kind: "host".into(),
         rel_address: None,
         rel_port: None,
+        tcp_type: None,
     };
     assert_eq!(candidate, expected);
     assert_eq!(to_value(&candidate).unwrap(), example);

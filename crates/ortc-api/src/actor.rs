@@ -100,10 +100,17 @@ impl ConnectionActor {
         let mut ice = IceConfig::new(start.shared.local.ice.clone(), number(&random[..8]))
             .with_servers(start.ice_servers)
             .with_candidate_types(start.candidate_types)
+            .with_tcp_candidates(start.tcp)
             .with_interfaces(start.interfaces)
             .with_lite(start.ice_lite)
             .with_seed(number(&random[8..]));
         ice.server_roots = start.ice_server_roots;
+        if start.hides_addresses {
+            ice = ice.with_hidden_addresses(engine.names.clone());
+        }
+        if let Some(port) = start.tcp_port {
+            ice = ice.with_tcp_port(port);
+        }
         let (ice, port, fork) = match start.socket {
             None => (ice, None, None),
             Some(SocketUse::Port { hosts, hold }) => {

@@ -31,6 +31,7 @@ use crate::media::{MediaStream, MediaStreamTrack, lock};
 use crate::options::RTCConnectionOptions;
 use crate::reader::{FrameReceiver, receive_ring};
 use crate::socket::{RTCSocket, SocketHold, SocketUse};
+use crate::tcp_port::RTCTcpPort;
 use crate::track::{RTCTrack, RTCTrackFilter};
 
 /// Commands that may wait for the control thread before further ones are refused. A burst of
@@ -334,6 +335,9 @@ impl RTCConnection {
                 ice_servers: options.ice_servers,
                 ice_server_roots: options.ice_server_roots,
                 candidate_types: options.candidate_types,
+                tcp: options.tcp_candidates,
+                tcp_port: options.tcp_port.as_ref().map(RTCTcpPort::for_connection),
+                hides_addresses: options.mdns_candidates,
                 interfaces: options.interfaces,
                 follow_network: options.follow_network,
                 connect_timeout: options.connect_timeout,

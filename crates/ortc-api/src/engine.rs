@@ -9,8 +9,8 @@ use std::time::Duration;
 use actix::{Addr, Recipient};
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
 use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot};
-use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer};
-use ortc_io::ConnectionId;
+use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates, TcpPort};
+use ortc_io::{ConnectionId, LinkNames};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::actor::ConnectionActor;
@@ -19,6 +19,7 @@ use crate::error::NewConnectionError;
 use crate::media::lock;
 use crate::network::NetworkWatch;
 use crate::socket::{BindRequest, SocketUse};
+use crate::tcp_port::TcpPortRequest;
 use crate::transports::{MediaPlane, Transports};
 
 /// How long an engine that nobody holds any more waits for its connections to close: the
@@ -142,6 +143,7 @@ impl EngineConfig {
                 media_planes: vec![factory()?],
                 snapshots: Vec::new(),
                 network: NetworkWatch::of_system(),
+                names: LinkNames::new(),
             }),
             None => {
                 let all = ForwarderActor::start_connected(self.forwarder, self.threads.0)?;
@@ -171,6 +173,7 @@ type Snapshots = Recipient<TakeSnapshot>;
 enum Request {
     Connection(Box<Start>),
     Socket(BindRequest),
+    TcpPort(TcpPortRequest),
     Stats(oneshot::Sender<Option<ForwarderStats>>),
 }
 
@@ -187,6 +190,9 @@ pub(crate) struct Start {
     pub(crate) ice_servers: Vec<RTCIceServer>,
     pub(crate) ice_server_roots: Option<Arc<[Vec<u8>]>>,
     pub(crate) candidate_types: CandidateTypes,
+    pub(crate) tcp: TcpCandidates,
+    pub(crate) tcp_port: Option<TcpPort>,
+    pub(crate) hides_addresses: bool,
     pub(crate) interfaces: InterfaceFilter,
     pub(crate) follow_network: bool,
     pub(crate) connect_timeout: Duration,
@@ -263,6 +269,10 @@ impl Engine {
 
     pub(crate) fn bind(&self, request: BindRequest) -> Result<(), NewConnectionError> {
         self.request(Request::Socket(request))
+    }
+
+    pub(crate) fn bind_tcp(&self, request: TcpPortRequest) -> Result<(), NewConnectionError> {
+        self.request(Request::TcpPort(request))
     }
 
     fn request(&self, request: Request) -> Result<(), NewConnectionError> {
@@ -363,6 +373,7 @@ async fn serve(
                 let media_plane = &context.media_planes[request.place % context.media_planes.len()];
                 request.start(media_plane.sockets.clone());
             }
+            Request::TcpPort(request) => request.carry_out(),
             Request::Stats(reply) => {
                 let snapshots = context.snapshots.clone();
                 actix_rt::spawn(async move {
@@ -384,6 +395,8 @@ pub(crate) struct EngineContext {
     /// One for each, where they are packet forwarders.
     snapshots: Vec<Snapshots>,
     pub(crate) network: NetworkWatch,
+    /// Answers names that stand for addresses of this host.
+    pub(crate) names: LinkNames,
 }
 
 /// What several forwarders have counted; `None` when there are none, or one has died.
@@ -402,6 +415,7 @@ impl EngineContext {
             media_planes: all.iter().map(MediaPlane::of).collect(),
             snapshots: all.iter().map(|forwarder| forwarder.clone().recipient()).collect(),
             network: NetworkWatch::of_system(),
+            names: LinkNames::new(),
         }
     }
 

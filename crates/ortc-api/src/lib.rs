@@ -246,6 +246,7 @@ mod received;
 mod socket;
 mod source;
 mod tap;
+mod tcp_port;
 mod track;
 mod transports;
 
@@ -282,9 +283,9 @@ pub use ortc_ice::diagnosis::{
 };
 pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
-    RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure,
+    RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure, TcpCandidates,
 };
-pub use ortc_io::{InterfaceAddress, InterfaceKind};
+pub use ortc_io::{InterfaceAddress, InterfaceKind, ListenerStats};
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
@@ -294,6 +295,7 @@ pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;
 pub use source::FrameSender;
 pub use tap::{PacketInserter, PacketTap};
+pub use tcp_port::RTCTcpPort;
 pub use track::{RTCTrack, RTCTrackFilter};
 pub use transports::{
     DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, RtpStart, SocketStart, Transports,

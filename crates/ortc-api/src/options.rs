@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ortc_dtls::{Certificate, DtlsVersion};
-use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer};
+use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates};
 
 use crate::engine::Engine;
 use crate::socket::RTCSocket;
+use crate::tcp_port::RTCTcpPort;
 use crate::transports::Transports;
 
 /// What an [`RTCConnection`](crate::RTCConnection) is made with (ORTC drafts, "RTCConnectionOptions").
@@ -24,6 +25,12 @@ pub struct RTCConnectionOptions {
     /// Which types of local candidates take part: [`CandidateTypes::RELAYED`] keeps the
     /// addresses of this host from the peer.
     pub candidate_types: CandidateTypes,
+    /// Which TCP candidates there are beside those of UDP; none by default.
+    pub tcp_candidates: TcpCandidates,
+    /// The port of passive TCP candidates; when `None`, they have ports of the connection's own.
+    pub tcp_port: Option<RTCTcpPort>,
+    /// Whether host candidates carry names of the link in place of addresses; by default not.
+    pub mdns_candidates: bool,
     /// Which addresses of this host become candidates; by default all but loopback.
     pub interfaces: InterfaceFilter,
     /// Whether it gathers again, as [`update`](crate::RTCConnection::update) does, whenever
@@ -58,6 +65,9 @@ impl Default for RTCConnectionOptions {
             ice_servers: Vec::new(),
             ice_server_roots: None,
             candidate_types: CandidateTypes::default(),
+            tcp_candidates: TcpCandidates::NONE,
+            tcp_port: None,
+            mdns_candidates: false,
             interfaces: InterfaceFilter::default(),
             follow_network: false,
             in_band_dtmf: false,
@@ -115,6 +125,40 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_candidate_types(mut self, types: CandidateTypes) -> Self {
         self.candidate_types = types;
+        self
+    }
+
+    /// Has TCP candidates as well (RFC 6544), for networks without UDP: an addition to the drafts.
+    /// Two connections need an [active](TcpCandidates::ACTIVE) one and a
+    /// [passive](TcpCandidates::PASSIVE) one; browsers have active ones. TCP is used where no
+    /// direct path over UDP is found: what is lost is sent again there, and what comes behind it
+    /// waits.
+    ///
+    /// With an active one, the peer can have this host connect to any address and port, where it
+    /// sends a binding request: as by UDP.
+    #[must_use]
+    pub fn with_tcp_candidates(mut self, tcp: TcpCandidates) -> Self {
+        self.tcp_candidates = tcp;
+        self
+    }
+
+    /// Has passive TCP candidates on this port, which other connections may have as well.
+    #[must_use]
+    pub fn with_tcp_port(mut self, port: RTCTcpPort) -> Self {
+        self.tcp_port = Some(port);
+        self
+    }
+
+    /// Keeps the addresses of this host's interfaces from whoever reads what is signalled, as
+    /// browsers do: host candidates carry a random name, `UUID.local`, that stands for the address
+    /// (draft-ietf-mmusic-mdns-ice-candidates). Peers on the same link resolve it by multicast
+    /// (RFC 6762), which this host answers on UDP port 5353 while such a connection lives; others
+    /// reach it by what STUN and TURN servers say, or are reached by it. The address under which a
+    /// STUN server sees this host is told as ever, and a peer sees where packets come from: to
+    /// hide those, there is [`CandidateTypes::RELAYED`].
+    #[must_use]
+    pub fn with_mdns_candidates(mut self, hide: bool) -> Self {
+        self.mdns_candidates = hide;
         self
     }
 

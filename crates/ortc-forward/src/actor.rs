@@ -8,7 +8,10 @@ use std::time::Duration;
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
 use ortc_io::ring::RingReceiver;
-use ortc_io::{BindShared, ConnectionId, OpenStream, SocketCommand, StreamEnd, StreamTask};
+use ortc_io::{
+    AcceptedStream, BindShared, ConnectionId, Listen, ListenOn, ListenerStats, Listening,
+    OpenStream, SocketCommand, SocketEvent, StreamEnd, StreamKind, StreamListener, StreamTask,
+};
 use ortc_rtp::RouteCommand;
 #[cfg(any(test, feature = "sim"))]
 use ortc_rtp::SessionOptions;
@@ -56,6 +59,10 @@ pub struct ForwarderActor {
     gone: bool,
     backlog_datagrams_dropped: u64,
     backlog_commands_dropped: u64,
+    /// Who takes streams of peers.
+    listening: Vec<Taking>,
+    /// Of ports that are closed.
+    streams: ListenerStats,
 }
 
 impl ForwarderActor {
@@ -112,6 +119,8 @@ impl ForwarderActor {
             gone: false,
             backlog_datagrams_dropped: 0,
             backlog_commands_dropped: 0,
+            listening: Vec::new(),
+            streams: ListenerStats::default(),
         }
     }
 
@@ -173,21 +182,68 @@ impl ForwarderActor {
 
     /// Connects off this actor, which is not kept alive by it.
     fn open_stream(&mut self, open: OpenStream, context: &mut Context<Self>) {
-        let OpenStream { connection, token, server, tls } = open;
+        let OpenStream { connection, token, server, kind } = open;
         self.registry.binding(connection, token, server);
         let actor = context.address().downgrade();
         actix::spawn(async move {
-            let result = ortc_io::open_stream(server, tls).await;
+            let result = match kind {
+                StreamKind::Turn(tls) => ortc_io::open_stream(server, tls).await,
+                StreamKind::Peer { from } => ortc_io::open_peer_stream(server, from).await,
+            };
             if let Some(actor) = actor.upgrade() {
                 actor.do_send(StreamOpened { connection, token, server, result });
             }
         });
     }
 
+    /// Takes streams of a peer off this actor, which is not kept alive by it.
+    fn listen(&mut self, listen: Listen, context: &mut Context<Self>) {
+        let Listen { connection, token, on, username_frag, password } = listen;
+        let address = on.address();
+        let actor = context.address().downgrade();
+        let taker = move |stream| {
+            if let Some(actor) = actor.upgrade() {
+                actor.do_send(StreamAccepted { connection, token, stream });
+            }
+        };
+        let is_own = matches!(on, ListenOn::Own(_));
+        let listener = match on {
+            ListenOn::Own(address) => StreamListener::bind(address),
+            ListenOn::Shared(listener) => Ok(listener),
+        };
+        let listening = listener.and_then(|listener| {
+            let taken =
+                || io::Error::new(io::ErrorKind::AddrInUse, "the username fragment is taken");
+            listener.listen(&username_frag, &password, taker).ok_or_else(taken)
+        });
+        match listening {
+            Ok(listening) => {
+                let local = listening.listener().local();
+                self.listening.push(Taking { connection, token, listening, is_own });
+                self.registry.tell(connection, SocketEvent::Listening { token, local });
+            }
+            Err(error) => self.registry.bind_failed(connection, token, address, error),
+        }
+    }
+
+    fn stop_listening(&mut self, gone: impl Fn(&Taking) -> bool) {
+        for taking in self.listening.extract_if(.., |taking| gone(taking)) {
+            self.streams.add(&taking.stats());
+        }
+    }
+
+    /// What has become of streams; those of a port that connections share are counted with it.
+    fn stream_stats(&self) -> ListenerStats {
+        let mut stats = self.streams;
+        self.listening.iter().for_each(|taking| stats.add(&taking.stats()));
+        stats
+    }
+
     fn forwarder_gone(&mut self) {
         if !self.gone {
             self.gone = true;
             self.backlog.clear();
+            self.listening.clear();
             self.registry.fail_all();
         }
     }
@@ -226,6 +282,7 @@ impl Handler<SocketCommand> for ForwarderActor {
                 ForwarderCommand::Attach(connection)
             }
             SocketCommand::Detach(detach) => {
+                self.stop_listening(|taking| taking.connection == detach.connection);
                 self.registry.detaching(detach.connection, detach.done);
                 ForwarderCommand::Detach(detach.connection)
             }
@@ -237,6 +294,10 @@ impl Handler<SocketCommand> for ForwarderActor {
                 ForwarderCommand::Bind(bind)
             }
             SocketCommand::OpenStream(open) => return self.open_stream(open, context),
+            SocketCommand::Listen(listen) => return self.listen(listen, context),
+            SocketCommand::StopListening(connection, token) => {
+                return self.stop_listening(|taking| taking.is(connection, token));
+            }
             SocketCommand::BindShared(BindShared { address, reply }) => {
                 let token = self.registry.sharing(reply);
                 ForwarderCommand::BindShared { token, address }
@@ -328,6 +389,7 @@ impl Handler<TakeSnapshot> for ForwarderActor {
             backlog_datagrams_dropped: self.backlog_datagrams_dropped,
             backlog_commands_dropped: self.backlog_commands_dropped,
             mailbox_full: self.registry.mailbox_full,
+            streams: self.stream_stats(),
             ..ForwarderStats::default()
         };
         Box::pin(async move {
@@ -336,6 +398,7 @@ impl Handler<TakeSnapshot> for ForwarderActor {
                 backlog_datagrams_dropped: own.backlog_datagrams_dropped,
                 backlog_commands_dropped: own.backlog_commands_dropped,
                 mailbox_full: own.mailbox_full,
+                streams: own.streams,
                 ..stats
             })
         })
@@ -361,12 +424,61 @@ impl Handler<StreamOpened> for ForwarderActor {
             Ok((stream, task)) => {
                 actix::spawn(task.run());
                 let stream = Box::new(stream);
+                let accepted = false;
                 self.forward(
-                    ForwarderCommand::Adopt { connection, token, server, stream },
+                    ForwarderCommand::Adopt { connection, token, server, stream, accepted },
                     context,
                 );
             }
             Err(error) => self.registry.bind_failed(connection, token, server, error),
+        }
+    }
+}
+
+/// A connection that takes streams of its peer.
+struct Taking {
+    connection: ConnectionId,
+    /// Of the [`Listen`].
+    token: u64,
+    listening: Listening,
+    /// Whether the port is the connection's alone, and closed with this.
+    is_own: bool,
+}
+
+impl Taking {
+    fn is(&self, connection: ConnectionId, token: u64) -> bool {
+        (self.connection, self.token) == (connection, token)
+    }
+
+    fn stats(&self) -> ListenerStats {
+        if self.is_own { self.listening.listener().stats() } else { ListenerStats::default() }
+    }
+}
+
+/// A peer has opened a stream.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct StreamAccepted {
+    connection: ConnectionId,
+    token: u64,
+    stream: AcceptedStream,
+}
+
+impl Handler<StreamAccepted> for ForwarderActor {
+    type Result = ();
+
+    fn handle(&mut self, accepted: StreamAccepted, context: &mut Context<Self>) {
+        let StreamAccepted { connection, token, stream } = accepted;
+        let AcceptedStream { end, task, remote, .. } = stream;
+        // Nobody may want it any more.
+        if !self.gone && self.listening.iter().any(|taking| taking.is(connection, token)) {
+            actix::spawn(task.run());
+            let (server, stream) = (remote, Box::new(end));
+            let accepted = true;
+            self.forward(
+                ForwarderCommand::Adopt { connection, token, server, stream, accepted },
+                context,
+            );
         }
     }
 }

@@ -8,8 +8,7 @@ use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Admission, PathTable};
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    DatagramIo, DatagramKind, DatagramReceived, Encapsulation, Path, ReceiveBatch, SendBatch,
-    SocketId, classify,
+    DatagramIo, DatagramKind, DatagramReceived, Path, ReceiveBatch, SendBatch, SocketId, classify,
 };
 use ortc_rtp::MAX_PADDING;
 
@@ -201,12 +200,8 @@ impl PacketForwarder {
             self.plane.stats.received += self.incoming.len() as u64;
             let begun = self.plane.read_stopwatch();
             for index in 0..self.incoming.len() {
-                let encapsulation = match self.incoming.unwrap_channel_data(index) {
-                    Some(channel) => Encapsulation::ChannelData(channel),
-                    None => Encapsulation::Plain,
-                };
-                let (datagram, bytes) = self.incoming.get_mut(index);
-                let path = Path { encapsulation, ..Path::plain(datagram.socket, datagram.remote) };
+                let path = self.incoming.unwrap(index);
+                let (_, bytes) = self.incoming.get_mut(index);
                 self.plane.route(now, path, index, bytes, io);
             }
             self.plane.stats.steps.open += self.plane.read_stopwatch() - begun;

@@ -29,17 +29,19 @@ pub enum ForwarderCommand {
     EnumerateInterfaces(ConnectionId),
     /// Binds a socket.
     Bind(Bind),
-    /// Takes a stream to a TURN server among a connection's sockets; answered as if it had
-    /// been bound.
+    /// Takes a stream to a TURN server or a peer among a connection's sockets; answered as if it
+    /// had been bound, or told as accepted.
     Adopt {
         /// The connection.
         connection: ConnectionId,
         /// Repeated in the answer.
         token: u64,
-        /// The address of the server.
+        /// The address of the server or peer.
         server: SocketAddr,
         /// The stream.
         stream: Box<StreamEnd>,
+        /// Whether the peer has opened it.
+        accepted: bool,
     },
     /// Binds sockets that connections may share; answered with
     /// [`ForwarderEvent::SharedBound`].

@@ -66,9 +66,18 @@ impl Plane {
                 let bound = self.bind_for(connection, io, |io| io.bind(address));
                 self.answer_bind(connection, token, address, bound);
             }
-            ForwarderCommand::Adopt { connection, token, server, stream } => {
+            ForwarderCommand::Adopt { connection, token, server, stream, accepted } => {
                 let bound = self.bind_for(connection, io, |io| io.adopt(*stream));
-                self.answer_bind(connection, token, server, bound);
+                match bound {
+                    bound if !accepted => self.answer_bind(connection, token, server, bound),
+                    Ok((socket, local)) => {
+                        let remote = server;
+                        let event = SocketEvent::Accepted { token, socket, local, remote };
+                        self.outbox.push(ForwarderEvent::Socket(connection, event));
+                    }
+                    // Dropped, it is closed.
+                    Err(error) => tracing::debug!(%error, "a stream is not taken"),
+                }
             }
             ForwarderCommand::BindShared { token, address } => {
                 self.bind_shared(token, address, io);

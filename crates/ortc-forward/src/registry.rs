@@ -65,6 +65,11 @@ impl Registry {
         self.socket(connection, SocketEvent::BindFailed { token, address, error });
     }
 
+    /// Tells a connection what has become of a port for streams.
+    pub(crate) fn tell(&mut self, connection: ConnectionId, event: SocketEvent) {
+        self.socket(connection, event);
+    }
+
     /// Notes who wants sockets to share; returns the token of the answer.
     pub(crate) fn sharing(&mut self, answer: Recipient<SharedBound>) -> u64 {
         let token = self.next_token;
@@ -113,8 +118,10 @@ impl Registry {
             SocketEvent::BindFailed { token, .. } => {
                 entry.binding.retain(|(open, _)| open != token);
             }
+            SocketEvent::Accepted { socket, .. } => entry.sockets.push(*socket),
             SocketEvent::Unbound { socket, .. } => entry.sockets.retain(|open| open != socket),
             SocketEvent::Interfaces(_)
+            | SocketEvent::Listening { .. }
             | SocketEvent::PathTaken(_)
             | SocketEvent::ConsentDelegated { .. }
             | SocketEvent::ConsentReturned { .. } => {}
@@ -171,6 +178,7 @@ impl Registry {
                     error: stopped(),
                 },
             ),
+            ForwarderCommand::Adopt { accepted: true, .. } => {}
             ForwarderCommand::Adopt { connection, token, server, .. } => {
                 let event =
                     SocketEvent::BindFailed { token: *token, address: *server, error: stopped() };

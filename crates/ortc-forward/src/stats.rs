@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ortc_io::paths::{PathStats, SharedStats};
-use ortc_io::{ConsentStats, SendBatch};
+use ortc_io::{ConsentStats, ListenerStats, SendBatch};
 use ortc_rtp::SessionStats;
 
 /// What a forwarder has done and dropped since it started.
@@ -65,6 +65,8 @@ pub struct ForwarderStats {
     pub shared: SharedStats,
     /// Consent of settled paths, asked for and given on the thread.
     pub consent: ConsentStats,
+    /// Streams that peers have opened to ports of single connections, closed ones included.
+    pub streams: ListenerStats,
     /// What the sessions of all connections have counted, ended ones included.
     pub media: SessionStats,
     /// Connections that were given up because handling them panicked.
@@ -154,6 +156,7 @@ impl ForwarderStats {
         self.shared.held += shared.held;
         self.shared.held_dropped += shared.held_dropped;
         self.add_consent(&other.consent);
+        self.streams.add(&other.streams);
         self.media.add(&other.media);
         self.panicked_connections += other.panicked_connections;
     }

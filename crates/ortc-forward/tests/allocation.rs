@@ -73,6 +73,8 @@ struct End {
     out: Queue,
     inward: Queue,
     remote: SocketAddr,
+    /// Whether it is a stream to a peer, whose frames come off before the thread sees them.
+    is_stream: bool,
 }
 
 const SOCKET: SocketId = SocketId { slot: 0, generation: 0 };
@@ -102,7 +104,10 @@ impl DatagramIo for End {
         uncounted(|| {
             while !batch.is_full() {
                 let Some(datagram) = self.inward.borrow_mut().pop_front() else { return false };
-                batch.push(SOCKET, self.remote, &datagram);
+                match self.is_stream {
+                    true => batch.push_framed(SOCKET, self.remote, &datagram[2..]),
+                    false => batch.push(SOCKET, self.remote, &datagram),
+                };
             }
             true
         })
@@ -184,12 +189,18 @@ fn nor_for_what_a_turn_server_relays() {
     count_allocations((false, Encapsulation::ChannelData(0x4001)));
 }
 
+#[test]
+fn nor_for_what_goes_over_a_stream() {
+    count_allocations((false, Encapsulation::Rfc4571));
+}
+
 fn count_allocations(over: (bool, Encapsulation)) {
     let start = Instant::now();
     let (there, back) = (Queue::default(), Queue::default());
     let remote = SocketAddr::from(([192, 0, 2, 1], 9));
-    let mut sending = End { out: there.clone(), inward: back.clone(), remote };
-    let mut receiving = End { out: back, inward: there, remote };
+    let is_stream = over.1 == Encapsulation::Rfc4571;
+    let mut sending = End { out: there.clone(), inward: back.clone(), remote, is_stream };
+    let mut receiving = End { out: back, inward: there, remote, is_stream };
     let (mut a, to_a, _a_events) = forwarder(true, over, start, &mut sending);
     let (mut b, to_b, _b_events) = forwarder(false, over, start, &mut receiving);
 
@@ -227,6 +238,11 @@ fn count_allocations(over: (bool, Encapsulation)) {
                 (head[..2] == channel.to_be_bytes())
                     & (head[2..] == (data.len() as u16).to_be_bytes())
             };
+            assert!(receiving.inward.borrow().iter().all(header), "framed");
+        }
+        if is_stream {
+            let header =
+                |datagram: &Vec<u8>| datagram[..2] == (datagram.len() as u16 - 2).to_be_bytes();
             assert!(receiving.inward.borrow().iter().all(header), "framed");
         }
         let opening = allocations(|| {
@@ -287,7 +303,7 @@ fn header_extensions_get_the_subscribers_ids_and_nothing_is_allocated_for_it() {
     let start = Instant::now();
     let (there, back) = (Queue::default(), Queue::default());
     let remote = SocketAddr::from(([192, 0, 2, 1], 9));
-    let mut io = End { out: back.clone(), inward: there.clone(), remote };
+    let mut io = End { out: back.clone(), inward: there.clone(), remote, is_stream: false };
     let (mut forwarder, commands, _events) =
         forwarder(false, (false, Encapsulation::Plain), start, &mut io);
     let (packets, _) = ring(1);
@@ -375,8 +391,9 @@ fn hostile_input_costs_no_memory_and_no_genuine_packet_that_is_forwarded() {
     let start = Instant::now();
     let (there, back) = (Queue::default(), Queue::default());
     let remote = SocketAddr::from(([192, 0, 2, 1], 9));
-    let mut sending = End { out: there.clone(), inward: Queue::default(), remote };
-    let mut receiving = End { out: back.clone(), inward: there.clone(), remote };
+    let is_stream = false;
+    let mut sending = End { out: there.clone(), inward: Queue::default(), remote, is_stream };
+    let mut receiving = End { out: back.clone(), inward: there.clone(), remote, is_stream };
     let (mut a, to_a, _a_events) = forwarder(true, OWN, start, &mut sending);
     let (mut b, to_b, _b_events) = forwarder(false, OWN, start, &mut receiving);
     let (applications, packets) = ring(64);

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,8 +8,8 @@ use actix::{
     WeakRecipient,
 };
 use ortc_io::{
-    Bind, ConnectionId, DatagramReceived, Join, OpenStream, SendControl, Share, SocketCommand,
-    SocketEvent, StreamTls, now, resolve,
+    Bind, ConnectionId, DatagramReceived, Join, LinkNames, Listen, OpenStream, PublishedName,
+    SendControl, Share, SocketCommand, SocketEvent, StreamKind, StreamTls, now, resolve,
 };
 
 use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, ReadIceStats};
@@ -31,6 +32,9 @@ pub struct IceActor {
     sockets: Recipient<SocketCommand>,
     owner: WeakRecipient<IceEvent>,
     roots: Option<Arc<[Vec<u8>]>>,
+    /// What answers the names that hide our addresses.
+    names: Option<LinkNames>,
+    published: Vec<PublishedName>,
     timer: Option<(Instant, SpawnHandle)>,
 }
 
@@ -42,8 +46,17 @@ impl IceActor {
         sockets: Recipient<SocketCommand>,
         owner: WeakRecipient<IceEvent>,
     ) -> Self {
-        let roots = config.server_roots.clone();
-        Self { agent: IceAgent::new(config), connection, sockets, owner, roots, timer: None }
+        let (roots, names) = (config.server_roots.clone(), config.names.clone());
+        Self {
+            agent: IceAgent::new(config),
+            connection,
+            sockets,
+            owner,
+            roots,
+            names,
+            published: Vec::new(),
+            timer: None,
+        }
     }
 
     /// Hands on what the agent has to say and waits for the time that it names.
@@ -91,8 +104,34 @@ impl IceActor {
                 }
                 Output::OpenStream { token, server, tls } => {
                     let tls = tls.map(|name| StreamTls { name, roots: self.roots.clone() });
-                    let connection = self.connection;
-                    SocketCommand::OpenStream(OpenStream { connection, token, server, tls })
+                    let (connection, kind) = (self.connection, StreamKind::Turn(tls));
+                    SocketCommand::OpenStream(OpenStream { connection, token, server, kind })
+                }
+                Output::OpenPeerStream { token, from, remote } => {
+                    SocketCommand::OpenStream(OpenStream {
+                        connection: self.connection,
+                        token,
+                        server: remote,
+                        kind: StreamKind::Peer { from },
+                    })
+                }
+                Output::Listen { token, on, credentials } => SocketCommand::Listen(Listen {
+                    connection: self.connection,
+                    token,
+                    on,
+                    username_frag: credentials.username_frag,
+                    password: credentials.password,
+                }),
+                Output::StopListening(token) => {
+                    SocketCommand::StopListening(self.connection, token)
+                }
+                Output::PublishName { name, address } => {
+                    self.publish(&name, address);
+                    continue;
+                }
+                Output::WithdrawName(name) => {
+                    self.published.retain(|published| published.name() != name);
+                    continue;
                 }
                 Output::Unbind(socket) => SocketCommand::Unbind(self.connection, socket),
                 Output::Transmit { path, datagram } => SocketCommand::SendControl(SendControl {
@@ -111,6 +150,15 @@ impl IceActor {
             self.sockets.do_send(command);
         }
         self.arm(ctx);
+    }
+
+    /// A name that nobody answers for hides its address all the same.
+    fn publish(&mut self, name: &str, address: IpAddr) {
+        let Some(names) = &self.names else { return };
+        match names.publish(name, address) {
+            Ok(published) => self.published.push(published),
+            Err(error) => tracing::warn!(%error, "names of this host cannot be resolved"),
+        }
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {

@@ -1,21 +1,24 @@
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
 use ortc_io::{
-    ConsentDelegation, Encapsulation, Path, PathUpdate, SharedSocket, SocketEvent, SocketId,
+    ConsentDelegation, Encapsulation, ListenOn, Path, PathUpdate, SharedSocket, SocketEvent,
+    SocketId,
 };
 use tracing::{debug, warn};
 
 use crate::delegation::Delegation;
-use crate::engine::{Engine, EngineEvent, MAX_PAIRS, Pace};
+use crate::description::Carrier;
+use crate::engine::{Ends, Engine, EngineEvent, MAX_PAIRS, Pace};
 use crate::held::HeldRequests;
 use crate::local::{Gathering, Local, WantedSocket};
 use crate::paths::Paths;
 use crate::remote::RemoteCandidates;
 use crate::servers::Servers;
 use crate::state::{self, Cause};
+use crate::tcp::{COMING_BACK, Streams};
 use crate::transactions::Transactions;
 use crate::upkeep::{Due, Upkeep};
 use crate::{
@@ -73,6 +76,37 @@ pub enum Output {
         /// Over TLS, with a certificate for this name.
         tls: Option<String>,
     },
+    /// Open a stream to a passive TCP candidate of the peer; answered like [`Bind`](Self::Bind).
+    OpenPeerStream {
+        /// To be repeated in the answer.
+        token: u64,
+        /// The address of ours that it is to be from.
+        from: IpAddr,
+        /// The address of the candidate.
+        remote: SocketAddr,
+    },
+    /// Take streams that show these credentials, which are ours; answered by
+    /// [`SocketEvent::Listening`] or [`SocketEvent::BindFailed`].
+    Listen {
+        /// To be repeated in the answer, and with each stream.
+        token: u64,
+        /// Where.
+        on: ListenOn,
+        /// Our credentials.
+        credentials: RTCIceConnectionInfo,
+    },
+    /// Take no more streams.
+    StopListening(u64),
+    /// Have a name of the link (`UUID.local`, RFC 6762) stand for an address of ours; it comes
+    /// before the candidates that carry it.
+    PublishName {
+        /// The name.
+        name: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Answer for a name no longer.
+    WithdrawName(String),
     /// Close a socket whose address is gone, or let go of it if it is shared.
     Unbind(SocketId),
     /// Send a STUN datagram.
@@ -111,6 +145,7 @@ pub struct IceAgent {
     pub(crate) engine: Option<Engine>,
     pub(crate) gathering: Gathering,
     pub(crate) servers: Servers,
+    pub(crate) streams: Streams,
     /// Candidates of the peer whose names are being resolved, by token.
     pub(crate) unresolved: Vec<(u64, RTCIceCandidateDescription)>,
     /// Whether the end of candidates is still to be told.
@@ -139,6 +174,7 @@ impl IceAgent {
             engine: None,
             gathering: Gathering::new(&config),
             servers: Servers::new(&config.servers, config.seed),
+            streams: Streams::default(),
             unresolved: Vec::new(),
             is_gathering: false,
             remotes: RemoteCandidates::default(),
@@ -229,11 +265,16 @@ impl IceAgent {
                 for wanted in difference.wanted {
                     self.want(wanted);
                 }
+                self.gather_tcp(now);
+                self.withdraw_names();
                 self.after_gathering(now);
             }
             SocketEvent::Bound { token, socket, local } => {
                 if self.servers.opened(now, token, socket) {
                     return self.run_servers(now);
+                }
+                if self.stream_opened(now, token, socket) {
+                    return self.review_delegation(now);
                 }
                 match self.gathering.bound(token, socket, local).cloned() {
                     Some(local) => {
@@ -253,6 +294,9 @@ impl IceAgent {
                 if self.servers.open_failed(now, token, &error.to_string()) {
                     return self.run_servers(now);
                 }
+                if self.tcp_failed(now, token) {
+                    return debug!(%address, %error, "no stream");
+                }
                 if let Some(next) = self.gathering.bind_failed(token) {
                     return self.want(next);
                 }
@@ -260,7 +304,14 @@ impl IceAgent {
                 self.stats.bind_failures += 1;
                 self.after_gathering(now);
             }
+            SocketEvent::Listening { token, local } => self.listening(now, token, local),
+            SocketEvent::Accepted { socket, local, remote, .. } => {
+                self.stream_accepted(now, socket, local, remote);
+            }
             SocketEvent::Unbound { socket, error } => {
+                if self.stream_ended(now, socket) {
+                    return self.review_delegation(now);
+                }
                 let reason = error.as_ref().map(ToString::to_string);
                 self.servers.unbound(now, socket, reason.as_deref());
                 self.run_servers(now);
@@ -302,13 +353,18 @@ impl IceAgent {
                 }
                 Due::Retry => {
                     self.servers.doubt(now);
+                    if self.state == IceState::Connected && self.paths.selected().is_none() {
+                        self.change_state(Cause::PairsFailed);
+                    }
                     self.form_pairs_again(now);
                 }
             }
         }
-        for path in self.paths.expire(now, self.config.timing.path_idle) {
-            self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
+        let expired = self.paths.expire(now, self.config.timing.path_idle);
+        for path in &expired {
+            self.outputs.push_back(Output::Path(PathUpdate::Lost(*path)));
         }
+        self.close_idle_streams(now, &expired);
         self.servers_timeout(now);
         if !self.engine_rests() {
             self.run_engine(now);
@@ -336,6 +392,7 @@ impl IceAgent {
         let own = [
             (check, "a check is due"),
             (expiry, "a path has been silent"),
+            (self.idle_streams_at(), "a stream is of no use"),
             (self.servers_deadline(), "a server is to be asked"),
         ];
         own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
@@ -374,6 +431,17 @@ impl IceAgent {
         }
     }
 
+    /// Names of addresses that are gone are answered no longer.
+    fn withdraw_names(&mut self) {
+        let in_use: Vec<IpAddr> = self.gathering.hosts().collect();
+        let admitted = self.gathering.admitted().to_vec();
+        let keeps = |ip: &IpAddr| in_use.contains(ip) || admitted.contains(ip);
+        let Some(aliases) = &mut self.gathering.aliases else { return };
+        for name in aliases.retire(keeps) {
+            self.outputs.push_back(Output::WithdrawName(name));
+        }
+    }
+
     fn share_sockets(&mut self) {
         self.gathering.is_sharing = true;
         let hosts = self.gathering.found().map(Local::shared_host).collect();
@@ -400,7 +468,7 @@ impl IceAgent {
     }
 
     pub(crate) fn after_gathering(&mut self, now: Instant) {
-        if self.gathering.is_asking() || self.servers.is_gathering() {
+        if self.gathering.is_asking() || self.servers.is_gathering() || self.streams.is_asking() {
             return;
         }
         if self.is_gathering && self.gathering.has_ended() {
@@ -430,6 +498,20 @@ impl IceAgent {
         if self.config.lite {
             self.stats.candidates_not_needed += 1;
             return;
+        }
+        match candidate.carrier_to_it() {
+            Some(Carrier::Outgoing) if !self.config.tcp.active => {
+                return self.ignore(candidate, IgnoredReason::TransportUnsupported);
+            }
+            Some(Carrier::Incoming) if !self.config.tcp.passive => {
+                return self.ignore(candidate, IgnoredReason::TransportUnsupported);
+            }
+            // It has no port, and is known when it connects.
+            Some(Carrier::Incoming) if candidate.validate().is_ok() => {
+                self.stats.candidates_not_needed += 1;
+                return;
+            }
+            _ => {}
         }
         match self.remotes.insert(candidate.clone()) {
             Ok(Some(usable)) => {
@@ -514,18 +596,19 @@ impl IceAgent {
     /// Takes a candidate of the peer out of play.
     fn remove_remote(&mut self, now: Instant, candidate: &RTCIceCandidateDescription) {
         let removed = self.remotes.remove(candidate);
-        let Some(address) = removed.first().map(|(usable, _)| usable.address) else { return };
+        let Some(end) = removed.first().map(|(usable, _)| usable.end()) else { return };
         if let Some(engine) = &mut self.engine {
             for (usable, description) in &removed {
                 engine.withdraw_remote(*usable, description);
             }
         }
-        let servers = &self.servers;
+        self.close_streams(now, |ends| (ends.carrier, ends.remote) == end);
+        let (servers, (carrier, address)) = (&self.servers, end);
         let is_to = |path: Path| match path.encapsulation {
             Encapsulation::Plain => path.remote == address,
             _ => servers.ends(path).is_some_and(|(_, remote)| remote == address),
         };
-        let lost = self.paths.remove_where(is_to);
+        let lost = self.paths.remove_where(|path| carrier == Carrier::Udp && is_to(path));
         self.lose(now, lost);
     }
 
@@ -561,7 +644,8 @@ impl IceAgent {
 
     pub(crate) fn pair_count(&self) -> usize {
         let of = |ipv4| {
-            let locals = self.gathering.set_bases().filter(|l| l.address.is_ipv4() == ipv4);
+            let is_of = |l: &&Local| l.carrier == Carrier::Udp && l.address.is_ipv4() == ipv4;
+            let locals = self.gathering.set_bases().filter(is_of);
             locals.count() * self.remotes.count_family(ipv4)
         };
         (of(true) + of(false)).min(MAX_PAIRS)
@@ -580,25 +664,30 @@ impl IceAgent {
         // Before what is to be sent: a check that nominates is one of the selected pair.
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
             match event {
-                EngineEvent::Selected { local, remote } => self.select(now, local, remote),
+                EngineEvent::Selected(ends) => self.select(now, ends),
                 EngineEvent::PairsFailed => {
-                    if matches!(self.state, IceState::Checking | IceState::Connected) {
+                    if self.state == IceState::Connected && self.streams.may_come_back(now) {
+                        self.upkeep.retry_after(now, COMING_BACK);
+                    } else if matches!(self.state, IceState::Checking | IceState::Connected) {
                         self.change_state(Cause::PairsFailed);
                         self.form_pairs_again(now);
                     }
                 }
             }
         }
-        while let Some((source, destination, datagram)) =
-            self.engine.as_mut().and_then(Engine::poll_transmit)
-        {
-            self.transmit(now, source, destination, datagram);
+        while let Some((ends, datagram)) = self.engine.as_mut().and_then(Engine::poll_transmit) {
+            self.transmit(now, ends, datagram);
         }
         self.engine_deadline = self.engine.as_mut().and_then(Engine::poll_timeout);
     }
 
-    fn transmit(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: Bytes) {
-        let Some(path) = self.path_between(from, to) else { return };
+    pub(crate) fn transmit(&mut self, now: Instant, ends: Ends, datagram: Bytes) {
+        let Some(path) = self.path_between(ends) else {
+            if ends.carrier == Carrier::Outgoing {
+                self.want_stream(now, ends, datagram);
+            }
+            return;
+        };
         if let Some(id) = crate::inbound::request_id(&datagram) {
             if !self.wants_check(path) {
                 self.stats.requests_withheld += 1;
@@ -612,7 +701,9 @@ impl IceAgent {
             let check = self.check_to_send(path, datagram);
             return self.send(now, path, check);
         }
-        self.send(now, path, datagram);
+        let is_incoming = ends.carrier == Carrier::Incoming;
+        let response = if is_incoming { self.with_source(path, datagram) } else { datagram };
+        self.send(now, path, response);
     }
 
     /// Whether a check on this path is worth sending.
@@ -628,8 +719,8 @@ impl IceAgent {
         !can_wait && self.upkeep.allows(path) && !self.paths.is_barred(path)
     }
 
-    fn select(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr) {
-        let Some(path) = self.path_between(local, remote) else { return };
+    fn select(&mut self, now: Instant, ends: Ends) {
+        let Some(path) = self.path_between(ends) else { return };
         self.engine_choice = Some(path);
         if self.takes_choice(path) {
             self.select_path(now, path);
@@ -637,12 +728,10 @@ impl IceAgent {
     }
 
     pub(crate) fn select_path(&mut self, now: Instant, path: Path) {
-        let Some((local, remote)) = self.ends(path) else { return };
-        let Some(ours) = self.gathering.by_address(local).map(|local| local.description.clone())
-        else {
-            return;
-        };
-        let Some(theirs) = self.remotes.describe(remote).cloned() else { return };
+        let Some(Ends { carrier, local, remote }) = self.ends(path) else { return };
+        let ours = self.gathering.by_end((carrier, local)).map(|local| local.description.clone());
+        let theirs = self.remotes.describe((carrier, remote)).cloned();
+        let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
         let first = self.state != IceState::Connected;
         let changed = self.paths.selected() != Some(path);
         if !first && !changed && self.delegation.covers(path) {

@@ -35,6 +35,9 @@ impl fmt::Display for RTCIceCandidateDescription {
         if let Some(port) = self.rel_port {
             write!(f, " rport {port}")?;
         }
+        if let Some(kind) = &self.tcp_type {
+            write!(f, " tcptype {kind}")?;
+        }
         Ok(())
     }
 }
@@ -72,13 +75,14 @@ impl FromStr for RTCIceCandidateDescription {
             other => return Err(CandidateError::TypMissing(Quoted::new(other))),
         }
         let kind = field("type")?.to_owned();
-        let (mut rel_address, mut rel_port) = (None, None);
+        let (mut rel_address, mut rel_port, mut tcp_type) = (None, None, None);
         while let Some(name) = fields.next() {
             // An extension without a value ends the line; there is nothing to read in it.
             let Some(value) = fields.next() else { break };
             match name {
                 "raddr" => rel_address = Some(value.to_owned()),
                 "rport" => rel_port = Some(number(value, CandidateError::RelPort)?),
+                "tcptype" => tcp_type = Some(value.to_ascii_lowercase()),
                 _ => {}
             }
         }
@@ -92,6 +96,7 @@ impl FromStr for RTCIceCandidateDescription {
             kind,
             rel_address,
             rel_port,
+            tcp_type,
         };
         candidate.validate()?;
         Ok(candidate)
@@ -127,6 +132,7 @@ mod tests {
             kind: "srflx".into(),
             rel_address: Some("10.0.0.7".into()),
             rel_port: Some(0),
+            tcp_type: None,
         }
     }
 
@@ -148,6 +154,9 @@ mod tests {
             "candidate:1 1 udp 2122260223 2001:db8::7 50000 typ host",
             "candidate:1 1 udp 2122260223 9b36eaac-bb2e-49bb-bb78-21c41c499900.local 5 typ host",
             "candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host",
+            "candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active",
+            "candidate:1 1 tcp 1518217215 2001:db8::7 4443 typ host tcptype passive",
+            "candidate:1 1 tcp 9 192.0.2.1 4443 typ srflx raddr 10.0.0.7 rport 9 tcptype so",
         ] {
             let candidate = parse(line).expect(line);
             assert_eq!(candidate.to_string(), line);
@@ -193,6 +202,10 @@ mod tests {
             (
                 "candidate:1 1 udp 1 192.0.2.1 1 typ srflx raddr 10.0.0.1 rport -1",
                 CandidateError::RelPort(quoted("-1")),
+            ),
+            (
+                "candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype both",
+                CandidateError::TcpType(quoted("both")),
             ),
             (&"x".repeat(1025), CandidateError::TooLong),
         ];

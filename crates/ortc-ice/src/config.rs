@@ -3,7 +3,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket};
+use ortc_io::{InterfaceAddress, InterfaceKind, LinkNames, SharedSocket, StreamListener};
 
 use crate::{RTCIceConnectionInfo, RTCIceServer};
 
@@ -38,6 +38,14 @@ pub struct IceConfig {
     pub server_roots: Option<Arc<[Vec<u8>]>>,
     /// Which types of candidates of ours take part; all by default.
     pub candidate_types: CandidateTypes,
+    /// Which TCP candidates of ours there are; none by default.
+    pub tcp: TcpCandidates,
+    /// The port of passive ones, where connections share one; when `None`, they have ports of
+    /// their own.
+    pub tcp_port: Option<TcpPort>,
+    /// What answers the names that host candidates carry in place of addresses; when `None`, they
+    /// carry addresses.
+    pub names: Option<LinkNames>,
     /// Ports to bind; any, when `None`.
     pub port_range: Option<RangeInclusive<u16>>,
     /// Sockets to gather on in place of sockets of the connection's own; none by default.
@@ -84,6 +92,9 @@ impl IceConfig {
             servers: Vec::new(),
             server_roots: None,
             candidate_types: CandidateTypes::ALL,
+            tcp: TcpCandidates::NONE,
+            tcp_port: None,
+            names: None,
             port_range: None,
             shared: Vec::new(),
             fork: None,
@@ -124,6 +135,30 @@ impl IceConfig {
     #[must_use]
     pub fn with_candidate_types(mut self, types: CandidateTypes) -> Self {
         self.candidate_types = types;
+        self
+    }
+
+    /// Has these TCP candidates as well (RFC 6544).
+    #[must_use]
+    pub fn with_tcp_candidates(mut self, tcp: TcpCandidates) -> Self {
+        self.tcp = tcp;
+        self
+    }
+
+    /// Has its passive TCP candidates on a port that connections share.
+    #[must_use]
+    pub fn with_tcp_port(mut self, port: TcpPort) -> Self {
+        self.tcp.passive = true;
+        self.tcp_port = Some(port);
+        self
+    }
+
+    /// Hides the addresses of this host behind names that only its own links can resolve
+    /// (`UUID.local`; draft-ietf-mmusic-mdns-ice-candidates). No candidate carries an address of
+    /// an interface then, unless a STUN server has said that it is public.
+    #[must_use]
+    pub fn with_hidden_addresses(mut self, names: LinkNames) -> Self {
+        self.names = Some(names);
         self
     }
 
@@ -243,6 +278,39 @@ impl Default for CandidateTypes {
     fn default() -> Self {
         Self::ALL
     }
+}
+
+/// Chooses TCP candidates, for networks without UDP (RFC 6544). Pairs of them come after all that
+/// are direct over UDP, and before relays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpCandidates {
+    /// Ours that connect, to passive ones of the peer. A peer can have us connect to any address
+    /// and port, where a binding request is sent; as it can by UDP.
+    pub active: bool,
+    /// Ours that are connected to, each with a port of its own or all with a
+    /// [shared](IceConfig::with_tcp_port) one: browsers have active ones.
+    pub passive: bool,
+}
+
+impl TcpCandidates {
+    /// None.
+    pub const NONE: Self = Self { active: false, passive: false };
+    /// Those that connect.
+    pub const ACTIVE: Self = Self { active: true, passive: false };
+    /// Those that are connected to.
+    pub const PASSIVE: Self = Self { active: false, passive: true };
+    /// Both.
+    pub const ALL: Self = Self { active: true, passive: true };
+}
+
+/// A TCP port that connections share for their passive candidates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpPort {
+    /// The port. One that is bound to a wildcard stands for each address that
+    /// [`IceConfig::interfaces`] admits.
+    pub listener: StreamListener,
+    /// The address that candidates are to carry in place of its own.
+    pub announced: Option<IpAddr>,
 }
 
 /// How fast checks go and when things are given up.

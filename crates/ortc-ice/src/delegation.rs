@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use is::stun::StunMessage;
 use ortc_io::{
     ConsentCredentials, ConsentDelegation, ConsentReturn, Encapsulation, Path, SocketEvent,
 };
@@ -183,9 +184,9 @@ impl IceAgent {
     /// Tells the engine that its check of a path that the port keeps is answered.
     pub(crate) fn vouch(&mut self, now: Instant, path: Path, request: &[u8]) {
         self.stats.requests_vouched += 1;
-        let local = self.gathering.by_socket(path.socket).map(|local| local.address);
-        if let (Some(local), Some(engine)) = (local, self.engine.as_mut()) {
-            engine.answer(now, local, path.remote, request);
+        let (ends, request) = (self.ends(path), StunMessage::parse(request));
+        if let (Some(ends), Ok(request), Some(engine)) = (ends, request, self.engine.as_mut()) {
+            engine.answer(now, ends, &request);
         }
     }
 

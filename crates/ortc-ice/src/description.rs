@@ -77,6 +77,23 @@ pub struct RTCIceCandidateDescription {
     /// The port of that base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rel_port: Option<u16>,
+    /// Of a TCP candidate, who connects (RFC 6544 §4.5): it does (`active`), or it waits to be
+    /// connected to (`passive`); `so` is both at once. An addition of ours, in the spelling of
+    /// browsers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["active", "passive", "so"])))]
+    pub tcp_type: Option<String>,
+}
+
+/// What a pair of candidates goes over, which its two ends have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Carrier {
+    /// UDP, a relay's included.
+    Udp,
+    /// TCP, and we connect: our active candidates, their passive ones.
+    Outgoing,
+    /// TCP, and the peer connects: our passive candidates, their active ones.
+    Incoming,
 }
 
 /// The type of a candidate, in the order of RFC 8445 §5.1.2.2.
@@ -103,8 +120,16 @@ impl Kind {
 /// A candidate of the peer that passed every check and can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usable {
+    pub(crate) carrier: Carrier,
     pub(crate) address: SocketAddr,
     pub(crate) kind: Kind,
+}
+
+impl Usable {
+    /// What it is known by: several candidates may have it.
+    pub(crate) fn end(&self) -> (Carrier, SocketAddr) {
+        (self.carrier, self.address)
+    }
 }
 
 impl RTCIceCandidateDescription {
@@ -139,11 +164,26 @@ impl RTCIceCandidateDescription {
         if Kind::parse(&self.kind).is_none() {
             return Err(CandidateError::Kind(Quoted::new(&self.kind)));
         }
-        match &self.rel_address {
-            Some(address) if parse_address(address).is_none() => {
+        match (&self.rel_address, &self.tcp_type) {
+            (Some(address), _) if parse_address(address).is_none() => {
                 Err(CandidateError::RelAddress(Quoted::new(address)))
             }
+            (_, Some(kind)) if !["active", "passive", "so"].contains(&kind.as_str()) => {
+                Err(CandidateError::TcpType(Quoted::new(kind)))
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// What pairs with it go over, seen from the other side; `None` for what is not supported:
+    /// simultaneous opens, and TCP candidates that do not say who connects.
+    pub(crate) fn carrier_to_it(&self) -> Option<Carrier> {
+        let is = |transport: &str| self.transport.eq_ignore_ascii_case(transport);
+        match self.tcp_type.as_deref() {
+            _ if is("udp") => Some(Carrier::Udp),
+            Some("passive") if is("tcp") => Some(Carrier::Outgoing),
+            Some("active") if is("tcp") => Some(Carrier::Incoming),
+            _ => None,
         }
     }
 
@@ -153,14 +193,12 @@ impl RTCIceCandidateDescription {
         if self.component != 1 {
             return Err(IgnoredReason::OtherComponent);
         }
-        if !self.transport.eq_ignore_ascii_case("udp") {
-            return Err(IgnoredReason::TransportUnsupported);
-        }
+        let carrier = self.carrier_to_it().ok_or(IgnoredReason::TransportUnsupported)?;
         let kind = Kind::parse(&self.kind).ok_or(IgnoredReason::Malformed)?;
         match parse_address(&self.connection_address) {
             Some(Address::Ip(ip)) if is_link_local(ip) => Err(IgnoredReason::LinkLocal),
             Some(Address::Ip(ip)) => {
-                Ok(Usable { address: SocketAddr::new(ip, self.connection_port), kind })
+                Ok(Usable { carrier, address: SocketAddr::new(ip, self.connection_port), kind })
             }
             _ => Err(IgnoredReason::NameUnresolved),
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, CandidateKind, IceAgentEvent, IceConnectionState, IceCreds, Protocol};
 
-use crate::description::{Kind, Usable};
+use crate::description::{Carrier, Kind, Usable};
 use crate::local::Local;
 use crate::random::Seeds;
 use crate::{IceConfig, IceTiming, RTCIceCandidateDescription, RTCIceConnectionInfo};
@@ -58,10 +58,42 @@ pub(crate) fn verify(message: &StunMessage<'_>, password: &str) -> bool {
     message.verify(password.as_bytes(), sha1_hmac)
 }
 
+/// The two ends of a pair, as the engine knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub(crate) carrier: Carrier,
+    /// The base of a candidate of ours.
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+}
+
+/// What the engine has instead of our word. It pairs candidates of one protocol, and prefers UDP
+/// to all others alike; so two of these stand for TCP in its two directions (RFC 6544 §6.2 pairs
+/// active with passive candidates only).
+const PROTOCOLS: [(Carrier, Protocol); 3] = [
+    (Carrier::Udp, Protocol::Udp),
+    (Carrier::Outgoing, Protocol::Tcp),
+    (Carrier::Incoming, Protocol::SslTcp),
+];
+
+fn protocol(carrier: Carrier) -> Protocol {
+    let found = PROTOCOLS.iter().find(|(ours, _)| *ours == carrier);
+    found.map_or(Protocol::Udp, |(_, protocol)| *protocol)
+}
+
+fn carrier(protocol: Protocol) -> Carrier {
+    let found = PROTOCOLS.iter().find(|(_, its)| *its == protocol);
+    found.map_or(Carrier::Udp, |(carrier, _)| *carrier)
+}
+
+/// The foundation by which the engine knows a candidate that may be replaced by another of its
+/// address, rather than be kept beside it for ever.
+const REPLACEABLE: &str = "tmp_prflx";
+
 /// What the engine reports, in our words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EngineEvent {
-    Selected { local: SocketAddr, remote: SocketAddr },
+    Selected(Ends),
     PairsFailed,
 }
 
@@ -129,15 +161,10 @@ impl Engine {
     }
 
     /// Takes an authenticated message; false if it is of no use.
-    pub(crate) fn handle(
-        &mut self,
-        now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
-        message: StunMessage<'_>,
-    ) -> bool {
-        let packet =
-            StunPacket { proto: Protocol::Udp, source: remote, destination: local, message };
+    pub(crate) fn handle(&mut self, now: Instant, ends: Ends, message: StunMessage<'_>) -> bool {
+        let Ends { carrier, local, remote } = ends;
+        let proto = protocol(carrier);
+        let packet = StunPacket { proto, source: remote, destination: local, message };
         self.inner.handle_packet(now, packet)
     }
 
@@ -150,25 +177,19 @@ impl Engine {
         self.inner.handle_timeout(now);
     }
 
-    /// Answers a check of its own in the peer's stead.
-    pub(crate) fn answer(
-        &mut self,
-        now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
-        request: &[u8],
-    ) {
+    /// Answers a check of its own in the peer's stead, as if there were no NAT. `message` is the
+    /// check, or another message of its transaction.
+    pub(crate) fn answer(&mut self, now: Instant, ends: Ends, message: &StunMessage<'_>) {
         let Some(password) = self.inner.remote_credentials().map(|known| known.pass.clone()) else {
             return;
         };
-        let Ok(request) = StunMessage::parse(request) else { return };
-        let reply = StunMessage::binding_reply(request.trans_id(), local);
+        let reply = StunMessage::binding_reply(message.trans_id(), ends.local);
         let mut buffer = [0; 128];
         let Ok(len) = reply.to_bytes(Some(password.as_bytes()), &mut buffer, sha1_hmac) else {
             return;
         };
         if let Ok(reply) = StunMessage::parse(&buffer[..len]) {
-            self.handle(now, local, remote, reply);
+            self.handle(now, ends, reply);
         }
     }
 
@@ -181,18 +202,20 @@ impl Engine {
         self.inner.poll_timeout()
     }
 
-    /// The next datagram: our address, theirs, the bytes.
-    pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, SocketAddr, Bytes)> {
+    /// The next datagram, and between which ends.
+    pub(crate) fn poll_transmit(&mut self) -> Option<(Ends, Bytes)> {
         let transmit = self.inner.poll_transmit()?;
         let datagram = Bytes::from(Vec::from(transmit.contents));
-        Some((transmit.source, transmit.destination, datagram))
+        let (local, remote) = (transmit.source, transmit.destination);
+        Some((Ends { carrier: carrier(transmit.proto), local, remote }, datagram))
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<EngineEvent> {
         loop {
             return Some(match self.inner.poll_event()? {
-                IceAgentEvent::NominatedSend { source, destination, .. } => {
-                    EngineEvent::Selected { local: source, remote: destination }
+                IceAgentEvent::NominatedSend { proto, source, destination } => {
+                    let (local, remote) = (source, destination);
+                    EngineEvent::Selected(Ends { carrier: carrier(proto), local, remote })
                 }
                 IceAgentEvent::IceConnectionStateChange(IceConnectionState::Disconnected)
                     if self.inner.state().is_disconnected() =>
@@ -222,6 +245,20 @@ impl Engine {
 }
 
 fn remote_candidate(usable: Usable, description: &RTCIceCandidateDescription) -> Candidate {
+    if usable.carrier == Carrier::Incoming {
+        // It goes with its stream and comes back with the next, many times perhaps.
+        return Candidate::from_parts(
+            REPLACEABLE.to_owned(),
+            1,
+            protocol(usable.carrier),
+            description.priority,
+            usable.address,
+            CandidateKind::PeerReflexive,
+            None,
+            None,
+            None,
+        );
+    }
     let kind = match usable.kind {
         Kind::Host => CandidateKind::Host,
         Kind::PeerReflexive => CandidateKind::PeerReflexive,
@@ -231,7 +268,7 @@ fn remote_candidate(usable: Usable, description: &RTCIceCandidateDescription) ->
     Candidate::from_parts(
         description.foundation.clone(),
         1,
-        Protocol::Udp,
+        protocol(usable.carrier),
         description.priority,
         usable.address,
         kind,
@@ -245,6 +282,9 @@ fn remote_candidate(usable: Usable, description: &RTCIceCandidateDescription) ->
 fn base_of(local: &Local) -> Option<Candidate> {
     let address = local.address;
     match local.kind {
+        _ if local.carrier != Carrier::Udp => {
+            Candidate::host(address, protocol(local.carrier)).ok()
+        }
         Kind::Relayed => Candidate::relayed(address, address, Protocol::Udp).ok(),
         _ => Candidate::host(address, Protocol::Udp).ok(),
     }

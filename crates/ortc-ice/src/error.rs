@@ -80,6 +80,9 @@ pub enum CandidateError {
     /// Not 0 to 65535.
     #[error("relPort {0} is not a number from 0 to 65535")]
     RelPort(Quoted),
+    /// Not one of RFC 6544's types.
+    #[error("tcpType {0} is none of active, passive, so")]
+    TcpType(Quoted),
 }
 
 /// What is wrong with credentials.
@@ -143,8 +146,9 @@ pub enum IgnoredReason {
     /// others are not looked up.
     #[error("its address is a name that cannot be resolved")]
     NameUnresolved,
-    /// It is a TCP candidate, which is not supported yet.
-    #[error("its transport is not udp")]
+    /// It is neither a UDP candidate nor an active or passive TCP candidate, or the latter, and
+    /// [`TcpCandidates`](crate::TcpCandidates) has none of ours that could be paired with it.
+    #[error("nothing here can be paired with its transport")]
     TransportUnsupported,
     /// Its component is not 1; RTP and RTCP always share one (RFC 5761).
     #[error("its component is not 1")]

@@ -1,12 +1,12 @@
 //! What comes from the network: everything is refused until it is authenticated.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use is::stun::{Class, Method, StunMessage};
-use ortc_io::Path;
+use ortc_io::{Encapsulation, Path};
 
-use crate::engine::{Pace, verify};
+use crate::description::Carrier;
+use crate::engine::{Ends, Pace, verify};
 use crate::transactions::TransactionId;
 use crate::{IceAgent, IceState};
 
@@ -43,7 +43,7 @@ impl IceAgent {
         if self.taken_by_servers(now, path, datagram) {
             return;
         }
-        let Some((_, remote)) = self.ends(path) else {
+        let Some(ends) = self.ends(path) else {
             self.stats.not_set += 1;
             return;
         };
@@ -58,7 +58,7 @@ impl IceAgent {
         };
         match (message.method(), message.class()) {
             (Method::Binding, Class::Request) => {
-                self.handle_request(now, (path, remote), message, datagram);
+                self.handle_request(now, (path, ends), message, datagram);
             }
             (Method::Binding, Class::Success | Class::Failure) => {
                 self.handle_response(now, path, message, id);
@@ -72,7 +72,7 @@ impl IceAgent {
     fn handle_request(
         &mut self,
         now: Instant,
-        (path, remote): (Path, SocketAddr),
+        (path, ends): (Path, Ends),
         message: StunMessage<'_>,
         datagram: &[u8],
     ) {
@@ -97,12 +97,20 @@ impl IceAgent {
             self.stats.requests_held_dropped += self.held.push(now, path, datagram) as u64;
             return;
         }
-        if !self.paths.has_room_for(path) || !self.remotes.has_room_for(remote) {
+        let (carrier, remote) = (ends.carrier, ends.remote);
+        if !self.paths.has_room_for(path) || !self.remotes.has_room_for((carrier, remote)) {
             self.stats.over_limit += 1;
             return;
         }
         // Before the engine, which may select the pair at once and asks what it is.
-        self.remotes.learn(remote, priority);
+        let source = if carrier == Carrier::Udp { remote } else { path.remote };
+        let learned = self.remotes.learn((carrier, remote), source, priority);
+        if let (Some((usable, description)), Carrier::Incoming, Some(engine)) =
+            (learned, carrier, self.engine.as_mut())
+        {
+            // Another stream may have had the place, and the engine knows it as one that is gone.
+            engine.add_remote(usable, description);
+        }
         let nominates = message.use_candidate();
         if !self.feed_engine(now, path, message) {
             return;
@@ -143,7 +151,9 @@ impl IceAgent {
             self.stats.bad_integrity += 1;
             return;
         }
-        if !self.takes_mapped_address(&message) {
+        // Of a stream it is none that others could be reached by, and another one each time.
+        let is_stream = path.encapsulation == Encapsulation::Rfc4571;
+        if !is_stream && !self.takes_mapped_address(&message) {
             self.stats.over_limit += 1;
             return;
         }
@@ -155,7 +165,12 @@ impl IceAgent {
             self.output_path(update);
             self.stats.responses_received += 1;
         }
-        self.feed_engine(now, path, message);
+        match (self.ends(path), self.engine.as_mut()) {
+            (Some(ends), Some(engine)) if is_stream && success => {
+                engine.answer(now, ends, &message);
+            }
+            _ => _ = self.feed_engine(now, path, message),
+        }
         if success
             && self.paths.selected() == Some(path)
             && self.state == IceState::Connected
@@ -183,7 +198,7 @@ impl IceAgent {
     }
 
     fn feed_engine(&mut self, now: Instant, path: Path, message: StunMessage<'_>) -> bool {
-        let Some((local, remote)) = self.ends(path) else { return false };
-        self.engine.as_mut().is_some_and(|engine| engine.handle(now, local, remote, message))
+        let Some(ends) = self.ends(path) else { return false };
+        self.engine.as_mut().is_some_and(|engine| engine.handle(now, ends, message))
     }
 }

@@ -40,10 +40,26 @@
 //! What a TURN server relays is a path with the encapsulation
 //! [`ChannelData`](ortc_io::Encapsulation::ChannelData), which the socket port frames. Peers are
 //! reached through channels alone: the first check to one waits until its channel is bound.
-//! Allocations are given back at the end. A shared socket is asked about by STUN, and has no
-//! relays: a server has one allocation for each socket.
+//! Allocations are given back at the end. A server has one allocation for each socket; so a connection
+//! on a socket that it shares has another one, for its relay alone.
 //!
 //! [`CandidateTypes`] leaves out what is not to be signalled.
+//!
+//! # TCP
+//!
+//! [`IceConfig::with_tcp_candidates`] adds TCP candidates (RFC 6544): *active* ones, which connect
+//! to passive ones of the peer, and *passive* ones, each a port of its own or all on
+//! [one that connections share](IceConfig::with_tcp_port). A stream is a path with the
+//! encapsulation [`Rfc4571`](ortc_io::Encapsulation::Rfc4571), which the socket port frames. Pairs
+//! of TCP come after all direct ones of UDP and before relays, and nothing is opened while UDP
+//! works. A stream that ends is opened again by the active side, at once if it was of use, then
+//! after 250 ms, doubled up to 16 s; each side has at most 16 streams of either kind, and closes
+//! those that were of no use for 15 s. Simultaneous opens are not done.
+//!
+//! # Names in place of addresses
+//!
+//! [`IceConfig::with_hidden_addresses`] has host candidates carry a random name of the link, as
+//! browsers do. Names of the peer's candidates (`NAME.local`) are always resolved.
 //!
 //! `examples/two_agents.rs` is a whole program. The actor is a shell: [`IceAgent`] is the
 //! same machine without a socket, a thread or a clock, for whoever drives his own loop.
@@ -75,8 +91,7 @@
 //!
 //! # What is left out for now
 //!
-//! TCP candidates, names of our own for our addresses (those of the peer, `NAME.local`, are
-//! resolved), TURN over DTLS, and answering a restart of the peer without new
+//! TURN over DTLS, simultaneous opens of TCP, and answering a restart of the peer without new
 //! credentials from the owner. What takes no part for such a reason is reported by
 //! [`IceEvent::CandidateIgnored`] and counted in [`IceStats`].
 
@@ -84,6 +99,7 @@
 
 mod actor;
 mod agent;
+mod aliases;
 mod candidate_line;
 mod config;
 mod credentials;
@@ -104,12 +120,15 @@ mod server;
 mod servers;
 mod state;
 mod stats;
+mod tcp;
 mod transactions;
 mod upkeep;
 
 pub use actor::IceActor;
 pub use agent::{IceAgent, Output};
-pub use config::{CandidateTypes, Fork, IceConfig, IceTiming, InterfaceFilter, SharedHost};
+pub use config::{
+    CandidateTypes, Fork, IceConfig, IceTiming, InterfaceFilter, SharedHost, TcpCandidates, TcpPort,
+};
 pub use description::{RTCIceCandidateDescription, RTCIceConnectionInfo};
 pub use error::{CandidateError, CredentialsError, IceError, IgnoredReason, Quoted, ServerError};
 pub use messages::{IceCommand, IceEvent, IceState, ReadIceStats};

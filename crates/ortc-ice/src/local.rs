@@ -3,7 +3,8 @@ use std::ops::RangeInclusive;
 
 use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket, SocketId};
 
-use crate::description::Kind;
+use crate::aliases::Aliases;
+use crate::description::{Carrier, Kind};
 use crate::random::SplitMix;
 use crate::servers::Relay;
 use crate::{
@@ -19,11 +20,18 @@ const MAX_PORTS_TRIED: u32 = 64;
 /// Most server-reflexive candidates of one socket: a NAT behind another, twice.
 const MAX_REFLEXIVE: usize = 4;
 
+/// Stands where a candidate has no socket.
+pub(crate) const NO_SOCKET: SocketId = SocketId { slot: u32::MAX, generation: u32::MAX };
+
+/// The port of active TCP candidates, which have none (RFC 6544 §4.5).
+const DISCARD: u16 = 9;
+
 /// A candidate of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Local {
     pub(crate) kind: Kind,
-    /// The socket that it is sent from.
+    pub(crate) carrier: Carrier,
+    /// The socket that it is sent from; [`NO_SOCKET`] of a TCP candidate, whose streams are.
     pub(crate) socket: SocketId,
     /// Its base (RFC 8445 §5.1.1.2): the address of the socket, or of the relay.
     pub(crate) address: SocketAddr,
@@ -43,6 +51,11 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn is_relayed(&self) -> bool {
         self.kind == Kind::Relayed
+    }
+
+    /// What pairs of it are known by.
+    pub(crate) fn end(&self) -> (Carrier, SocketAddr) {
+        (self.carrier, self.address)
     }
 }
 
@@ -106,6 +119,14 @@ pub(crate) struct Gathering {
     found: Vec<Local>,
     /// Server-reflexive and relayed ones.
     of_servers: Vec<Local>,
+    /// TCP ones.
+    pub(crate) tcp: Vec<Local>,
+    /// The addresses of this host that may be used, as of late, best first.
+    admitted: Vec<IpAddr>,
+    /// TCP candidates found so far.
+    tcp_found: u16,
+    /// What hides addresses, if something does.
+    pub(crate) aliases: Option<Aliases>,
     /// Relays found so far.
     relays: u16,
     next_token: u64,
@@ -127,6 +148,10 @@ impl Gathering {
             pending: Vec::new(),
             found: Vec::new(),
             of_servers: Vec::new(),
+            tcp: Vec::new(),
+            admitted: Vec::new(),
+            tcp_found: 0,
+            aliases: config.names.as_ref().map(|_| Aliases::new(config.seed)),
             relays: 0,
             next_token: 0,
             next_preference: u16::MAX,
@@ -182,6 +207,8 @@ impl Gathering {
         if !std::mem::take(&mut self.awaits_interfaces) {
             return Difference::default();
         }
+        self.admitted = preferred_order(&self.filter, interfaces);
+        self.admitted.truncate(MAX_LOCAL);
         let addresses = self.addresses(interfaces);
         let gone = |local: &Local| !addresses.contains(&local.address.ip());
         let mut difference = Difference {
@@ -230,14 +257,26 @@ impl Gathering {
         let port = match &self.ports {
             None => 0,
             Some(ports) => {
-                let count = u32::from(ports.end() - ports.start()) + 1;
-                let offset = pending.first_port.wrapping_add(pending.tried) % count;
+                let offset = pending.first_port.wrapping_add(pending.tried) % self.ports_to_try();
                 // Below `count`, which is at most 65,536 from the start of the range.
                 ports.start() + offset as u16
             }
         };
         let address = SocketAddr::new(pending.ip, port);
         WantedSocket { token: pending.token, address, shared: None }
+    }
+
+    /// How many ports of the range there are to try; one, if any will do.
+    pub(crate) fn ports_to_try(&self) -> u32 {
+        self.ports.as_ref().map_or(1, |ports| u32::from(ports.end() - ports.start()) + 1)
+    }
+
+    /// The port to try after so many others; `seed` tells where it begins.
+    pub(crate) fn port_to_try(&self, seed: u64, tried: u32) -> u16 {
+        let Some(ports) = &self.ports else { return 0 };
+        let first = SplitMix::new(seed).next() as u32;
+        // Below the number of ports, which is at most 65,536 from the start of the range.
+        ports.start() + (first.wrapping_add(tried) % self.ports_to_try()) as u16
     }
 
     /// A socket is bound; `None` if it was not asked for.
@@ -260,16 +299,18 @@ impl Gathering {
             component: 1,
             transport: "udp".into(),
             priority: priority(Kind::Host, preference),
-            connection_address: announced.unwrap_or(address.ip()).to_string(),
+            connection_address: self.signalled_address(address.ip(), announced),
             connection_port: address.port(),
             kind: "host".into(),
             rel_address: None,
             rel_port: None,
+            tcp_type: None,
         };
-        let (kind, hidden) = (Kind::Host, !self.types.host);
+        let (kind, carrier, hidden) = (Kind::Host, Carrier::Udp, !self.types.host);
         self.found.reserve_exact(1);
         self.found.push(Local {
             kind,
+            carrier,
             socket,
             address,
             preference,
@@ -282,6 +323,15 @@ impl Gathering {
         self.found.last()
     }
 
+    /// What a host candidate carries: the address, or what stands for it.
+    fn signalled_address(&mut self, ip: IpAddr, announced: Option<IpAddr>) -> String {
+        match (announced, &mut self.aliases) {
+            (Some(announced), _) => announced.to_string(),
+            (None, Some(aliases)) => aliases.of(ip),
+            (None, None) => ip.to_string(),
+        }
+    }
+
     /// Whether a socket is shared with other connections.
     pub(crate) fn is_shared(&self, socket: SocketId) -> bool {
         self.shared.iter().any(|shared| shared.shared.socket == socket)
@@ -291,17 +341,23 @@ impl Gathering {
     pub(crate) fn add_reflexive(&mut self, socket: SocketId, mapped: SocketAddr) -> Option<&Local> {
         let host = self.found.iter().find(|local| local.socket == socket)?;
         let (address, preference) = (host.address, host.preference);
-        let is_known = self.all().any(|local| local.is_at(mapped) && !local.is_relayed());
+        let is_udp = |local: &&Local| local.carrier == Carrier::Udp;
+        let is_known =
+            self.all().filter(is_udp).any(|local| local.is_at(mapped) && !local.is_relayed());
         let of_socket =
             |local: &&Local| local.kind == Kind::ServerReflexive && local.socket == socket;
-        if address == mapped || is_known || self.all().filter(of_socket).count() >= MAX_REFLEXIVE {
+        // Without a NAT in between, a hidden address is public, and nothing else says so.
+        let is_told = address == mapped && self.aliases.is_none();
+        if is_told || is_known || self.all().filter(of_socket).count() >= MAX_REFLEXIVE {
             return None;
         }
         let foundation = format!("s{}", host.description.foundation);
-        let related = if self.types.host { address } else { nowhere(mapped) };
+        let reveals = self.types.host && self.aliases.is_none();
+        let related = if reveals { address } else { nowhere(mapped) };
         let description = describe(Kind::ServerReflexive, preference, foundation, mapped, related);
         self.of_servers.push(Local {
             kind: Kind::ServerReflexive,
+            carrier: Carrier::Udp,
             socket,
             address,
             preference,
@@ -324,11 +380,12 @@ impl Gathering {
         // Unlike any other, and the less a relay costs, the more.
         let preference = (0x4000 * (3 - u16::from(rank))).saturating_sub(self.relays % 0x4000);
         let foundation = format!("r{server}{rank}");
-        let reveals = self.types.host && self.types.server_reflexive;
+        let reveals = self.types.host && self.types.server_reflexive && self.aliases.is_none();
         let related = mapped.filter(|_| reveals).unwrap_or(nowhere(relayed));
         let description = describe(Kind::Relayed, preference, foundation, relayed, related);
         self.of_servers.push(Local {
             kind: Kind::Relayed,
+            carrier: Carrier::Udp,
             socket,
             address: relayed,
             preference,
@@ -354,7 +411,68 @@ impl Gathering {
     }
 
     fn all(&self) -> impl Iterator<Item = &Local> {
-        self.found.iter().chain(&self.of_servers)
+        self.found.iter().chain(&self.of_servers).chain(&self.tcp)
+    }
+
+    /// The addresses of this host that may be used, as the last look has found them.
+    pub(crate) fn admitted(&self) -> &[IpAddr] {
+        &self.admitted
+    }
+
+    /// The addresses of host candidates of UDP.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = IpAddr> {
+        self.found.iter().map(|local| local.address.ip())
+    }
+
+    /// Makes a TCP candidate: an active one with any port, or a passive one at `address`, which
+    /// is signalled as `announced`. `None` if it is known, or there are too many.
+    pub(crate) fn add_tcp(
+        &mut self,
+        carrier: Carrier,
+        address: SocketAddr,
+        announced: Option<IpAddr>,
+    ) -> Option<&Local> {
+        let is_active = carrier == Carrier::Outgoing;
+        let address = if is_active { SocketAddr::new(address.ip(), DISCARD) } else { address };
+        let is_known = self.tcp.iter().any(|local| local.end() == (carrier, address));
+        if is_known || self.tcp.len() >= 2 * MAX_LOCAL {
+            return None;
+        }
+        self.tcp_found = self.tcp_found.wrapping_add(1);
+        // RFC 6544 §4.2: the direction first, and unlike any other.
+        let direction = if is_active { 6 } else { 4 };
+        let preference = (direction << 13) | (0x1fff - self.tcp_found % 0x2000);
+        let (name, tcp_type) = if is_active { ("a", "active") } else { ("p", "passive") };
+        let description = RTCIceCandidateDescription {
+            foundation: format!("{name}{}", self.tcp_found),
+            component: 1,
+            transport: "tcp".into(),
+            priority: TCP_HOST_TYPE_PREFERENCE << 24 | u32::from(preference) << 8 | 255,
+            connection_address: self.signalled_address(address.ip(), announced),
+            connection_port: address.port(),
+            kind: "host".into(),
+            rel_address: None,
+            rel_port: None,
+            tcp_type: Some(tcp_type.into()),
+        };
+        self.tcp.push(Local {
+            kind: Kind::Host,
+            carrier,
+            socket: NO_SOCKET,
+            address,
+            preference,
+            description,
+            announced,
+            follows_interface: true,
+            set: false,
+            hidden: !self.types.host,
+        });
+        self.tcp.last()
+    }
+
+    /// Takes out the TCP candidates that are gone.
+    pub(crate) fn remove_tcp(&mut self, gone: impl Fn(&Local) -> bool) -> Vec<Local> {
+        self.tcp.extract_if(.., |local| gone(local)).collect()
     }
 
     /// A socket could not be bound. Returns the next one to try, if there is any.
@@ -382,16 +500,17 @@ impl Gathering {
         &mut self,
         description: &RTCIceCandidateDescription,
     ) -> Result<Option<&Local>, ()> {
-        let bases: Vec<SocketAddr> = self.set_candidates().map(|local| local.address).collect();
-        let all = self.found.iter_mut().chain(&mut self.of_servers);
+        let bases: Vec<_> = self.set_candidates().map(Local::end).collect();
+        let all = self.found.iter_mut().chain(&mut self.of_servers).chain(&mut self.tcp);
         let local = all.filter(|local| !local.hidden).find(|local| {
             local.description.connection_address == description.connection_address
                 && local.description.connection_port == description.connection_port
                 && local.description.kind == description.kind
+                && local.description.tcp_type == description.tcp_type
         });
         let local = local.ok_or(())?;
         local.set = true;
-        Ok((!bases.contains(&local.address)).then_some(local))
+        Ok((!bases.contains(&local.end())).then_some(local))
     }
 
     /// The candidates that take part.
@@ -402,7 +521,7 @@ impl Gathering {
     /// The bases of the candidates that take part, which are what is paired and checked.
     pub(crate) fn set_bases(&self) -> impl Iterator<Item = &Local> {
         let is_first = |local: &&Local| {
-            self.by_address(local.address).is_some_and(|first| std::ptr::eq(first, *local))
+            self.by_end(local.end()).is_some_and(|first| std::ptr::eq(first, *local))
         };
         self.set_candidates().filter(is_first)
     }
@@ -413,8 +532,13 @@ impl Gathering {
     }
 
     /// The first candidate with a base, if one takes part.
+    pub(crate) fn by_end(&self, end: (Carrier, SocketAddr)) -> Option<&Local> {
+        self.set_candidates().find(|local| local.end() == end)
+    }
+
+    /// The first candidate of UDP with a base, if one takes part.
     pub(crate) fn by_address(&self, address: SocketAddr) -> Option<&Local> {
-        self.set_candidates().find(|local| local.address == address)
+        self.by_end((Carrier::Udp, address))
     }
 }
 
@@ -425,6 +549,10 @@ impl Local {
             && self.description.connection_address == address.ip().to_string()
     }
 }
+
+/// The type preference of TCP host candidates, that of browsers and of the engine: below that of
+/// UDP from behind a NAT, and above a relay's (RFC 6544 §4.2 leaves it to us).
+const TCP_HOST_TYPE_PREFERENCE: u32 = 90;
 
 /// RFC 8445 §5.1.2.1, for component 1, with the type preferences of §5.1.2.2.
 fn priority(kind: Kind, preference: u16) -> u32 {
@@ -454,6 +582,7 @@ fn describe(
         kind: if kind == Kind::Relayed { "relay" } else { "srflx" }.into(),
         rel_address: Some(related.ip().to_string()),
         rel_port: Some(related.port()),
+        tcp_type: None,
     }
 }
 
@@ -561,6 +690,38 @@ mod tests {
         assert_eq!(difference.wanted, [wanted]);
     }
 
+    #[test]
+    fn hidden_addresses_are_nowhere_and_public_ones_are_told_as_such() {
+        let mut gathering = gathering(None);
+        gathering.aliases = Some(Aliases::new(1));
+        gathering.start();
+        gathering.interfaces(&[interface("192.0.2.1")]);
+        let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        let host = gathering.bound(0, socket(0), address).unwrap().description.clone();
+        let name = host.connection_address.clone();
+        assert!(ortc_io::is_of_the_link(&name), "{name}");
+        let tcp = gathering.add_tcp(Carrier::Outgoing, address, None).unwrap().description.clone();
+        assert_eq!(tcp.connection_address, name, "one address has one name");
+        let mapped = gathering.add_reflexive(socket(0), "203.0.113.9:7".parse().unwrap()).unwrap();
+        let line = mapped.description.to_string();
+        assert!(line.ends_with("203.0.113.9 7 typ srflx raddr 0.0.0.0 rport 0"), "{line}");
+        let public = gathering.add_reflexive(socket(0), address).unwrap().description.clone();
+        assert_eq!(
+            (public.kind.as_str(), public.connection_address.as_str()),
+            ("srflx", "192.0.2.1")
+        );
+        let relay = Relay {
+            socket: socket(0),
+            relayed: "198.51.100.1:9".parse().unwrap(),
+            mapped: Some("203.0.113.9:7".parse().unwrap()),
+            server: 0,
+            rank: 0,
+        };
+        let line = gathering.add_relayed(relay).unwrap().description.to_string();
+        assert!(line.ends_with("raddr 0.0.0.0 rport 0"), "{line}");
+        assert!(gathering.set(&host).unwrap().is_some(), "it is known by its name");
+    }
+
     fn shared(address: &str, from_wildcard: bool) -> SharedHost {
         let local: SocketAddr = address.parse().unwrap();
         let shared = SharedSocket { socket: socket(local.port().into()), local };
@@ -594,6 +755,39 @@ mod tests {
         gathering.start();
         let gone = gathering.interfaces(&[]).gone;
         assert_eq!(gone, [], "what was bound by its address stays");
+    }
+
+    #[test]
+    fn tcp_candidates_say_who_connects_and_are_less_than_udp_of_their_type() {
+        let mut gathering = gathering(None);
+        let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        let lines = [
+            (
+                Carrier::Outgoing,
+                "candidate:a1 1 tcp 1524629247 192.0.2.1 9 typ host tcptype active",
+            ),
+            (
+                Carrier::Incoming,
+                "candidate:p2 1 tcp 1520434687 192.0.2.1 5000 typ host tcptype passive",
+            ),
+        ];
+        for (carrier, line) in lines {
+            let local = gathering.add_tcp(carrier, address, None).unwrap();
+            assert_eq!(local.description.to_string(), line);
+            let description = local.description.clone();
+            assert_eq!(gathering.add_tcp(carrier, address, None), None, "it is known");
+            assert!(gathering.set(&description).unwrap().is_some());
+            assert!(gathering.set(&description).unwrap().is_none(), "it is set");
+        }
+        assert_eq!(gathering.by_address(address), None, "it is none of UDP");
+        assert!(gathering.by_end((Carrier::Incoming, address)).is_some());
+        let gone = gathering.remove_tcp(|local| local.carrier == Carrier::Incoming);
+        assert_eq!((gone.len(), gathering.set_bases().count()), (1, 1));
+        assert!(lines.iter().all(|(_, line)| {
+            let parsed: RTCIceCandidateDescription = line.parse().unwrap();
+            parsed.priority < priority(Kind::ServerReflexive, 0)
+                && parsed.priority > priority(Kind::Relayed, u16::MAX)
+        }));
     }
 
     #[test]

@@ -109,9 +109,20 @@ impl Paths {
         self.find(path).is_some_and(|index| self.known[index].checked)
     }
 
-    /// How many have been.
+    /// How many have been, of those that are no streams.
     pub(crate) fn count_checked(&self) -> usize {
-        self.known.iter().filter(|known| known.checked).count()
+        let is_stream = |path: Path| path.encapsulation == Encapsulation::Rfc4571;
+        self.known.iter().filter(|known| known.checked && !is_stream(known.path)).count()
+    }
+
+    /// Whether something authenticated has come on a socket.
+    pub(crate) fn is_on(&self, socket: SocketId) -> bool {
+        self.known.iter().any(|known| known.path.socket == socket)
+    }
+
+    /// Whether a check has been answered on a socket.
+    pub(crate) fn is_checked_on(&self, socket: SocketId) -> bool {
+        self.known.iter().any(|known| known.path.socket == socket && known.answered.is_some())
     }
 
     /// Whether the peer's last check on it has nominated it.
@@ -168,7 +179,7 @@ impl Paths {
     /// Forgets every path through a relay that is gone.
     pub(crate) fn remove_relayed(&mut self, socket: SocketId, server: SocketAddr) -> Vec<Path> {
         self.remove_where(|path| {
-            path.encapsulation != Encapsulation::Plain
+            matches!(path.encapsulation, Encapsulation::ChannelData(_))
                 && (path.socket, path.remote) == (socket, server)
         })
     }

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use crate::description::{Kind, Usable};
+use crate::description::{Carrier, Kind, Usable};
 use crate::{IgnoredReason, RTCIceCandidateDescription};
 
 /// Most candidates taken from the signalling. A browser on a laptop sends about 15.
@@ -36,7 +36,7 @@ impl RemoteCandidates {
         if self.count(false) >= MAX_SIGNALLED {
             return Err(IgnoredReason::TooMany);
         }
-        self.known.retain(|known| !(known.learned && known.usable.address == usable.address));
+        self.known.retain(|known| !(known.learned && known.usable.end() == usable.end()));
         self.known.reserve_exact(1);
         self.known.push(Known { usable, description, learned: false });
         Ok(Some(usable))
@@ -53,7 +53,7 @@ impl RemoteCandidates {
         if !self.known.iter().any(is_it) {
             return Vec::new();
         }
-        let shares = |known: &Known| known.usable.address == usable.address;
+        let shares = |known: &Known| known.usable.end() == usable.end();
         let others =
             self.known.iter().any(|known| shares(known) && !known.learned && !is_it(known));
         let gone = |known: &mut Known| if others { is_it(known) } else { shares(known) };
@@ -64,31 +64,53 @@ impl RemoteCandidates {
         removed.into_iter().map(|known| (known.usable, known.description)).collect()
     }
 
-    /// Whether checks from this address can be taken: it is known, or can be learned.
-    pub(crate) fn has_room_for(&self, address: SocketAddr) -> bool {
-        self.count(true) < MAX_LEARNED
-            || self.known.iter().any(|known| known.usable.address == address)
+    /// Whether checks from this end can be taken: it is known, or can be learned.
+    pub(crate) fn has_room_for(&self, end: (Carrier, SocketAddr)) -> bool {
+        self.count(true) < MAX_LEARNED || self.known.iter().any(|known| known.usable.end() == end)
     }
 
-    /// Learns an address from an authenticated request (RFC 8445 §7.3.1.3).
-    pub(crate) fn learn(&mut self, address: SocketAddr, priority: u32) {
-        if self.known.iter().any(|known| known.usable.address == address) {
-            return;
+    /// Learns an end from an authenticated request (RFC 8445 §7.3.1.3), which came from `source`.
+    /// `None` if it is known.
+    pub(crate) fn learn(
+        &mut self,
+        (carrier, address): (Carrier, SocketAddr),
+        source: SocketAddr,
+        priority: u32,
+    ) -> Option<(Usable, &RTCIceCandidateDescription)> {
+        if self.known.iter().any(|known| known.usable.end() == (carrier, address)) {
+            return None;
         }
+        let tcp_type = match carrier {
+            Carrier::Udp => None,
+            Carrier::Outgoing => Some("passive".to_owned()),
+            Carrier::Incoming => Some("active".to_owned()),
+        };
         let description = RTCIceCandidateDescription {
             // Arbitrary, and unlike any other (RFC 8445 §7.3.1.3).
             foundation: format!("prflx{}", self.count(true) + 1),
             component: 1,
-            transport: "udp".into(),
+            transport: if carrier == Carrier::Udp { "udp" } else { "tcp" }.into(),
             priority,
-            connection_address: address.ip().to_string(),
-            connection_port: address.port(),
+            connection_address: source.ip().to_string(),
+            connection_port: source.port(),
             kind: "prflx".into(),
             rel_address: None,
             rel_port: None,
+            tcp_type,
         };
-        let usable = Usable { address, kind: Kind::PeerReflexive };
+        let usable = Usable { carrier, address, kind: Kind::PeerReflexive };
         self.known.push(Known { usable, description, learned: true });
+        self.known.last().map(|known| (known.usable, &known.description))
+    }
+
+    /// Forgets an end that was learned.
+    pub(crate) fn unlearn(
+        &mut self,
+        end: (Carrier, SocketAddr),
+    ) -> Option<(Usable, RTCIceCandidateDescription)> {
+        let at = self.known.iter().position(|it| it.learned && it.usable.end() == end)?;
+        let Known { usable, description, .. } = self.known.remove(at);
+        Some((usable, description))
     }
 
     /// The signalled candidates.
@@ -96,15 +118,20 @@ impl RemoteCandidates {
         self.known.iter().filter(|known| !known.learned).map(|k| (k.usable, &k.description))
     }
 
-    /// The best description of an address.
-    pub(crate) fn describe(&self, address: SocketAddr) -> Option<&RTCIceCandidateDescription> {
-        let candidates = self.known.iter().filter(|known| known.usable.address == address);
+    /// The best description of an end.
+    pub(crate) fn describe(
+        &self,
+        end: (Carrier, SocketAddr),
+    ) -> Option<&RTCIceCandidateDescription> {
+        let candidates = self.known.iter().filter(|known| known.usable.end() == end);
         candidates.map(|known| &known.description).max_by_key(|description| description.priority)
     }
 
-    /// How many addresses there are of one family.
+    /// How many addresses of one family are reached by UDP.
     pub(crate) fn count_family(&self, ipv4: bool) -> usize {
-        self.known.iter().filter(|known| known.usable.address.is_ipv4() == ipv4).count()
+        let is_one =
+            |usable: Usable| usable.carrier == Carrier::Udp && usable.address.is_ipv4() == ipv4;
+        self.known.iter().filter(|known| is_one(known.usable)).count()
     }
 
     /// Forgets what was learned: it was learned from a peer that has restarted.
@@ -129,7 +156,8 @@ mod tests {
     fn duplicates_and_what_is_of_no_use_are_told_apart() {
         let mut remote = RemoteCandidates::default();
         let host = candidate("candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host");
-        let usable = Usable { address: "192.0.2.1:5000".parse().unwrap(), kind: Kind::Host };
+        let address = "192.0.2.1:5000".parse().unwrap();
+        let usable = Usable { carrier: Carrier::Udp, address, kind: Kind::Host };
         assert_eq!(remote.insert(host.clone()), Ok(Some(usable)));
         assert_eq!(remote.insert(host.clone()), Ok(None));
         for (line, reason) in [
@@ -145,16 +173,40 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_tcp_are_others_than_those_of_udp() {
+        let mut remote = RemoteCandidates::default();
+        let address = "192.0.2.1:5000".parse().unwrap();
+        let udp = candidate("candidate:1 1 udp 9 192.0.2.1 5000 typ host");
+        let tcp = candidate("candidate:1 1 tcp 5 192.0.2.1 5000 typ host tcptype passive");
+        remote.insert(udp.clone()).unwrap();
+        let usable = remote.insert(tcp.clone()).unwrap().unwrap();
+        assert_eq!(usable.end(), (Carrier::Outgoing, address));
+        assert_eq!(remote.describe(usable.end()), Some(&tcp));
+        assert_eq!(remote.describe((Carrier::Udp, address)), Some(&udp));
+        assert_eq!(remote.count_family(true), 1, "by UDP");
+        let (slot, source) = ("240.0.0.1:1".parse().unwrap(), "192.0.2.1:40000".parse().unwrap());
+        let end = (Carrier::Incoming, slot);
+        let (_, learned) = remote.learn(end, source, 7).unwrap();
+        assert_eq!(
+            learned.to_string(),
+            "candidate:prflx1 1 tcp 7 192.0.2.1 40000 typ prflx tcptype active"
+        );
+        assert!(remote.unlearn(end).is_some() && remote.unlearn(end).is_none());
+        assert_eq!(remote.unlearn(usable.end()), None, "it was signalled");
+    }
+
+    #[test]
     fn a_signalled_candidate_replaces_what_was_learned_of_its_address() {
         let mut remote = RemoteCandidates::default();
         let address = "192.0.2.1:5000".parse().unwrap();
-        remote.learn(address, 7);
-        remote.learn(address, 8);
-        let learned = remote.describe(address).unwrap();
+        let end = (Carrier::Udp, address);
+        assert!(remote.learn(end, address, 7).is_some());
+        assert_eq!(remote.learn(end, address, 8), None);
+        let learned = remote.describe(end).unwrap();
         assert_eq!((learned.kind.as_str(), learned.priority), ("prflx", 7));
         let host = candidate("candidate:1 1 udp 5 192.0.2.1 5000 typ host");
         remote.insert(host.clone()).unwrap();
-        assert_eq!(remote.describe(address), Some(&host));
+        assert_eq!(remote.describe(end), Some(&host));
         assert_eq!(remote.count(true), 0);
     }
 
@@ -182,9 +234,10 @@ mod tests {
             assert_eq!(remote.insert(candidate(&line)).map(|new| new.is_some()), expected);
         }
         for port in 200..300 {
-            remote.learn(([192, 0, 2, 1], port).into(), 1);
+            let address = ([192, 0, 2, 1], port).into();
+            assert!(remote.learn((Carrier::Udp, address), address, 1).is_some());
         }
-        assert!(!remote.has_room_for(([192, 0, 2, 1], 300).into()));
-        assert!(remote.has_room_for(([192, 0, 2, 1], 299).into()));
+        assert!(!remote.has_room_for((Carrier::Udp, ([192, 0, 2, 1], 300).into())));
+        assert!(remote.has_room_for((Carrier::Udp, ([192, 0, 2, 1], 299).into())));
     }
 }

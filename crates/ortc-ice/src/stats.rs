@@ -48,6 +48,12 @@ pub struct IceStats {
     pub credentials_refused: u64,
     /// Addresses on which no socket could be bound.
     pub bind_failures: u64,
+    /// Streams that were opened to TCP candidates of the peer, or tried to be.
+    pub streams_opened: u64,
+    /// Streams that were taken at TCP candidates of ours.
+    pub streams_accepted: u64,
+    /// Streams that have ended by themselves.
+    pub streams_ended: u64,
     /// Requests sent to STUN and TURN servers, retransmissions included.
     pub server_requests: u64,
     /// Their answers, those that were asked for and authenticated.

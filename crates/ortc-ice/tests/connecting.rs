@@ -202,7 +202,7 @@ fn a_candidate_that_cannot_be_used_is_reported_and_harmless() {
         reasons.collect::<Vec<_>>(),
         [
             (lines[0].to_owned(), "its address is a name that cannot be resolved".to_owned()),
-            (lines[1].to_owned(), "its transport is not udp".to_owned()),
+            (lines[1].to_owned(), "nothing here can be paired with its transport".to_owned(),),
         ]
     );
 }

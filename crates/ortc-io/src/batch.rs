@@ -32,6 +32,9 @@ const SEND_ARENA: usize = 512 * 1024;
 /// Length of what precedes channel data: its number and length.
 pub(crate) const CHANNEL_DATA_HEADER: usize = 4;
 
+/// Length of what precedes a datagram on a stream: its length (RFC 4571 §2).
+pub(crate) const FRAME_HEADER: usize = 2;
+
 /// The number and length of channel data; over UDP it may be followed by padding
 /// (RFC 8656 §12.5).
 pub(crate) fn channel_data(bytes: &[u8]) -> Option<(u16, usize)> {
@@ -53,8 +56,8 @@ pub trait DatagramIo {
     /// Whatever the system says: address in use, not available here, out of descriptors.
     fn bind(&mut self, address: SocketAddr) -> io::Result<(SocketId, SocketAddr)>;
 
-    /// Takes a stream to a TURN server among the sockets: what it is to send is written to it,
-    /// and what comes out of it is from the server's address. Returns its local address.
+    /// Takes a stream to a TURN server or a peer among the sockets: what it is to send is written
+    /// to it, and what comes out of it is from the far address. Returns its local address.
     ///
     /// # Errors
     /// [`Unsupported`](io::ErrorKind::Unsupported), unless it can do that.
@@ -106,6 +109,8 @@ pub struct ReceivedDatagram {
     pub remote: SocketAddr,
     pub(crate) offset: usize,
     pub(crate) len: usize,
+    /// Whether it came in a frame of a stream (RFC 4571), which is off already.
+    pub(crate) framed: bool,
 }
 
 /// Datagrams taken from the network in one go, in one reused arena.
@@ -159,6 +164,22 @@ impl ReceiveBatch {
 
     /// Appends a copy of a datagram. Returns false, and drops it, when it does not fit.
     pub fn push(&mut self, socket: SocketId, remote: SocketAddr, datagram: &[u8]) -> bool {
+        self.push_copy(socket, remote, datagram, false)
+    }
+
+    /// Appends a copy of a datagram that came in a frame of a stream (RFC 4571), without that.
+    /// Returns false, and drops it, when it does not fit.
+    pub fn push_framed(&mut self, socket: SocketId, remote: SocketAddr, datagram: &[u8]) -> bool {
+        self.push_copy(socket, remote, datagram, true)
+    }
+
+    fn push_copy(
+        &mut self,
+        socket: SocketId,
+        remote: SocketAddr,
+        datagram: &[u8],
+        framed: bool,
+    ) -> bool {
         if datagram.len() > MAX_DATAGRAM {
             self.truncated += 1;
             return false;
@@ -169,7 +190,7 @@ impl ReceiveBatch {
         let (offset, len) = (self.used, datagram.len());
         self.arena[offset..offset + len].copy_from_slice(datagram);
         self.used += len;
-        self.datagrams.push(ReceivedDatagram { socket, remote, offset, len });
+        self.datagrams.push(ReceivedDatagram { socket, remote, offset, len, framed });
         true
     }
 
@@ -200,7 +221,14 @@ impl ReceiveBatch {
             if len > MAX_DATAGRAM {
                 self.truncated += 1;
             } else {
-                self.datagrams.push(ReceivedDatagram { socket, remote, offset: start, len });
+                let framed = false;
+                self.datagrams.push(ReceivedDatagram {
+                    socket,
+                    remote,
+                    offset: start,
+                    len,
+                    framed,
+                });
             }
             start += len;
             if start == end {
@@ -235,6 +263,21 @@ impl ReceiveBatch {
         datagram.offset += CHANNEL_DATA_HEADER;
         datagram.len = len;
         Some(channel)
+    }
+
+    /// Takes off what is round the `index`th datagram, and says on which path it came.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn unwrap(&mut self, index: usize) -> Path {
+        let ReceivedDatagram { socket, remote, framed, .. } = self.datagrams[index];
+        let encapsulation = if framed {
+            Encapsulation::Rfc4571
+        } else {
+            let channel = self.unwrap_channel_data(index);
+            channel.map_or(Encapsulation::Plain, Encapsulation::ChannelData)
+        };
+        Path { socket, remote, encapsulation }
     }
 
     /// The `index`th datagram and its bytes, which may be worked on in place.
@@ -375,8 +418,17 @@ impl SendBatch {
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> bool {
         let Path { socket, remote, encapsulation } = path;
-        let Encapsulation::ChannelData(channel) = encapsulation else {
-            return self.push_with(socket, remote, room, write);
+        let channel = match encapsulation {
+            Encapsulation::Plain => return self.push_with(socket, remote, room, write),
+            Encapsulation::ChannelData(channel) => channel,
+            Encapsulation::Rfc4571 => {
+                return self.push_with(socket, remote, room + FRAME_HEADER, |buffer| {
+                    let (header, data) = buffer.split_at_mut(FRAME_HEADER);
+                    let len = write(data)?;
+                    header.copy_from_slice(&u16::try_from(len).ok()?.to_be_bytes());
+                    Some(FRAME_HEADER + len)
+                });
+            }
         };
         self.push_with(socket, remote, room + CHANNEL_DATA_HEADER, |buffer| {
             let (header, data) = buffer.split_at_mut(CHANNEL_DATA_HEADER);
@@ -487,6 +539,26 @@ mod tests {
             assert_eq!(received.unwrap_channel_data(0), None, "{bytes:?}");
             assert_eq!(received.get(0), bytes);
         }
+    }
+
+    #[test]
+    fn a_frame_of_a_stream_is_put_around_a_datagram_and_told_from_all_else() {
+        let mut batch = SendBatch::new();
+        let path =
+            Path { encapsulation: Encapsulation::Rfc4571, ..Path::plain(SOCKET, address(1)) };
+        for len in [5_usize, 5, 3] {
+            assert!(batch.push_copy_on(path, &vec![7; len]));
+        }
+        assert_eq!(counts(&batch), [(3, 7)], "one run, ended by a shorter one");
+        let sent: Vec<_> = batch.iter().map(|(_, _, bytes)| bytes[..3].to_vec()).collect();
+        assert_eq!(sent, [[0, 5, 7], [0, 5, 7], [0, 3, 7]]);
+        // The same bytes are channel data on a socket, and a datagram in a frame.
+        let (bytes, mut received) = ([0x40, 1, 0, 1, 9], ReceiveBatch::new());
+        received.push(SOCKET, address(1), &bytes);
+        received.push_framed(SOCKET, address(1), &bytes);
+        let encapsulations = [0, 1].map(|index| received.unwrap(index).encapsulation);
+        assert_eq!(encapsulations, [Encapsulation::ChannelData(0x4001), Encapsulation::Rfc4571]);
+        assert_eq!((received.get(0), received.get(1)), (&[9][..], &bytes[..]));
     }
 
     #[test]

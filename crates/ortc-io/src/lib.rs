@@ -31,6 +31,11 @@
 //! closed when it was released and the last of them has gone. Whose a datagram is then, and
 //! what becomes of two connections towards one remote address, is told in [`paths`].
 //!
+//! Where there is no UDP, a connection opens streams to its peer ([`OpenStream`]) and lets it open
+//! some ([`Listen`]), at a port of its own or at a [`StreamListener`]; each is a socket with one
+//! remote address, whose paths are [`Encapsulation::Rfc4571`]. The forwarder does that over real
+//! sockets.
+//!
 //! ```
 //! use actix::{Actor, Context, Handler};
 //! use ortc_io::{
@@ -101,9 +106,9 @@
 //! - **Unsafe code** is in one file, the Linux system calls.
 //!
 //! What this crate leaves out on purpose: it parses nothing beyond the first two bytes of a
-//! datagram (RFC 7983), on a shared socket what names the connection in a STUN message, and
-//! binding messages on paths that ICE has [delegated](consent). Of that alone it holds state and
-//! keys.
+//! datagram (RFC 7983), on a shared socket what names the connection in a STUN message, binding
+//! messages on paths that ICE has [delegated](consent), and the first one on a stream that a peer
+//! opens ([`Listen`]). Of the latter two alone it holds state and keys.
 
 mod batch;
 mod clock;
@@ -136,11 +141,14 @@ pub use interface_watch::InterfaceWatch;
 pub use interfaces::{InterfaceAddress, InterfaceKind, enumerate_interfaces};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use messages::{
-    Attach, Bind, BindShared, DatagramReceived, Detach, Detached, Encapsulation, Join, OpenStream,
-    Path, PathUpdate, SendControl, Share, SharedBound, SharedSocket, SocketCommand, SocketEvent,
-    StreamTls,
+    Attach, Bind, BindShared, DatagramReceived, Detach, Detached, Encapsulation, Join, Listen,
+    ListenOn, OpenStream, Path, PathUpdate, SendControl, Share, SharedBound, SharedSocket,
+    SocketCommand, SocketEvent, StreamKind, StreamTls,
 };
-pub use resolver::{is_of_the_link, resolve};
+pub use resolver::{LinkNameStats, LinkNames, PublishedName, is_of_the_link, resolve};
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
-pub use stream::{StreamEnd, StreamTask, open_stream};
+pub use stream::{
+    AcceptedStream, ListenerStats, Listening, StreamEnd, StreamListener, StreamTask,
+    open_peer_stream, open_stream,
+};
 pub use udp::{Offload, UdpConfig, UdpIo, UdpStats, run_in_real_time};

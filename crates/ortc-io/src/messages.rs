@@ -1,12 +1,14 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
 
-use crate::{ConnectionId, ConsentDelegation, ConsentReturn, InterfaceAddress, SocketId};
+use crate::{
+    ConnectionId, ConsentDelegation, ConsentReturn, InterfaceAddress, SocketId, StreamListener,
+};
 
 /// How a datagram is wrapped between a socket and the remote address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,8 +56,13 @@ pub enum SocketCommand {
     Bind(Bind),
     /// Binds UDP sockets that connections may share; answered on a recipient of its own.
     BindShared(BindShared),
-    /// Opens a stream to a TURN server; answered as if it had been bound.
+    /// Opens a stream to a TURN server or a peer; answered as if it had been bound.
     OpenStream(OpenStream),
+    /// Lets a peer open streams to us; answered with [`SocketEvent::Listening`] or
+    /// [`SocketEvent::BindFailed`], and each stream is a [`SocketEvent::Accepted`].
+    Listen(Listen),
+    /// Takes no more streams for what was asked with this token; those that are open stay.
+    StopListening(ConnectionId, u64),
     /// Does not keep a shared socket any more: it is closed as soon as no connection uses it.
     ReleaseShared(SocketId),
     /// Has a connection use a shared socket; answered with [`SocketEvent::Bound`] or
@@ -122,21 +129,70 @@ pub struct Bind {
     pub address: SocketAddr,
 }
 
-/// Asks for a stream to a TURN server, which then is a socket like any other, but for one
-/// remote address: that of the server.
+/// Asks for a stream, which then is a socket like any other, but for one remote address.
 ///
-/// What goes through it are STUN messages and channel data, each as if it were a datagram; the
-/// port frames them (RFC 8656 §12.5). It is closed like a socket, and reported lost like one.
+/// It is closed like a socket, and reported lost like one.
 #[derive(Debug, Clone)]
 pub struct OpenStream {
     /// The connection that will own the stream.
     pub connection: ConnectionId,
     /// Repeated in the answer.
     pub token: u64,
-    /// The address of the server.
+    /// The address of the server, or of the peer.
     pub server: SocketAddr,
-    /// Over TLS, if so.
-    pub tls: Option<StreamTls>,
+    /// What is to go through it.
+    pub kind: StreamKind,
+}
+
+/// What goes through a stream, and how it is framed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamKind {
+    /// STUN messages and channel data, to and from a TURN server (RFC 8656 §12.5): each as if
+    /// it were a datagram, framed by the port. Over TLS, if so.
+    Turn(Option<StreamTls>),
+    /// Whatever else is a datagram, to and from a peer (RFC 4571): its paths are
+    /// [`Encapsulation::Rfc4571`].
+    Peer {
+        /// The address of ours that it is from.
+        from: IpAddr,
+    },
+}
+
+/// Lets a peer open streams to a connection, over TCP (RFC 6544).
+///
+/// One is the connection's once its first message is a binding request for `username_frag` whose
+/// MESSAGE-INTEGRITY was made with `password`: the port looks at that before there is a socket.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Repeated in the answer, and with each stream; of this connection, no other has it.
+    pub token: u64,
+    /// Where.
+    pub on: ListenOn,
+    /// Our username fragment.
+    pub username_frag: String,
+    /// Our password.
+    pub password: String,
+}
+
+/// Where streams of peers are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenOn {
+    /// On a port of the connection's own; port 0 lets the system choose.
+    Own(SocketAddr),
+    /// On a port that connections share, told apart by their username fragments.
+    Shared(StreamListener),
+}
+
+impl ListenOn {
+    /// The address that is wanted, or has been bound.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Own(address) => *address,
+            Self::Shared(listener) => listener.local(),
+        }
+    }
 }
 
 /// How a stream is secured.
@@ -261,6 +317,24 @@ pub enum SocketEvent {
         address: SocketAddr,
         /// Why not.
         error: Arc<io::Error>,
+    },
+    /// A port takes streams of the peer.
+    Listening {
+        /// The token of the [`Listen`].
+        token: u64,
+        /// Its address, with the port that the system chose.
+        local: SocketAddr,
+    },
+    /// The peer has opened a stream, which is a socket from now on; what has come on it follows.
+    Accepted {
+        /// The token of the [`Listen`].
+        token: u64,
+        /// The new socket.
+        socket: SocketId,
+        /// Its address.
+        local: SocketAddr,
+        /// The address on the far side: the only one of this socket.
+        remote: SocketAddr,
     },
     /// A socket is closed: asked for, or because it failed.
     Unbound {

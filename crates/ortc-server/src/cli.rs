@@ -61,6 +61,10 @@ pub struct ServeArgs {
     /// UDP only without --udp.
     #[arg(long, value_name = "URI", value_parser = ice_server)]
     pub ice_server: Vec<RTCIceServer>,
+    /// Take media over TCP on this address as well, from members in networks without UDP. It
+    /// may be the port of --udp.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub tcp: Option<SocketAddr>,
     /// Media threads. A room spans all of them.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
@@ -171,6 +175,14 @@ pub struct CallArgs {
     /// Go through a TURN server in any case, and tell the other peer no address of this host.
     #[arg(long)]
     pub relay_only: bool,
+    /// Let the other peer connect over TCP as well, for networks without UDP: each of the two may
+    /// be the one who can be reached. Without it, this program only connects to peers who let it.
+    #[arg(long)]
+    pub tcp: bool,
+    /// Tell the other peer random names of the link (UUID.local) in place of the addresses of this
+    /// host, as browsers do.
+    #[arg(long)]
+    pub mdns: bool,
     /// Press and hear keys in the sound of tracks of A-law and µ-law: for peers that know no
     /// telephone events. Other tracks have those, as ever.
     #[arg(long)]
@@ -320,7 +332,7 @@ mod tests {
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
                     --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
-                    --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem \
+                    --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
@@ -340,6 +352,8 @@ mod tests {
                     .with_credential("alice", "se@cret"),
             ],
             relay_only: true,
+            tcp: true,
+            mdns: true,
             dtmf_in_band: true,
             dtls: Some(DtlsArg::V12),
             duration: Some(Duration::from_millis(2500)),
@@ -359,6 +373,7 @@ mod tests {
         says("serve --announce 203.0.113.5", "--udp <ADDR:PORT>");
         says("serve --udp 0.0.0.0:5000 --announce 203.0.113.5:5000", "without a port");
         says("serve --ice-server turn:h", "needs a username");
+        says("serve --tcp 5000", "such as 127.0.0.1:8080");
         says("serve --origin meet.example.org", "without a path");
         says("serve --origin https://meet.example.org/", "without a path");
         says("serve --token a&b", "A-Z a-z 0-9");

@@ -87,6 +87,8 @@ impl DemoPeers {
                 record: None,
                 ice_servers: Vec::new(),
                 relay_only: false,
+                tcp: false,
+                mdns: false,
                 dtmf_in_band: false,
                 dtmf: None,
                 duration: Some(STAY),

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 async fn serve(args: ServeArgs) -> ExitCode {
     let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, padding, .. } = args;
-    let ServeArgs { announce, ice_lite, ice_server, .. } = args;
+    let ServeArgs { tcp, announce, ice_lite, ice_server, .. } = args;
     let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
     let config = ServerConfig {
         listen,
@@ -46,6 +46,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
         announce,
         ice_lite,
         ice_servers: ice_server,
+        tcp,
         threads: threads.into(),
         pin,
         priority,
@@ -74,6 +75,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
     let CallArgs { signal, tls_ca, play, wav_codec, frame_rate, record, .. } = args;
     let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, .. } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
+    let (tcp, mdns) = (args.tcp, args.mdns);
     let law = wav_codec.map(|codec| match codec {
         WavCodec::Alaw => Law::Alaw,
         WavCodec::Ulaw => Law::Ulaw,
@@ -92,6 +94,8 @@ async fn make_call(args: CallArgs) -> ExitCode {
         dtmf,
         ice_servers,
         relay_only,
+        tcp,
+        mdns,
         dtmf_in_band,
         duration,
         dtls,

@@ -186,6 +186,22 @@ impl Page {
                 ("refused", consent.refused),
             ],
         );
+        let streams = &stats.streams;
+        self.labelled(
+            "ortc_streams_total",
+            "Streams opened to the TCP ports for media, by what became of them.",
+            "what",
+            &[
+                ("accepted", streams.accepted),
+                ("taken", streams.taken),
+                ("timed_out", streams.timed_out),
+                ("displaced", streams.displaced),
+                ("malformed", streams.malformed),
+                ("unknown_username", streams.unknown_username),
+                ("bad_integrity", streams.bad_integrity),
+                ("refused", streams.refused),
+            ],
+        );
         self.counter(
             "ortc_panicked_connections_total",
             "Connections given up because handling them panicked.",

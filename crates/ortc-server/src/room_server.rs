@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::WebSocket;
 use ortc_api::{
-    Engine, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCIceServer,
-    RTCSocket, RTCTrackDescription,
+    Engine, ListenerStats, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions,
+    RTCIceServer, RTCSocket, RTCTcpPort, RTCTrackDescription,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ pub(crate) struct RoomOptions {
     pub(crate) ice_lite: bool,
     /// Whom to ask for candidates.
     pub(crate) ice_servers: Vec<RTCIceServer>,
+    /// Where members come in who have no UDP.
+    pub(crate) tcp: Option<RTCTcpPort>,
 }
 
 /// All rooms of a server.
@@ -43,6 +45,7 @@ pub(crate) struct RoomServer {
     sockets: Arc<[RTCSocket]>,
     ice_lite: bool,
     ice_servers: Arc<[RTCIceServer]>,
+    tcp: Option<RTCTcpPort>,
     /// Members that have been given a socket: the next one gets the next.
     seated: Arc<AtomicUsize>,
     closing: watch::Receiver<bool>,
@@ -83,7 +86,7 @@ impl RoomServer {
         closing: watch::Receiver<bool>,
         alive: mpsc::Sender<()>,
     ) -> Self {
-        let RoomOptions { limits, engine, sockets, ice_lite, ice_servers } = options;
+        let RoomOptions { limits, engine, sockets, ice_lite, ice_servers, tcp } = options;
         let rooms = Rooms::new(limits);
         let table = Table { rooms, wakers: BTreeMap::new(), published: BTreeMap::new() };
         Self {
@@ -92,6 +95,7 @@ impl RoomServer {
             sockets: sockets.into(),
             ice_lite,
             ice_servers: ice_servers.into(),
+            tcp,
             seated: Arc::default(),
             closing,
             _alive: alive,
@@ -130,16 +134,24 @@ impl RoomServer {
     /// loopback, which may be all that there is, and look for their members themselves: what is
     /// announced to others may lead nowhere from here.
     fn connection_options(&self, is_local: bool) -> RTCConnectionOptions {
-        let options = RTCConnectionOptions::new()
+        let mut options = RTCConnectionOptions::new()
             .with_engine(self.engine.clone())
             .with_loopback(is_local)
             .with_ice_lite(self.ice_lite && !is_local)
             .with_ice_servers(self.ice_servers.iter().cloned());
+        if let Some(tcp) = &self.tcp {
+            options = options.with_tcp_port(tcp.clone());
+        }
         let number = self.seated.fetch_add(1, Ordering::Relaxed);
         match self.sockets.get(number % self.sockets.len().max(1)) {
             Some(socket) => options.with_socket(socket.clone()),
             None => options,
         }
+    }
+
+    /// What has become of streams to the TCP port of all rooms.
+    pub(crate) fn stream_stats(&self) -> ListenerStats {
+        self.tcp.as_ref().map(RTCTcpPort::stats).unwrap_or_default()
     }
 
     /// Takes a frame of a member.

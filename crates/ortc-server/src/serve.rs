@@ -18,7 +18,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::serve::IncomingStream;
 use ortc_api::{
-    AnnounceError, BindError, Engine, EngineConfig, RTCIceServer, RTCSocket, ServerError,
+    AnnounceError, BindError, Engine, EngineConfig, RTCIceServer, RTCSocket, RTCTcpPort,
+    ServerError,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -69,6 +70,9 @@ pub struct ServerConfig {
     pub ice_lite: bool,
     /// STUN and TURN servers that the connections of rooms ask. Default: none.
     pub ice_servers: Vec<RTCIceServer>,
+    /// The one TCP address for the media of all rooms, for members in networks without UDP.
+    /// Default `None`: they cannot come in.
+    pub tcp: Option<SocketAddr>,
     /// Media threads, 1 by default and at most 64. A room spans all of them.
     pub threads: usize,
     /// The core that the first media thread is pinned to; the others take those behind it.
@@ -103,6 +107,7 @@ impl Default for ServerConfig {
             announce: None,
             ice_lite: false,
             ice_servers: Vec::new(),
+            tcp: None,
             threads: 1,
             pin: None,
             priority: None,
@@ -173,6 +178,7 @@ pub struct Server {
     sockets: Vec<RTCSocket>,
     ice_lite: bool,
     ice_servers: Vec<RTCIceServer>,
+    tcp: Option<RTCTcpPort>,
 }
 
 impl Server {
@@ -190,7 +196,7 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let ServerConfig { udp, threads, pin, priority, socket_buffer, padding, .. } = config;
-        let ServerConfig { announce, ice_lite, ice_servers, .. } = config;
+        let ServerConfig { tcp, announce, ice_lite, ice_servers, .. } = config;
         let ServerConfig { pairs, rooms, access, tls, page_source, .. } = config;
         check(&ice_servers, udp.is_some())?;
         let tls = tls.map(|files| files.read()).transpose()?;
@@ -209,6 +215,10 @@ impl Server {
             let announced = sockets.into_iter().map(|socket| socket.with_announced(announced));
             sockets = announced.collect::<Result<_, _>>()?;
         }
+        let tcp = match tcp {
+            Some(tcp) => Some(RTCTcpPort::bind_on(&engine, tcp).await?),
+            None => None,
+        };
         Ok(Self {
             listener,
             address,
@@ -221,6 +231,7 @@ impl Server {
             sockets,
             ice_lite,
             ice_servers,
+            tcp,
         })
     }
 
@@ -245,11 +256,17 @@ impl Server {
              {socket}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
              {url}/metrics   what is counted, for Prometheus"
         ) + &self.udp_addrs().iter().map(|address| format!("\n  udp {address}")).collect::<String>()
+            + &self.tcp_addr().map(|address| format!("\n  tcp {address}")).unwrap_or_default()
     }
 
     /// The UDP addresses of rooms, one for each media thread; none without `udp`.
     pub fn udp_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.iter().filter_map(RTCSocket::local_addr).collect()
+    }
+
+    /// The TCP address of rooms; none without `tcp`.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(RTCTcpPort::local_addr)
     }
 
     /// The engine that runs the connections of all rooms.
@@ -270,8 +287,8 @@ impl Server {
         let (alive, mut ended) = mpsc::channel(1);
         let relay = Relay::new(self.pairs, is_closing.clone(), alive.clone());
         let (limits, engine, sockets) = (self.rooms, self.engine.clone(), self.sockets);
-        let (ice_lite, ice_servers) = (self.ice_lite, self.ice_servers);
-        let options = RoomOptions { limits, engine, sockets, ice_lite, ice_servers };
+        let (ice_lite, ice_servers, tcp) = (self.ice_lite, self.ice_servers, self.tcp);
+        let options = RoomOptions { limits, engine, sockets, ice_lite, ice_servers, tcp };
         let rooms = RoomServer::new(options, is_closing.clone(), alive.clone());
         // Behind TLS, peers in this process come in by a door of their own.
         let inner = match &self.tls {
@@ -409,7 +426,10 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
 
 /// What Prometheus reads.
 async fn metrics(State(app): State<App>) -> Response {
-    let stats = timeout(STATS, app.engine.stats()).await.ok().flatten();
+    let mut stats = timeout(STATS, app.engine.stats()).await.ok().flatten();
+    if let Some(stats) = &mut stats {
+        stats.streams.add(&app.rooms.stream_stats());
+    }
     let text = metrics::render(app.rooms.counts(), app.relay.counts(), stats.as_ref());
     typed(metrics::CONTENT_TYPE, text)
 }

@@ -175,6 +175,7 @@ mod tests {
             kind: "host".into(),
             rel_address: None,
             rel_port: None,
+            tcp_type: None,
         }
     }
 

@@ -40,6 +40,11 @@ fn pages_and_rust_peers_see_and_hear_each_other() {
 }
 
 #[test]
+fn candidates_that_chromium_has_by_itself_connect() {
+    in_browsers("candidates");
+}
+
+#[test]
 fn people_meet_on_the_page_of_a_room() {
     in_browsers("room");
 }

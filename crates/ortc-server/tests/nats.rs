@@ -21,8 +21,13 @@ struct Signalling(Child);
 
 impl Signalling {
     fn start(internet: &Namespace) -> Self {
+        Self::start_with(internet, &[])
+    }
+
+    fn start_with(internet: &Namespace, options: &[&str]) -> Self {
         let mut serve = in_namespace(Some(internet), env!("CARGO_BIN_EXE_ortc"))
             .args(["serve", "--listen", &format!("{SERVER}:8080")])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -43,14 +48,26 @@ impl Drop for Signalling {
 
 /// Has two hosts call each other; returns what each says of it.
 fn call(name: &str, hosts: [&Host; 2], servers: &[&str]) -> [Value; 2] {
+    call_with(name, hosts, servers, &[])
+}
+
+/// The same, with further options.
+fn call_with(name: &str, hosts: [&Host; 2], servers: &[&str], options: &[&str]) -> [Value; 2] {
+    call_at(&format!("pairs/{name}"), hosts, servers, options)
+}
+
+fn call_at(path: &str, hosts: [&Host; 2], servers: &[&str], options: &[&str]) -> [Value; 2] {
+    // In a room one may have to wait for the other.
+    let seconds = if path.starts_with("rooms/") { "5" } else { "2" };
     let callers = hosts.map(|host| {
         let mut command = in_namespace(Some(&host.namespace), env!("CARGO_BIN_EXE_ortc"));
-        command.args(["call", "--signal", &format!("ws://{SERVER}:8080/pairs/{name}")]);
+        command.args(["call", "--signal", &format!("ws://{SERVER}:8080/{path}")]);
         for server in servers {
             command.args(["--ice-server", server]);
         }
         command
-            .args(["--play", "tone", "--duration", "2", "--json"])
+            .args(["--play", "tone", "--duration", seconds, "--json"])
+            .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -58,7 +75,7 @@ fn call(name: &str, hosts: [&Host; 2], servers: &[&str]) -> [Value; 2] {
     });
     callers.map(|caller| {
         let output = caller.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+        assert_eq!(output.status.code(), Some(0), "{path}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     })
 }
@@ -132,4 +149,49 @@ fn a_network_without_udp_is_left_by_tcp() {
     let summaries = call("no-udp", [&closed, &open], &servers);
     assert!(judge("no-udp", &summaries, begun), "{summaries:?}");
     assert_eq!(summaries[0]["local_candidate"]["type"], "relay");
+}
+
+#[test]
+fn a_network_without_udp_is_left_by_tcp_to_the_peer_itself() {
+    if !can_make_namespaces("a network without UDP, and no server") {
+        return;
+    }
+    let internet = internet();
+    let _signalling = Signalling::start(&internet);
+    let closed = Host::new(&internet, Nat::NoUdp, 10);
+    let open = Host::new(&internet, Nat::None, 20);
+    let begun = Instant::now();
+    for (name, hosts) in [("tcp out", [&closed, &open]), ("tcp in", [&open, &closed])] {
+        let summaries = call_with(&name.replace(' ', "-"), hosts, &[], &["--tcp"]);
+        assert!(!judge(name, &summaries, begun), "{summaries:?}");
+        let ends = summaries.each_ref().map(|summary| {
+            let end = |side: &str| summary[side]["tcpType"].as_str().map(str::to_owned);
+            (end("local_candidate"), end("remote_candidate"))
+        });
+        let (active, passive) = (Some("active".to_owned()), Some("passive".to_owned()));
+        let of_closed = usize::from(name == "tcp in");
+        assert_eq!(ends[of_closed], (active.clone(), passive.clone()), "{summaries:?}");
+        assert_eq!(ends[1 - of_closed], (passive, active), "{summaries:?}");
+    }
+}
+
+#[test]
+fn a_room_is_reached_over_tcp_from_a_network_without_udp() {
+    if !can_make_namespaces("a room that is reached over TCP") {
+        return;
+    }
+    let internet = internet();
+    let options = ["--udp", "203.0.113.1:5000", "--tcp", "203.0.113.1:443", "--threads", "2"];
+    let _signalling = Signalling::start_with(&internet, &options);
+    let closed = Host::new(&internet, Nat::NoUdp, 10);
+    let open = Host::new(&internet, Nat::Port, 20);
+    let begun = Instant::now();
+    let summaries = call_at("rooms/closed", [&closed, &open], &[], &[]);
+    judge("room", &summaries, begun);
+    let transports = summaries.each_ref().map(|summary| {
+        let remote = &summary["remote_candidate"];
+        (remote["transport"].as_str().unwrap(), remote["connectionPort"].as_u64().unwrap())
+    });
+    assert_eq!(transports[0], ("tcp", 443));
+    assert_eq!(transports[1].0, "udp");
 }

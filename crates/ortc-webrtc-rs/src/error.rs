@@ -16,6 +16,12 @@ pub enum Unsupported {
     /// A socket shared with other connections: there is no candidate then.
     #[error("webrtc-ice gathers no candidates on a socket that connections share")]
     SharedSocket,
+    /// TCP candidates: there are none then.
+    #[error("webrtc-ice has no TCP candidates over our sockets")]
+    TcpCandidates,
+    /// Names in place of addresses: there is no candidate then.
+    #[error("webrtc-ice hides no addresses: there is no candidate")]
+    HiddenAddresses,
     /// A role conflict (RFC 8445 §7.3.1.1): the stack drops the requests of a peer in the
     /// same role. Roles that follow from the credentials never conflict; a browser's do.
     #[error("webrtc-ice does not settle role conflicts: the peer claims our own role")]

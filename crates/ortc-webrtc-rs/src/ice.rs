@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, WeakRecipient};
 use ortc_ice::{
     IceCommand, IceConfig, IceEvent, IceState, IgnoredReason, RTCIceCandidateDescription,
-    RTCIceConnectionInfo, ServerFailure,
+    RTCIceConnectionInfo, ServerFailure, TcpCandidates,
 };
 use ortc_io::{
     Bind, ConnectionId, DatagramReceived, InterfaceAddress, Path, PathUpdate, SocketCommand,
@@ -184,6 +184,7 @@ impl WebrtcIceActor {
             kind: "host".into(),
             rel_address: None,
             rel_port: None,
+            tcp_type: None,
         };
         self.locals.push(Local {
             socket,
@@ -351,6 +352,7 @@ impl WebrtcIceActor {
             kind: pair.kind.to_string(),
             rel_address: None,
             rel_port: None,
+            tcp_type: None,
         })
     }
 
@@ -411,6 +413,9 @@ impl Actor for WebrtcIceActor {
         if !self.config.servers.is_empty() {
             warn!(connection = ?self.connection, limit = %Unsupported::IceServers, "ICE");
         }
+        if self.config.tcp != TcpCandidates::NONE {
+            warn!(connection = ?self.connection, limit = %Unsupported::TcpCandidates, "ICE");
+        }
     }
 }
 
@@ -423,6 +428,11 @@ impl Handler<IceCommand> for WebrtcIceActor {
                 if !self.config.shared.is_empty() || self.config.fork.is_some() =>
             {
                 warn!(connection = ?self.connection, limit = %Unsupported::SharedSocket, "ICE");
+                self.end_gathering(context);
+            }
+            // Better no path than one that tells what was to be kept.
+            IceCommand::Gather | IceCommand::Update if self.config.names.is_some() => {
+                warn!(connection = ?self.connection, limit = %Unsupported::HiddenAddresses, "ICE");
                 self.end_gathering(context);
             }
             IceCommand::Gather | IceCommand::Update => {
@@ -475,7 +485,9 @@ impl Handler<SocketEvent> for WebrtcIceActor {
                 self.end_gathering(context);
             }
             // Only sockets that are shared have paths that could be.
-            SocketEvent::PathTaken(_) => {}
+            SocketEvent::PathTaken(_)
+            | SocketEvent::Listening { .. }
+            | SocketEvent::Accepted { .. } => {}
             // It keeps consent itself and delegates none.
             SocketEvent::ConsentDelegated { .. } | SocketEvent::ConsentReturned { .. } => {}
             SocketEvent::Unbound { socket, .. } => {

@@ -51,7 +51,9 @@
 //! - **Another pair**: an agent nominates once and stays, and so it does as controlled. What is
 //!   left is one pair for each local candidate: media goes to another one when the first falls
 //!   silent, or when the peer nominates it.
-//! - **STUN and TURN servers** ([`Unsupported::IceServers`]), TCP, names as addresses.
+//! - **STUN and TURN servers** ([`Unsupported::IceServers`]), TCP
+//!   ([`Unsupported::TcpCandidates`]), names as addresses, the peer's or ours
+//!   ([`Unsupported::HiddenAddresses`]).
 //! - **A socket shared by connections** ([`Unsupported::SharedSocket`]).
 //! - **DTLS 1.3** ([`Unsupported::Dtls13`]).
 //! - **A lost last flight** of the DTLS handshake is not repeated: at 30 % loss one handshake

@@ -54,6 +54,8 @@ impl Rooms {
                 dtmf: None,
                 ice_servers: Vec::new(),
                 relay_only: false,
+                tcp: false,
+                mdns: false,
                 dtmf_in_band: false,
                 // They leave one after the other.
                 duration: Some(Duration::from_millis(500 + 250 * member)),

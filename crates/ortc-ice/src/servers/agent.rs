@@ -9,7 +9,9 @@ use ortc_io::{Encapsulation, Path, SocketId};
 use tracing::{debug, warn};
 
 use super::{Done, Sorted, Taken};
-use crate::engine::verify;
+use crate::aliases::Aliases;
+use crate::description::Carrier;
+use crate::engine::{Ends, verify};
 use crate::local::Local;
 use crate::{IceAgent, IceEvent, IceState, IgnoredReason, Output, RTCIceCandidateDescription};
 
@@ -97,43 +99,53 @@ impl IceAgent {
         }
     }
 
-    /// What the engine takes for the two ends of a path: the address of a candidate of ours
-    /// that has been set, and theirs.
-    pub(crate) fn ends(&self, path: Path) -> Option<(SocketAddr, SocketAddr)> {
-        match path.encapsulation {
+    /// What the engine takes for the two ends of a path: the base of a candidate of ours that has
+    /// been set, and theirs.
+    pub(crate) fn ends(&self, path: Path) -> Option<Ends> {
+        let ends = match path.encapsulation {
             Encapsulation::Plain => {
-                Some((self.gathering.by_socket(path.socket)?.address, path.remote))
+                let local = self.gathering.by_socket(path.socket)?.address;
+                return Some(Ends { carrier: Carrier::Udp, local, remote: path.remote });
             }
-            _ => {
-                let ends = self.servers.ends(path)?;
-                self.gathering.by_address(ends.0).map(|_| ends)
+            Encapsulation::ChannelData(_) => {
+                let (local, remote) = self.servers.ends(path)?;
+                Ends { carrier: Carrier::Udp, local, remote }
             }
-        }
+            Encapsulation::Rfc4571 => self.streams.ends(path.socket)?,
+        };
+        self.gathering.by_end((ends.carrier, ends.local)).map(|_| ends)
     }
 
-    /// The path between two addresses of the engine.
-    pub(crate) fn path_between(&mut self, local: SocketAddr, remote: SocketAddr) -> Option<Path> {
-        let known = self.gathering.by_address(local)?;
-        if !known.is_relayed() {
-            return Some(Path::plain(known.socket, remote));
+    /// The path between two ends of the engine.
+    pub(crate) fn path_between(&mut self, ends: Ends) -> Option<Path> {
+        let known = self.gathering.by_end((ends.carrier, ends.local))?;
+        if ends.carrier != Carrier::Udp {
+            return self.streams.path_between(ends);
         }
-        let path = self.servers.path_to(local, remote);
+        if !known.is_relayed() {
+            return Some(Path::plain(known.socket, ends.remote));
+        }
+        let path = self.servers.path_to(ends.local, ends.remote);
         self.stats.over_limit += u64::from(path.is_none());
         path
     }
 
     /// Sends a check or a response, on a relayed path perhaps only when its channel is bound.
     pub(crate) fn send(&mut self, now: Instant, path: Path, datagram: Bytes) {
-        if path.encapsulation == Encapsulation::Plain {
-            self.output(Output::Transmit { path, datagram });
-        } else {
+        if let Encapsulation::ChannelData(_) = path.encapsulation {
             self.stats.over_limit += u64::from(!self.servers.send(now, path, datagram));
             self.take_done(now);
+        } else {
+            self.output(Output::Transmit { path, datagram });
         }
     }
 
     /// Tells the owner of a candidate, if it wants to hear of its type.
     pub(crate) fn report(&mut self, local: Option<&Local>) {
+        let aliases = self.gathering.aliases.as_mut();
+        for (address, name) in aliases.map(Aliases::take_new).unwrap_or_default() {
+            self.output(Output::PublishName { name, address });
+        }
         if let Some(description) = local.filter(|l| !l.hidden).map(|l| l.description.clone()) {
             self.event(IceEvent::CandidateFound(description));
         }
@@ -149,6 +161,7 @@ impl IceAgent {
         while let Some(done) = self.servers.poll() {
             match done {
                 Done::Resolve { token, host } => self.output(Output::Resolve { token, host }),
+                Done::Bind { token, address } => self.output(Output::Bind { token, address }),
                 Done::Open { token, server, tls } => {
                     self.output(Output::OpenStream { token, server, tls });
                 }
@@ -197,7 +210,7 @@ impl IceAgent {
 
     /// Takes a candidate out of the engine and tells the owner.
     pub(crate) fn retire(&mut self, local: &Local) {
-        let still_used = self.gathering.by_address(local.address).is_some();
+        let still_used = self.gathering.by_end(local.end()).is_some();
         if let Some(engine) = self.engine.as_mut().filter(|_| local.set && !still_used) {
             engine.withdraw_local(local);
         }

@@ -118,6 +118,7 @@ pub(crate) enum Sorted<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Done {
     Resolve { token: u64, host: String },
+    Bind { token: u64, address: SocketAddr },
     Open { token: u64, server: SocketAddr, tls: Option<String> },
     Transmit { path: Path, datagram: Bytes },
     Reflexive { socket: SocketId, mapped: SocketAddr },
@@ -178,6 +179,8 @@ struct Client {
     retries: u32,
     /// When the next one is due.
     again: Option<Instant>,
+    /// The socket of a candidate that it asks for; `None` if it has a stream.
+    base: Option<SocketId>,
 }
 
 /// What a client speaks through.
@@ -194,9 +197,16 @@ enum Link {
 }
 
 impl Client {
-    fn new(server: usize, address: SocketAddr, link: Link, core: Core, redirects: u8) -> Self {
+    fn new(
+        server: usize,
+        address: SocketAddr,
+        link: Link,
+        core: Core,
+        redirects: u8,
+        base: Option<SocketId>,
+    ) -> Self {
         let (held, retries, again) = (Held::Never, 0, None);
-        Self { server, address, link, core, redirects, held, retries, again }
+        Self { server, address, link, core, redirects, held, retries, again, base }
     }
 
     fn socket(&self) -> Option<SocketId> {
@@ -204,6 +214,11 @@ impl Client {
             Link::Socket(socket) | Link::Stream(socket) => Some(socket),
             Link::Opening { .. } | Link::Closed => None,
         }
+    }
+
+    /// Whether it has a socket of its own, as that of the candidate is shared.
+    fn has_own_socket(&self) -> bool {
+        self.base.is_some() && self.base != self.socket()
     }
 
     fn is_settled(&self) -> bool {
@@ -354,7 +369,8 @@ impl Servers {
     /// A stream to a server is open; false if it is not wanted.
     pub(crate) fn opened(&mut self, now: Instant, token: u64, socket: SocketId) -> bool {
         let Some(at) = self.opening(token) else { return false };
-        self.clients[at].link = Link::Stream(socket);
+        let is_stream = self.clients[at].base.is_none();
+        self.clients[at].link = if is_stream { Link::Stream } else { Link::Socket }(socket);
         self.run(now, at, false, &|_| true);
         true
     }
@@ -375,6 +391,16 @@ impl Servers {
     /// A socket is gone, and with it what was got through it.
     pub(crate) fn unbound(&mut self, now: Instant, socket: SocketId, error: Option<&str>) {
         self.bases.retain(|base| base.socket != socket);
+        let is_for = |it: &mut Client| it.base == Some(socket) && it.has_own_socket();
+        let gone: Vec<Client> = self.clients.extract_if(.., is_for).collect();
+        for client in gone {
+            let Some(own) = client.socket() else { continue };
+            if let Some(relayed) = client.relayed() {
+                let server = client.address;
+                self.done.push_back(Done::Lost { socket: own, server, relayed });
+            }
+            self.done.push_back(Done::Close(own));
+        }
         while let Some(at) = self.clients.iter().position(|it| it.socket() == Some(socket)) {
             if let Link::Socket(_) = self.clients[at].link {
                 let client = self.clients.swap_remove(at);
@@ -425,7 +451,29 @@ impl Servers {
         self.done.push_back(Done::Open { token, server: address, tls });
         let core = Core::Turn(Box::new(TurnClient::new(now, login, address.is_ipv6(), true)));
         let link = Link::Opening { token, until: now + PREPARATION };
-        self.clients.push(Client::new(index, address, link, core, redirects));
+        self.clients.push(Client::new(index, address, link, core, redirects, None));
+    }
+
+    /// Asks for a relay from a socket for that alone: an allocation is a socket's and a server's
+    /// (RFC 8656 §7.2), and that of the candidate is shared with connections that want theirs.
+    fn ask_from_own_socket(
+        &mut self,
+        now: Instant,
+        index: usize,
+        address: SocketAddr,
+        shared: Base,
+    ) {
+        let Some(login) = self.servers[index].login.clone() else { return };
+        if self.clients.len() >= MAX_CLIENTS {
+            return;
+        }
+        let token = self.token();
+        let any_port = SocketAddr::new(shared.address.ip(), 0);
+        self.done.push_back(Done::Bind { token, address: any_port });
+        let core = Core::Turn(Box::new(TurnClient::new(now, login, address.is_ipv6(), false)));
+        let link = Link::Opening { token, until: now + PREPARATION };
+        let base = Some(shared.socket);
+        self.clients.push(Client::new(index, address, link, core, 0, base));
     }
 
     fn ask_from(&mut self, now: Instant, index: usize, address: SocketAddr, base: Base) {
@@ -438,7 +486,7 @@ impl Servers {
             relays && client.address == address && client.is_turn() && !has_failed
         };
         let known = self.clients.iter().any(|client| {
-            client.socket() == Some(socket) && (client.server == index || has_allocation(client))
+            client.base == Some(socket) && (client.server == index || has_allocation(client))
         });
         let unreachable = from.is_ipv4() != address.is_ipv4()
             || from.ip().is_loopback() && !address.ip().is_loopback();
@@ -446,10 +494,9 @@ impl Servers {
             return;
         }
         if relays && shared {
-            let why = "a shared socket can have no relay for one connection";
-            return self.fail(index, ServerFailure::NotSupported(why));
+            return self.ask_from_own_socket(now, index, address, base);
         }
-        self.add_client(now, index, address, socket, 0);
+        self.add_client(now, index, address, (socket, socket), 0);
     }
 
     fn add_client(
@@ -457,7 +504,7 @@ impl Servers {
         now: Instant,
         index: usize,
         address: SocketAddr,
-        socket: SocketId,
+        (base, socket): (SocketId, SocketId),
         redirects: u8,
     ) {
         if self.clients.len() >= MAX_CLIENTS {
@@ -473,7 +520,7 @@ impl Servers {
             _ => Core::Stun(StunClient::new(at, false)),
         };
         let link = Link::Socket(socket);
-        self.clients.push(Client::new(index, address, link, core, redirects));
+        self.clients.push(Client::new(index, address, link, core, redirects, Some(base)));
     }
 
     /// Whether answers are still awaited.
@@ -555,9 +602,14 @@ impl Servers {
         let socket = self.clients[at].socket();
         for action in actions {
             match (action, socket) {
-                (Action::Failed(reason), _) => {
+                (Action::Failed(reason), own) => {
+                    let waits = self.retry(now, at, &reason);
                     // Who waits for his turn takes no other's place.
-                    self.has_room |= !self.retry(now, at, &reason);
+                    self.has_room |= !waits;
+                    if let Some(own) = own.filter(|_| !waits && self.clients[at].has_own_socket()) {
+                        self.clients[at].link = Link::Closed;
+                        self.done.push_back(Done::Close(own));
+                    }
                     self.fail(index, reason);
                 }
                 (_, None) => {}
@@ -608,7 +660,8 @@ impl Servers {
                             self.open_stream(now, index, to, redirects + 1);
                         }
                         _ if to.is_ipv4() == remote.is_ipv4() => {
-                            self.add_client(now, index, to, socket, redirects + 1);
+                            let base = self.clients[at].base.unwrap_or(socket);
+                            self.add_client(now, index, to, (base, socket), redirects + 1);
                         }
                         _ => self.fail(index, ServerFailure::Redirected),
                     }

@@ -2,7 +2,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file includes this and uses a part")]
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,8 +14,8 @@ use ortc_ice::{
 };
 use ortc_io::consent::{CONSENT_BUFFER, ConsentTable, ConsentVerdict};
 use ortc_io::{
-    ConnectionId, InterfaceAddress, InterfaceKind, Path, PathUpdate, SharedSocket, SocketEvent,
-    SocketId,
+    ConnectionId, Encapsulation, InterfaceAddress, InterfaceKind, ListenOn, Path, PathUpdate,
+    SharedSocket, SocketEvent, SocketId,
 };
 
 /// The connection of each side at its own port.
@@ -25,6 +27,14 @@ pub struct Side {
     pub info: RTCIceConnectionInfo,
     pub interfaces: Vec<InterfaceAddress>,
     pub sockets: Vec<(SocketId, SocketAddr)>,
+    /// Streams: ours, theirs.
+    pub streams: Vec<(SocketId, SocketAddr, SocketAddr)>,
+    /// Where streams are taken, by token.
+    pub listening: Vec<(u64, SocketAddr)>,
+    /// Names that stand for addresses of this side.
+    pub names: Vec<(String, IpAddr)>,
+    /// How often a stream was opened, or tried to be.
+    pub opened: usize,
     /// Events, with the time since the start.
     pub events: Vec<(Duration, IceEvent)>,
     pub updates: Vec<(Duration, PathUpdate)>,
@@ -46,6 +56,10 @@ impl Side {
             agent: IceAgent::new(config),
             interfaces: addresses.iter().map(|address| interface(address)).collect(),
             sockets: Vec::new(),
+            streams: Vec::new(),
+            listening: Vec::new(),
+            names: Vec::new(),
+            opened: 0,
             events: Vec::new(),
             updates: Vec::new(),
             sent: BTreeMap::new(),
@@ -88,6 +102,25 @@ impl Side {
         self.sockets.iter().find(|(_, a)| *a == address).map(|(id, _)| *id)
     }
 
+    fn next_socket(&mut self) -> SocketId {
+        self.next_slot += 1;
+        SocketId { slot: self.next_slot - 1, generation: 0 }
+    }
+
+    /// Whether media goes over a stream.
+    pub fn is_on_stream(&self) -> bool {
+        let path = self.agent.selected_path();
+        path.is_some_and(|path| path.encapsulation == Encapsulation::Rfc4571)
+    }
+
+    /// The pair that media uses, as it was told last.
+    pub fn active_pair(&self) -> Option<[RTCIceCandidateDescription; 2]> {
+        self.events.iter().rev().find_map(|(_, event)| match event {
+            IceEvent::ActivePair { local, remote } => Some([local.clone(), remote.clone()]),
+            _ => None,
+        })
+    }
+
     /// When something is to be done next.
     fn poll_timeout(&self) -> Option<Instant> {
         let consent = self.consent.as_ref().and_then(ConsentTable::poll_timeout);
@@ -122,6 +155,17 @@ pub fn config(byte: u8) -> IceConfig {
 /// Decides which datagrams a network drops: from, to.
 pub type Firewall = Box<dyn Fn(SocketAddr, SocketAddr) -> bool>;
 
+/// What is on its way to a side.
+enum Flight {
+    Datagram(SocketAddr, SocketAddr, Bytes),
+    /// A stream that a side has opened: its token, its own address, the other one.
+    Open(usize, u64, SocketAddr, SocketAddr),
+    /// On a stream.
+    Message(SocketAddr, SocketAddr, Bytes),
+    /// The end of one.
+    Close(SocketAddr, SocketAddr),
+}
+
 pub struct Pair {
     pub now: Instant,
     pub start: Instant,
@@ -130,10 +174,12 @@ pub struct Pair {
     pub loss: f64,
     pub delay: Duration,
     pub blocks: Firewall,
+    /// Which streams the network refuses.
+    pub blocks_streams: Firewall,
     /// Everything sent: from, to, bytes. Only while recording.
     pub record: Option<Vec<(SocketAddr, SocketAddr, Bytes)>>,
     random: fastrand::Rng,
-    flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Bytes)>,
+    flying: BTreeMap<(Instant, u64), Flight>,
     sequence: u64,
 }
 
@@ -157,6 +203,7 @@ impl Pair {
             loss: 0.0,
             delay: Duration::from_millis(10),
             blocks: Box::new(|_, _| false),
+            blocks_streams: Box::new(|_, _| false),
             record: None,
             random: fastrand::Rng::with_seed(seed),
             flying: BTreeMap::new(),
@@ -259,11 +306,8 @@ impl Pair {
             if entry.key().0 > self.now {
                 break;
             }
-            let (from, to, datagram) = entry.remove();
-            let side = self.sides.iter().position(|side| side.socket(to).is_some());
-            if let Some(side) = side {
-                self.inject(side, from, to, &datagram);
-            }
+            let flight = entry.remove();
+            self.arrive(flight);
         }
         for index in 0..2 {
             let side = &mut self.sides[index];
@@ -305,6 +349,12 @@ impl Pair {
 
     fn transmit(&mut self, index: usize, path: Path, datagram: Bytes) {
         let side = &mut self.sides[index];
+        if path.encapsulation == Encapsulation::Rfc4571 {
+            let known = side.streams.iter().find(|(socket, ..)| *socket == path.socket);
+            let (_, local, remote) = *known.expect("a stream that is open");
+            assert_eq!(remote, path.remote);
+            return self.fly(Flight::Message(local, remote, datagram));
+        }
         let from = side.address(path.socket).expect("a bound socket");
         *side.sent.entry(from).or_default() += 1;
         if let Some(record) = &mut self.record {
@@ -313,18 +363,111 @@ impl Pair {
         if self.random.f64() < self.loss || (self.blocks)(from, path.remote) {
             return;
         }
+        self.fly(Flight::Datagram(from, path.remote, datagram));
+    }
+
+    fn fly(&mut self, flight: Flight) {
         self.sequence += 1;
-        let key = (self.now + self.delay, self.sequence);
-        self.flying.insert(key, (from, path.remote, datagram));
+        self.flying.insert((self.now + self.delay, self.sequence), flight);
+    }
+
+    fn arrive(&mut self, flight: Flight) {
+        let now = self.now;
+        match flight {
+            Flight::Datagram(from, to, datagram) => {
+                let side = self.sides.iter().position(|side| side.socket(to).is_some());
+                if let Some(side) = side {
+                    self.inject(side, from, to, &datagram);
+                }
+            }
+            Flight::Open(side, token, local, remote) => {
+                let other = self.sides[1 - side].listening.iter().any(|(_, at)| *at == remote);
+                let is_open = other && !(self.blocks_streams)(local, remote);
+                let this = &mut self.sides[side];
+                this.opened += 1;
+                let event = if is_open {
+                    let socket = this.next_socket();
+                    this.streams.push((socket, local, remote));
+                    SocketEvent::Bound { token, socket, local }
+                } else {
+                    let error = Arc::new(io::ErrorKind::ConnectionRefused.into());
+                    SocketEvent::BindFailed { token, address: remote, error }
+                };
+                this.agent.handle_socket_event(now, event);
+            }
+            Flight::Message(from, to, message) => {
+                let ends = |(_, local, remote): &(SocketId, SocketAddr, SocketAddr)| {
+                    (*local, *remote) == (to, from)
+                };
+                let known = self.sides.iter().enumerate().find_map(|(side, it)| {
+                    Some((side, it.streams.iter().find(|stream| ends(stream))?.0))
+                });
+                // With its first message a stream is the listener's, unless it was cut meanwhile.
+                let is_open = self.sides.iter().flat_map(|side| &side.streams);
+                let is_open =
+                    is_open.copied().any(|(_, local, remote)| (local, remote) == (from, to));
+                let new = || is_open.then(|| self.accept(from, to)).flatten();
+                let Some((side, socket)) = known.or_else(new) else { return };
+                let path =
+                    Path { encapsulation: Encapsulation::Rfc4571, ..Path::plain(socket, from) };
+                self.sides[side].agent.handle_datagram(now, path, &message);
+            }
+            Flight::Close(from, to) => {
+                for side in 0..2 {
+                    let it = &mut self.sides[side];
+                    let is_it =
+                        |(_, local, remote): &mut (_, _, _)| (*local, *remote) == (to, from);
+                    let gone: Vec<_> = it.streams.extract_if(.., is_it).collect();
+                    for (socket, ..) in gone {
+                        let error = Some(Arc::new(io::ErrorKind::ConnectionReset.into()));
+                        it.agent.handle_socket_event(now, SocketEvent::Unbound { socket, error });
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn accept(&mut self, from: SocketAddr, to: SocketAddr) -> Option<(usize, SocketId)> {
+        let now = self.now;
+        let (side, token) = self.sides.iter().enumerate().find_map(|(side, it)| {
+            Some((side, it.listening.iter().find(|(_, at)| *at == to)?.0))
+        })?;
+        let it = &mut self.sides[side];
+        let socket = it.next_socket();
+        it.streams.push((socket, to, from));
+        let accepted = SocketEvent::Accepted { token, socket, local: to, remote: from };
+        it.agent.handle_socket_event(now, accepted);
+        Some((side, socket))
+    }
+
+    /// Opens a stream to a side from somewhere, on which nothing comes.
+    pub fn open_silent_stream(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.accept(from, to).expect("somebody listens");
+        self.settle();
+    }
+
+    /// Cuts all streams, as a NAT does that has forgotten them, but with a word to both ends.
+    pub fn cut_streams(&mut self) {
+        for side in &self.sides {
+            for (_, local, remote) in side.streams.clone() {
+                self.sequence += 1;
+                self.flying.insert((self.now, self.sequence), Flight::Close(remote, local));
+            }
+        }
     }
 
     fn carry_out(&mut self, index: usize, output: Output) {
         let (now, elapsed) = (self.now, self.elapsed());
         let side = &mut self.sides[index];
         match output {
-            Output::Resolve { token, .. } => {
-                let nobody = Err("nobody has this name".to_owned());
-                side.agent.handle_resolved(now, token, nobody);
+            Output::Resolve { token, host } => {
+                let all = self.sides.iter().flat_map(|side| &side.names);
+                let found: Vec<_> =
+                    all.filter(|(name, _)| *name == host).map(|(_, address)| *address).collect();
+                let nobody = || "nobody has this name".to_owned();
+                let answer = if found.is_empty() { Err(nobody()) } else { Ok(found) };
+                self.sides[index].agent.handle_resolved(now, token, answer);
             }
             Output::OpenStream { .. } => unreachable!("no server is configured"),
             Output::Enumerate => {
@@ -332,8 +475,7 @@ impl Pair {
                 side.agent.handle_socket_event(now, event);
             }
             Output::Bind { token, address } => {
-                let socket = SocketId { slot: side.next_slot, generation: 0 };
-                side.next_slot += 1;
+                let socket = side.next_socket();
                 let local = SocketAddr::new(address.ip(), 5000 + socket.slot as u16);
                 side.sockets.push((socket, local));
                 side.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
@@ -343,9 +485,31 @@ impl Pair {
                 side.sockets.push((socket, local));
                 side.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
             }
+            Output::PublishName { name, address } => side.names.push((name, address)),
+            Output::WithdrawName(name) => side.names.retain(|(known, _)| *known != name),
             // There are no forks here.
             Output::Share { .. } | Output::Release(_) | Output::ClaimPeer(_) => {}
-            Output::Unbind(socket) => side.sockets.retain(|(id, _)| *id != socket),
+            Output::OpenPeerStream { token, from, remote } => {
+                self.sequence += 1;
+                let local = SocketAddr::new(from, 40_000 + (self.sequence % 20_000) as u16);
+                self.fly(Flight::Open(index, token, local, remote));
+            }
+            Output::Listen { token, on, credentials } => {
+                assert_eq!(credentials, side.info);
+                let ListenOn::Own(address) = on else { unreachable!("no port is shared") };
+                let local = SocketAddr::new(address.ip(), 6000 + side.listening.len() as u16);
+                side.listening.push((token, local));
+                side.agent.handle_socket_event(now, SocketEvent::Listening { token, local });
+            }
+            Output::StopListening(token) => side.listening.retain(|(of, _)| *of != token),
+            Output::Unbind(socket) => {
+                side.sockets.retain(|(id, _)| *id != socket);
+                let is_it = |(id, ..): &mut (SocketId, _, _)| *id == socket;
+                let closed: Vec<_> = side.streams.extract_if(.., is_it).collect();
+                for (_, local, remote) in closed {
+                    self.fly(Flight::Close(local, remote));
+                }
+            }
             Output::Transmit { path, datagram } => self.transmit(index, path, datagram),
             Output::Path(update) => {
                 side.updates.push((elapsed, update));

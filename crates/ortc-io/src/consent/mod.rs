@@ -32,7 +32,7 @@
 //!    [`poll_request`](ConsentTable::poll_request) gives until that is `None`.
 //! 4. Bring what [`poll_event`](ConsentTable::poll_event) gives to the connections.
 
-mod stun;
+pub(crate) mod stun;
 #[cfg(test)]
 mod tests;
 mod wheel;

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use aws_lc_rs::{constant_time, hmac};
 
 /// A STUN transaction identifier (RFC 8489 §5).
-pub(super) type TransactionId = [u8; 12];
+pub(crate) type TransactionId = [u8; 12];
 
 /// Room for any message that is written here: 20 bytes of header, a username of at most 513 and
 /// everything else that a request has.
-pub(super) const MAX_MESSAGE: usize = 640;
+pub(crate) const MAX_MESSAGE: usize = 640;
 
 const REQUEST: u16 = 0x0001;
 const SUCCESS: u16 = 0x0101;
@@ -38,7 +38,7 @@ const FINGERPRINT_MASK: u32 = 0x5354_554e;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     Request,
     Success,
     Error,
@@ -47,11 +47,11 @@ pub(super) enum Class {
 /// A binding message that keeps to the grammar. Nothing in it is authenticated until
 /// [`verify`](Self::verify) says so.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     bytes: &'a [u8],
-    pub(super) class: Class,
-    pub(super) id: TransactionId,
-    pub(super) username: &'a [u8],
+    pub(crate) class: Class,
+    pub(crate) id: TransactionId,
+    pub(crate) username: &'a [u8],
     pub(super) has_priority: bool,
     pub(super) uses_candidate: bool,
     pub(super) is_controlling: bool,
@@ -64,7 +64,7 @@ pub(super) struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// Reads a binding request or response; `None` for all else, broken messages included.
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, attributes) = bytes.split_at_checked(HEADER)?;
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
         if length != attributes.len() || header[4..8] != MAGIC_COOKIE {
@@ -126,7 +126,7 @@ impl<'a> Message<'a> {
     }
 
     /// Whether its MESSAGE-INTEGRITY was made with this key (RFC 8489 §14.5).
-    pub(super) fn verify(&self, key: &hmac::Key) -> bool {
+    pub(crate) fn verify(&self, key: &hmac::Key) -> bool {
         let Some(at) = self.integrity else { return false };
         // Authenticated is the length that the message has with this attribute as the last.
         let Ok(length) = u16::try_from(at + INTEGRITY_LEN - HEADER) else { return false };
@@ -141,23 +141,23 @@ impl<'a> Message<'a> {
 
 /// The key of MESSAGE-INTEGRITY with short-term credentials (RFC 8489 §9.1.1): the password, its
 /// two blocks hashed once and for all.
-pub(super) fn integrity_key(password: &str) -> hmac::Key {
+pub(crate) fn integrity_key(password: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes())
 }
 
 /// What a request asks with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asking<'a> {
+pub(crate) struct Asking<'a> {
     /// `theirs:ours`.
-    pub(super) username: &'a str,
-    pub(super) controlling: bool,
-    pub(super) tie_breaker: u64,
-    pub(super) priority: u32,
+    pub(crate) username: &'a str,
+    pub(crate) controlling: bool,
+    pub(crate) tie_breaker: u64,
+    pub(crate) priority: u32,
 }
 
 /// Writes a binding request but for what differs from one to the next: its transaction and what
 /// is computed over it. To be [sealed](seal).
-pub(super) fn request(asking: Asking<'_>) -> Box<[u8]> {
+pub(crate) fn request(asking: Asking<'_>) -> Box<[u8]> {
     let Asking { username, controlling, tie_breaker, priority } = asking;
     let mut out = header(REQUEST);
     attribute(&mut out, USERNAME, username.as_bytes());
@@ -205,7 +205,7 @@ pub(super) fn response(
 
 /// Gives the message in `out[..len]` its transaction, MESSAGE-INTEGRITY and FINGERPRINT; returns
 /// its length.
-pub(super) fn seal(
+pub(crate) fn seal(
     len: usize,
     id: &TransactionId,
     key: &hmac::Key,

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::interfaces;
 
-const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
-const PORT: u16 = 5353;
+pub(super) const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+pub(super) const PORT: u16 = 5353;
 
 /// When the question is asked, from the start, and when it is given up.
 const ASK: [u64; 3] = [0, 250, 1000];
@@ -23,8 +23,8 @@ const MAX_HEARD: usize = 512;
 /// Most links that are asked.
 const MAX_LINKS: usize = 32;
 
-const TYPE_A: u16 = 1;
-const TYPE_AAAA: u16 = 28;
+pub(super) const TYPE_A: u16 = 1;
+pub(super) const TYPE_AAAA: u16 = 28;
 
 /// The addresses of a name, by whoever answers first.
 pub(super) async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
@@ -80,23 +80,66 @@ fn open() -> io::Result<(UdpSocket, Vec<Ipv4Addr>)> {
 }
 
 /// Asks for both kinds of addresses.
-fn question(name: &str) -> io::Result<Vec<u8>> {
+pub(super) fn question(name: &str) -> io::Result<Vec<u8>> {
     let mut message = vec![0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
     for kind in [TYPE_A, TYPE_AAAA] {
-        for label in name.strip_suffix('.').unwrap_or(name).split('.') {
-            let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len));
-            message.push(len.ok_or(io::ErrorKind::InvalidInput)?);
-            message.extend_from_slice(label.as_bytes());
-        }
-        message.push(0);
+        append_name(&mut message, name)?;
         message.extend_from_slice(&kind.to_be_bytes());
         message.extend_from_slice(&[0, 1]);
     }
     Ok(message)
 }
 
+/// Appends a name, label by label.
+pub(super) fn append_name(message: &mut Vec<u8>, name: &str) -> io::Result<()> {
+    for label in name.strip_suffix('.').unwrap_or(name).split('.') {
+        let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len));
+        message.push(len.ok_or(io::ErrorKind::InvalidInput)?);
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.push(0);
+    Ok(())
+}
+
+/// The name at `at`, in lower case, and where what follows it begins. Names that are longer than
+/// any (RFC 1035 §2.3.4), and what is no text, are malformed.
+pub(super) fn read_name(message: &[u8], at: usize) -> Option<(String, usize)> {
+    let end = skip_name(message, at)?;
+    let (mut at, mut name) = (at, String::new());
+    // Pointers lead backwards only, so there is an end.
+    loop {
+        match *message.get(at)? {
+            0 => return Some((name, end)),
+            len @ 1..=63 => {
+                let label = message.get(at + 1..at + 1 + usize::from(len))?;
+                if !name.is_empty() {
+                    name.push('.');
+                }
+                name.push_str(&std::str::from_utf8(label).ok()?.to_ascii_lowercase());
+                at += 1 + usize::from(len);
+            }
+            high @ 0xc0.. => {
+                let low = *message.get(at + 1)?;
+                let to = usize::from(u16::from_be_bytes([high & 0x3f, low]));
+                at = Some(to).filter(|to| *to < at)?;
+            }
+            _ => return None,
+        }
+        if name.len() > 253 {
+            return None;
+        }
+    }
+}
+
+/// Whether a message that asks says that it knows this address of a name (RFC 6762 §7.1).
+pub(super) fn has_answer(message: &[u8], name: &str, address: IpAddr) -> bool {
+    let mut found = Vec::new();
+    let _ = read_records(message, name, &mut found);
+    found.contains(&address)
+}
+
 /// The addresses that a response has for a name; none if it is something else.
-fn answers(message: &[u8], name: &str) -> Vec<IpAddr> {
+pub(super) fn answers(message: &[u8], name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     // What is cut off or malformed has been read as far as it goes.
     let _ = read(message, name, &mut found);
@@ -109,6 +152,11 @@ fn read(message: &[u8], name: &str, found: &mut Vec<IpAddr>) -> Option<()> {
     if !is_response {
         return None;
     }
+    read_records(message, name, found)
+}
+
+fn read_records(message: &[u8], name: &str, found: &mut Vec<IpAddr>) -> Option<()> {
+    let word = |at: usize| Some(u16::from_be_bytes(message.get(at..at + 2)?.try_into().ok()?));
     let mut at = 12;
     for _ in 0..word(4)? {
         at = skip_name(message, at)? + 4;

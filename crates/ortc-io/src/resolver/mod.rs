@@ -1,9 +1,12 @@
 //! Names, resolved off the threads that have better things to do.
 
 mod mdns;
+mod names;
 
 use std::net::IpAddr;
 use std::time::Duration;
+
+pub use self::names::{LinkNameStats, LinkNames, PublishedName};
 
 /// How long a name may take: what a resolver needs to ask two servers twice.
 const TIMEOUT: Duration = Duration::from_secs(5);

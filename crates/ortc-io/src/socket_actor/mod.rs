@@ -18,7 +18,7 @@ use crate::consent::{CONSENT_BUFFER, ConsentStats, ConsentTable, ConsentVerdict}
 use crate::paths::{Admission, Parked, PathError, PathStats, PathTable, SharedStats};
 use crate::{
     Attach, Bind, BindShared, ConnectionId, DatagramIo, DatagramKind, DatagramReceived, Detach,
-    Detached, Encapsulation, Join, OpenStream, ReceiveBatch, SendBatch, SendControl, Share,
+    Detached, Encapsulation, Join, Listen, OpenStream, ReceiveBatch, SendBatch, SendControl, Share,
     SharedBound, SharedSocket, SocketCommand, SocketEvent, SocketId, classify, now, shared,
 };
 
@@ -350,13 +350,8 @@ impl SocketActor {
     }
 
     fn take(&mut self, at: Instant, index: usize) {
-        let encapsulation = match self.received.unwrap_channel_data(index) {
-            Some(channel) => Encapsulation::ChannelData(channel),
-            None => Encapsulation::Plain,
-        };
-        let (datagram, bytes) = self.received.get_mut(index);
-        let path =
-            crate::Path { encapsulation, ..crate::Path::plain(datagram.socket, datagram.remote) };
+        let path = self.received.unwrap(index);
+        let (_, bytes) = self.received.get_mut(index);
         let kind = classify(bytes);
         self.stats.received += 1;
         if kind == DatagramKind::Stun
@@ -481,6 +476,13 @@ impl Handler<SocketCommand> for SocketActor {
                 let error = Arc::new(io::Error::from(io::ErrorKind::Unsupported));
                 self.tell(connection, SocketEvent::BindFailed { token, address: server, error });
             }
+            SocketCommand::Listen(Listen { connection, token, on, .. }) => {
+                let error = Arc::new(io::Error::from(io::ErrorKind::Unsupported));
+                let address = on.address();
+                self.tell(connection, SocketEvent::BindFailed { token, address, error });
+            }
+            // There is nothing that it could have heard on.
+            SocketCommand::StopListening(..) => {}
             SocketCommand::BindShared(bind) => self.bind_shared(&bind),
             SocketCommand::ReleaseShared(socket) => self.release_shared(socket),
             SocketCommand::Join(join) => self.join(&join),

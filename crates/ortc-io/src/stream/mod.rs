@@ -1,4 +1,4 @@
-//! Streams to TURN servers, over TCP or TLS, as sockets of a media thread.
+//! Streams to TURN servers and peers, over TCP or TLS, as sockets of a media thread.
 //!
 //! A media thread moves datagrams and never blocks; a stream wants an event loop and, over TLS,
 //! a state machine. So a task of the control plane has the stream, and two bounded rings lead
@@ -7,10 +7,12 @@
 //! a network without UDP. What a ring has no room for is dropped, as a datagram would be.
 
 mod framing;
+mod greeting;
+mod listener;
 mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
@@ -18,9 +20,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-use self::framing::Frames;
+use self::framing::{Frames, Framing};
+pub use self::listener::{AcceptedStream, ListenerStats, Listening, StreamListener};
 use crate::StreamTls;
 use crate::ring::{Popped, RingReceiver, RingSender, ring};
 
@@ -49,15 +52,24 @@ pub struct StreamEnd {
     incoming: RingReceiver<Bytes>,
     outgoing: RingSender<Bytes>,
     shared: Arc<Shared>,
-    /// The address of the server: where everything comes from and goes to.
-    pub(crate) server: SocketAddr,
+    /// The address of the server or peer: where everything comes from and goes to.
+    pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// Whether what goes through are frames of RFC 4571.
+    pub(crate) is_framed: bool,
 }
 
 impl StreamEnd {
-    /// Sends a message; false, counted, if there is no room.
+    /// The address on the far side.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// Sends a message; false, counted, if there is no room. One without its frame would make
+    /// nonsense of all that follows, and is dropped as well.
     pub fn send(&self, message: &[u8]) -> bool {
-        let sent = self.outgoing.push(Bytes::copy_from_slice(message)).is_ok();
+        let fits = !self.is_framed || framing::is_frame(message);
+        let sent = fits && self.outgoing.push(Bytes::copy_from_slice(message)).is_ok();
         self.shared.dropped.fetch_add(u64::from(!sent), Ordering::Relaxed);
         sent
     }
@@ -113,6 +125,8 @@ pub struct StreamTask {
     incoming: RingSender<Bytes>,
     outgoing: RingReceiver<Bytes>,
     shared: Arc<Shared>,
+    frames: Frames,
+    framing: Framing,
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -136,32 +150,62 @@ pub async fn open_stream(
         None => Box::new(stream),
         Some(tls) => Box::new(in_time(tls::secure(stream, tls)).await?),
     };
-    Ok(ends(stream, server, local))
+    Ok(ends(stream, server, local, Frames::new(Framing::Turn), Framing::Turn))
+}
+
+/// Connects to a peer (RFC 6544), from this address of ours; otherwise as [`open_stream`].
+///
+/// # Errors
+/// Whatever the system says; [`TimedOut`](io::ErrorKind::TimedOut) after 5 s.
+pub async fn open_peer_stream(
+    peer: SocketAddr,
+    from: IpAddr,
+) -> io::Result<(StreamEnd, StreamTask)> {
+    let stream = in_time(connect_from(from, peer)).await?;
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let framing = Framing::Rfc4571;
+    Ok(ends(Box::new(stream), peer, local, Frames::new(framing), framing))
+}
+
+async fn connect_from(from: IpAddr, peer: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(peer).await
 }
 
 async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn ends(stream: Box<dyn Duplex>, server: SocketAddr, local: SocketAddr) -> (StreamEnd, StreamTask) {
+fn ends(
+    stream: Box<dyn Duplex>,
+    remote: SocketAddr,
+    local: SocketAddr,
+    frames: Frames,
+    framing: Framing,
+) -> (StreamEnd, StreamTask) {
     let shared = Arc::new(Shared::default());
     let (to_thread, incoming) = ring(CAPACITY);
     let (outgoing, from_thread) = ring(CAPACITY);
-    let end = StreamEnd { incoming, outgoing, shared: Arc::clone(&shared), server, local };
-    (end, StreamTask { stream, incoming: to_thread, outgoing: from_thread, shared })
+    let is_framed = framing == Framing::Rfc4571;
+    let of_task = Arc::clone(&shared);
+    let end = StreamEnd { incoming, outgoing, shared, remote, local, is_framed };
+    let (incoming, outgoing, shared) = (to_thread, from_thread, of_task);
+    (end, StreamTask { stream, incoming, outgoing, shared, frames, framing })
 }
 
 impl StreamTask {
     /// Moves messages until either side closes.
     pub async fn run(self) {
-        let Self { stream, incoming, outgoing, shared } = self;
+        let Self { stream, incoming, outgoing, shared, frames, framing } = self;
         let (reader, writer) = tokio::io::split(stream);
         let ended = tokio::select! {
-            read = read_all(reader, incoming, &shared) => read,
-            written = write_all(writer, outgoing) => written,
+            read = read_all(reader, frames, incoming, &shared) => read,
+            written = write_all(writer, framing, outgoing) => written,
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "a stream to a TURN server has ended");
+            tracing::debug!(%error, "a stream has ended");
             let _ = shared.failure.set(error.to_string());
         }
         // Dropping the rings tells the media thread.
@@ -170,32 +214,33 @@ impl StreamTask {
 
 async fn read_all(
     mut reader: impl AsyncRead + Unpin,
+    mut frames: Frames,
     incoming: RingSender<Bytes>,
     shared: &Shared,
 ) -> io::Result<()> {
-    let mut frames = Frames::default();
     loop {
         while let Some(message) = frames.next()? {
             let room = incoming.push(message).is_ok();
             shared.dropped.fetch_add(u64::from(!room), Ordering::Relaxed);
         }
         if reader.read_buf(frames.buffer()).await? == 0 {
-            return Err(io::Error::other("closed by the server"));
+            return Err(io::Error::other("closed by the other side"));
         }
     }
 }
 
 async fn write_all(
     mut writer: impl AsyncWrite + Unpin,
+    framing: Framing,
     mut outgoing: RingReceiver<Bytes>,
 ) -> io::Result<()> {
     let mut batch = BytesMut::new();
     while let Some(message) = outgoing.recv().await {
-        framing::append(&mut batch, &message);
+        framing::append(framing, &mut batch, &message);
         while batch.len() < WRITE_BATCH
             && let Popped::Item(message) = outgoing.pop()
         {
-            framing::append(&mut batch, &message);
+            framing::append(framing, &mut batch, &message);
         }
         writer.write_all(&batch).await?;
         writer.flush().await?;
@@ -211,6 +256,12 @@ mod tests {
     const STUN: [u8; 20] =
         [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
+    fn turn_ends(stream: tokio::io::DuplexStream) -> (StreamEnd, StreamTask) {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let frames = Frames::new(Framing::Turn);
+        ends(Box::new(stream), address, address, frames, Framing::Turn)
+    }
+
     fn run<T>(work: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(work)
@@ -219,9 +270,8 @@ mod tests {
     #[test]
     fn messages_cross_in_both_directions_and_closing_flushes() {
         run(async {
-            let address = "127.0.0.1:1".parse().unwrap();
             let (ours, mut theirs) = tokio::io::duplex(64);
-            let (mut end, task) = ends(Box::new(ours), address, address);
+            let (mut end, task) = turn_ends(ours);
             tokio::spawn(task.run());
             theirs.write_all(&STUN[..7]).await.unwrap();
             theirs.write_all(&[&STUN[7..], &[0x40, 0, 0, 1, 9, 0, 0, 0]].concat()).await.unwrap();
@@ -237,11 +287,11 @@ mod tests {
 
     #[test]
     fn a_stream_that_ends_or_makes_no_sense_is_reported() {
-        for (sent, said) in [(&b""[..], "closed by the server"), (b"SSH-2.0-other", "neither")] {
+        for (sent, said) in [(&b""[..], "closed by the other side"), (b"SSH-2.0-other", "neither")]
+        {
             run(async {
-                let address = "127.0.0.1:1".parse().unwrap();
                 let (ours, mut theirs) = tokio::io::duplex(64);
-                let (mut end, task) = ends(Box::new(ours), address, address);
+                let (mut end, task) = turn_ends(ours);
                 tokio::spawn(task.run());
                 theirs.write_all(sent).await.unwrap();
                 if sent.is_empty() {
@@ -256,9 +306,8 @@ mod tests {
     #[test]
     fn what_there_is_no_room_for_is_dropped_and_counted() {
         run(async {
-            let address = "127.0.0.1:1".parse().unwrap();
             let (ours, _theirs) = tokio::io::duplex(1);
-            let (end, _task) = ends(Box::new(ours), address, address);
+            let (end, _task) = turn_ends(ours);
             let sent = (0..300).filter(|_| end.send(&STUN)).count();
             assert_eq!((sent, end.dropped()), (CAPACITY, 300 - CAPACITY as u64));
         });

@@ -275,7 +275,10 @@ impl UdpIo {
                 }
                 while !batch.is_full() {
                     match stream.receive()? {
-                        Some(message) => _ = batch.push(id, stream.server, &message),
+                        Some(message) if stream.is_framed => {
+                            batch.push_framed(id, stream.remote, &message);
+                        }
+                        Some(message) => _ = batch.push(id, stream.remote, &message),
                         None => return Ok(true),
                     }
                 }

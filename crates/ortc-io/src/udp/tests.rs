@@ -358,7 +358,7 @@ fn a_stream_is_a_socket_among_others_until_it_ends() {
         io.wait(Some(deadline)).unwrap();
     }
     assert_eq!(failed[0].0, socket);
-    assert!(failed[0].1.to_string().contains("closed by the server"), "{}", failed[0].1);
+    assert!(failed[0].1.to_string().contains("closed by the other side"), "{}", failed[0].1);
     io.close(socket);
     assert_eq!(io.streams, [] as [u32; 0]);
 }

@@ -2,19 +2,21 @@
 
 const TYPES = ["host", "srflx", "prflx", "relay"];
 
+const TCP_TYPES = ["active", "passive", "so"];
+
 /**
- * The drafts' description of a candidate that the browser has found. Null for TCP: the drafts'
- * objects have no place for its kind, and without it nobody could use it.
+ * The drafts' description of a candidate that the browser has found. One of TCP has a `tcpType`,
+ * an addition of ours: without it nobody could use it, and it is null.
  */
 export function describeCandidate(line) {
   const [foundation, component, transport, priority, address, port, , type, ...rest] =
     line.replace(/^(a=)?candidate:/, "").trim().split(/\s+/);
   // Of a second component, RTCP, there is never need: it goes with RTP.
-  if (transport?.toLowerCase() !== "udp" || component !== "1" || !TYPES.includes(type)) return null;
+  if (!/^(udp|tcp)$/i.test(transport ?? "") || component !== "1" || !TYPES.includes(type)) return null;
   const candidate = {
     foundation,
     component: Number(component),
-    transport: "udp",
+    transport: transport.toLowerCase(),
     priority: Number(priority),
     connectionAddress: address,
     connectionPort: Number(port),
@@ -24,6 +26,10 @@ export function describeCandidate(line) {
   if (type !== "host" && rest.includes("raddr") && rest.includes("rport")) {
     candidate.relAddress = after("raddr");
     candidate.relPort = Number(after("rport"));
+  }
+  if (candidate.transport === "tcp") {
+    if (!rest.includes("tcptype") || !TCP_TYPES.includes(after("tcptype"))) return null;
+    candidate.tcpType = after("tcptype");
   }
   return candidate;
 }
@@ -44,6 +50,9 @@ export function validateCandidate(candidate) {
     wrong("relAddress", "is no address");
   }
   if (candidate.relPort != null && !isPort(candidate.relPort, 0)) wrong("relPort", "is no port");
+  if (candidate.tcpType != null && !TCP_TYPES.includes(candidate.tcpType)) {
+    wrong("tcpType", `is not one of ${TCP_TYPES.join(", ")}`);
+  }
 }
 
 const isPort = (port, least) => Number.isInteger(port) && port >= least && port <= 65535;
@@ -51,6 +60,7 @@ const isPort = (port, least) => Number.isInteger(port) && port >= least && port 
 /** A described candidate as the browser takes it. */
 export function candidateLine(c) {
   const base = c.relAddress != null && c.relPort != null ? ` raddr ${c.relAddress} rport ${c.relPort}` : "";
+  const tcp = c.tcpType != null ? ` tcptype ${c.tcpType}` : "";
   return `candidate:${c.foundation} ${c.component} ${c.transport.toLowerCase()} ${c.priority} ` +
-    `${c.connectionAddress} ${c.connectionPort} typ ${c.type}${base}`;
+    `${c.connectionAddress} ${c.connectionPort} typ ${c.type}${base}${tcp}`;
 }

@@ -118,5 +118,6 @@ function describe(stats) {
   if (!stats?.port) return null;
   return describeCandidate(
     `candidate:${stats.foundation || "0"} 1 ${stats.protocol} ${stats.priority} ` +
-    `${stats.address || stats.ip || "0.0.0.0"} ${stats.port} typ ${stats.candidateType}`);
+    `${stats.address || stats.ip || "0.0.0.0"} ${stats.port} typ ${stats.candidateType}` +
+    (stats.protocol === "tcp" ? ` tcptype ${stats.tcpType}` : ""));
 }

@@ -18,8 +18,19 @@ test("candidates are described as the drafts have them, and given back", () => {
   assert.equal(candidateLine(reflexive), REFLEXIVE.replace("UDP", "udp"));
 });
 
-test("TCP and RTCP of its own are left out", () => {
-  assert.equal(describeCandidate("candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype active"), null);
+test("candidates of TCP say who connects", () => {
+  const line = "candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active";
+  const candidate = describeCandidate(`${line} generation 0`);
+  assert.deepEqual([candidate.transport, candidate.connectionPort, candidate.tcpType], ["tcp", 9, "active"]);
+  assert.equal(candidateLine(candidate), line);
+  validateCandidate(candidate);
+  assert.throws(() => validateCandidate({ ...candidate, tcpType: "both" }), /tcpType/);
+  for (const wrong of ["typ host", "typ host tcptype", "typ host tcptype both"]) {
+    assert.equal(describeCandidate(`candidate:1 1 tcp 1 192.0.2.1 9 ${wrong}`), null, wrong);
+  }
+});
+
+test("RTCP of its own is left out", () => {
   assert.equal(describeCandidate("candidate:1 2 udp 1 192.0.2.1 9 typ host"), null);
 });
 

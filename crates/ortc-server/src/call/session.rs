@@ -11,7 +11,7 @@ use ortc_api::{
     AddDtmfError, AddStreamError, CandidateTypes, ConnectError, DtlsVersion, MediaFormat,
     MediaStream, MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions,
     RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer,
-    RTCTrackDescription, ReceiveTrackError, SetRemoteIceError, ToneError, TrackKind,
+    RTCTrackDescription, ReceiveTrackError, SetRemoteIceError, TcpCandidates, ToneError, TrackKind,
 };
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -63,6 +63,10 @@ pub struct CallOptions {
     pub ice_servers: Vec<RTCIceServer>,
     /// Whether to go through a TURN server in any case.
     pub relay_only: bool,
+    /// Whether the other peer may connect over TCP. This one does in any case, if it is let.
+    pub tcp: bool,
+    /// Whether addresses of this host are hidden behind names of the link.
+    pub mdns: bool,
     /// Whether keys are in the sound of tracks of G.711.
     pub dtmf_in_band: bool,
     /// How long to stay connected.
@@ -191,6 +195,8 @@ impl Call {
             .with_network_changes(true)
             .with_in_band_dtmf(options.dtmf_in_band)
             .with_dtls_version(options.dtls)
+            .with_mdns_candidates(options.mdns)
+            .with_tcp_candidates(TcpCandidates { active: true, passive: options.tcp })
             .with_ice_servers(options.ice_servers.clone());
         if options.relay_only {
             connecting = connecting.with_candidate_types(CandidateTypes::RELAYED);

@@ -244,8 +244,10 @@ impl fmt::Display for Summary {
 }
 
 fn end(candidate: &RTCIceCandidateDescription) -> String {
-    let RTCIceCandidateDescription { connection_address: ip, connection_port: port, kind, .. } =
+    let RTCIceCandidateDescription { connection_address: ip, connection_port: port, .. } =
         candidate;
+    let over = if candidate.tcp_type.is_some() { " over TCP" } else { "" };
+    let kind = format!("{}{over}", candidate.kind);
     if ip.contains(':') {
         format!("[{ip}]:{port} ({kind})")
     } else {
@@ -270,6 +272,7 @@ mod tests {
             kind: "host".into(),
             rel_address: None,
             rel_port: None,
+            tcp_type: None,
         }
     }
 

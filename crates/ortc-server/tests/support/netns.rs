@@ -38,7 +38,10 @@ pub fn in_namespace(namespace: Option<&Namespace>, program: &str) -> Command {
 
 /// Says so, on the terminal, where namespaces cannot be made; returns whether they can.
 pub fn can_make_namespaces(test: &str) -> bool {
-    let name = format!("ortc-probe-{}", std::process::id());
+    // Tests ask at the same time.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("ortc-probe-{}-{count}", std::process::id());
     let quietly = |arguments: &[&str]| {
         let mut command = Command::new("ip");
         let run = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ortc_io::{Encapsulation, Path, SocketId};
+use ortc_io::{Encapsulation, Path, SharedSocket, SocketEvent, SocketId};
 
 use self::server::{Script, indication};
 use self::world::{NATS, NatType, World, turn};
 use super::message::{Builder, Class, Message, attribute, method};
 use crate::{
     CandidateTypes, IceCommand, IceConfig, IceEvent, IceState, RTCIceServer, ServerFailure,
+    SharedHost,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -423,13 +424,13 @@ fn a_stream_is_opened_for_tcp_and_tls_and_one_that_fails_is_reported() {
     assert_eq!(opened, [(address(SERVER), None), over_tls]);
     let tokens: Vec<_> = world.hosts[0].streams.iter().map(|(token, ..)| *token).collect();
     let error = std::sync::Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
-    let failed = ortc_io::SocketEvent::BindFailed { token: tokens[1], address: opened[1].0, error };
+    let failed = SocketEvent::BindFailed { token: tokens[1], address: opened[1].0, error };
     let (now, agent) = (world.now, &mut world.hosts[0].agent);
     agent.handle_socket_event(now, failed);
     let socket = SocketId { slot: 9, generation: 0 };
     let local = address("10.1.0.2:6000");
     world.hosts[0].sockets.push((socket, local));
-    let bound = ortc_io::SocketEvent::Bound { token: tokens[0], socket, local };
+    let bound = SocketEvent::Bound { token: tokens[0], socket, local };
     world.hosts[0].agent.handle_socket_event(now, bound);
     world.advance(SECOND);
     let relayed = world.hosts[0].lines().pop().unwrap();
@@ -439,7 +440,7 @@ fn a_stream_is_opened_for_tcp_and_tls_and_one_that_fails_is_reported() {
     // The stream breaks, and its relay is gone.
     let error = Some(std::sync::Arc::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
     let (now, agent) = (world.now, &mut world.hosts[0].agent);
-    agent.handle_socket_event(now, ortc_io::SocketEvent::Unbound { socket, error });
+    agent.handle_socket_event(now, SocketEvent::Unbound { socket, error });
     world.advance(SECOND);
     let is_withdrawn = |event: &IceEvent| matches!(event, IceEvent::CandidateWithdrawn(_));
     assert!(world.hosts[0].when(is_withdrawn).is_some());
@@ -465,4 +466,57 @@ fn the_peers_of_a_relay_are_bounded() {
     assert_eq!(message, Some(Class::Indication));
     let bound = &world.servers[0].allocations[0].channels;
     assert_eq!(bound.len(), 1, "a channel is bound when something is sent");
+}
+
+#[test]
+fn a_connection_on_a_shared_socket_has_a_socket_of_its_own_for_its_relay() {
+    let shared = SharedSocket {
+        socket: SocketId { slot: 100, generation: 0 },
+        local: address("10.1.0.2:9000"),
+    };
+    let of_first = |config: IceConfig| {
+        let host = SharedHost { shared, announced: None, from_wildcard: false };
+        let is_first = config.tie_breaker == 1;
+        let shared = if is_first { vec![host] } else { Vec::new() };
+        relays(config).with_shared_sockets(shared)
+    };
+    // Neither gets through to the other but by a relay.
+    let mut world = World::new([NatType::Sym; 2], of_first);
+    world.connect();
+    world.advance(5 * SECOND);
+    for host in &world.hosts {
+        assert_eq!(host.agent.state(), IceState::Connected);
+    }
+    let lines = world.hosts[0].lines();
+    assert!(lines.iter().any(|line| line.contains("typ relay")), "{lines:?}");
+    let own = world.hosts[0].sockets.iter().find(|(id, _)| *id != shared.socket);
+    let (own, _) = *own.expect("one for the relay");
+    let path = world.hosts[0].agent.selected_path().unwrap();
+    let with_channel = matches!(path.encapsulation, Encapsulation::ChannelData(_));
+    assert!(path.socket == own && with_channel || path.socket == shared.socket, "{path:?}");
+    // The shared one is gone: what was only there for it goes as well.
+    let event = SocketEvent::Unbound { socket: shared.socket, error: None };
+    world.hosts[0].agent.handle_socket_event(world.now, event);
+    world.advance(SECOND);
+    let left: Vec<_> = world.hosts[0].sockets.iter().map(|(id, _)| *id).collect();
+    assert!(!left.contains(&own), "{left:?}");
+}
+
+#[test]
+fn a_socket_that_was_for_a_relay_alone_is_closed_when_there_is_none() {
+    let shared = SharedSocket {
+        socket: SocketId { slot: 100, generation: 0 },
+        local: address("10.1.0.2:9000"),
+    };
+    let mut world = World::new([NatType::Port; 2], |config| {
+        let host = SharedHost { shared, announced: None, from_wildcard: false };
+        relays(config).with_shared_sockets(vec![host])
+    });
+    world.servers.clear();
+    world.gather(0);
+    assert_eq!(world.hosts[0].sockets.len(), 2);
+    world.advance(12 * SECOND);
+    assert_eq!(world.hosts[0].sockets, [(shared.socket, shared.local)]);
+    let failed = |event: &IceEvent| matches!(event, IceEvent::ServerFailed { .. });
+    assert!(world.hosts[0].when(failed).is_some());
 }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ortc_io::{Encapsulation, InterfaceAddress, InterfaceKind, Path, SocketEvent, SocketId};
+use ortc_io::{
+    Encapsulation, InterfaceAddress, InterfaceKind, Path, SharedSocket, SocketEvent, SocketId,
+};
 
 use super::server::ScriptedServer;
 use crate::{
@@ -246,14 +248,25 @@ impl World {
             }
             Output::Resolve { token, host: name } => host.resolve.push((token, name)),
             Output::OpenStream { token, server, tls } => host.streams.push((token, server, tls)),
-            // No socket is shared, and the port is one that keeps no consent.
-            Output::Join { .. }
+            // Whoever shares it has bound it at the port that it says.
+            Output::Join { token, shared, .. } => {
+                let SharedSocket { socket, local } = shared;
+                host.sockets.push((socket, local));
+                host.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
+            }
+            Output::Unbind(socket) => host.sockets.retain(|(id, _)| *id != socket),
+            // No TCP candidate is wanted, no address hidden, and the port is one
+            // that keeps no consent.
+            Output::OpenPeerStream { .. }
+            | Output::Listen { .. }
+            | Output::StopListening(_)
+            | Output::PublishName { .. }
+            | Output::WithdrawName(_)
             | Output::Share { .. }
             | Output::Release(_)
             | Output::ClaimPeer(_)
             | Output::DelegateConsent(_)
             | Output::ReclaimConsent(_)
-            | Output::Unbind(_)
             | Output::Path(_) => {}
         }
     }
