@@ -407,6 +407,12 @@ impl StreamHandler<Box<Command>> for ConnectionActor {
                 }
             }
             Command::Receive { track, new, command, tones } => {
+                if let Some(ssrc) = track.received_ssrc() {
+                    // It is known now.
+                    self.hub.retract(
+                        |event| matches!(event, RTCEvent::UnknownTrack(it) if it.is_of(ssrc)),
+                    );
+                }
                 self.received.add(track, &new);
                 self.receive(command, new, tones, context);
             }
@@ -445,7 +451,8 @@ impl Handler<IceEvent> for ConnectionActor {
     fn handle(&mut self, event: IceEvent, context: &mut Context<Self>) {
         if let IceEvent::CandidateWithdrawn(gone) = &event {
             lock(&self.shared.state).found.retain(|candidate| candidate != gone);
-            self.hub.retract(&RTCEvent::Candidate(gone.clone()));
+            let told = RTCEvent::Candidate(gone.clone());
+            self.hub.retract(|event| *event == told);
         }
         if let IceEvent::SocketsShared { hosts, complete } = event {
             return self.sockets_shared(hosts, complete);
@@ -466,10 +473,14 @@ impl Handler<RtpEvent> for ConnectionActor {
     type Result = ();
 
     fn handle(&mut self, event: RtpEvent, context: &mut Context<Self>) {
-        match event {
-            RtpEvent::TrackConnected(ssrc) => self.received.connected(ssrc),
-            RtpEvent::TrackDisconnected(ssrc, reason) => self.received.disconnected(ssrc, reason),
-            RtpEvent::Closed => {}
+        match &event {
+            RtpEvent::TrackConnected(ssrc) => self.received.connected(*ssrc),
+            RtpEvent::TrackDisconnected(ssrc, reason) => self.received.disconnected(*ssrc, *reason),
+            // Its description may have come while this was on its way.
+            RtpEvent::UnknownTrack(track) if !self.received.has(track.ssrc) => {
+                self.emit(RTCEvent::UnknownTrack(track.clone().into()));
+            }
+            RtpEvent::UnknownTrack(_) | RtpEvent::Closed => {}
         }
         self.feed(Input::Rtp(event), context);
     }

@@ -282,6 +282,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::AddForward(connection, forward) => {
                 ForwarderCommand::AddForward(connection, forward)
             }
+            RouteCommand::SetExtHeaders(connection, pairs) => {
+                ForwarderCommand::SetExtHeaders(connection, pairs)
+            }
             RouteCommand::EnableSender(connection, ssrc, enabled) => {
                 ForwarderCommand::EnableSender(connection, ssrc, enabled)
             }

@@ -9,8 +9,8 @@ use ortc_io::{
     SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
 use ortc_rtp::{
-    ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent, SenderConfig, Ssrc,
-    Tap, TonePacket, ToneRoute,
+    ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent,
+    SenderConfig, Ssrc, Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -81,6 +81,8 @@ pub enum ForwarderCommand {
     SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
     /// Says where the telephone events of a receiving track go.
     ReceiveTones(ConnectionId, Ssrc, ToneRoute),
+    /// Has the packets of a sending track tell pairs of it.
+    SetExtHeaders(ConnectionId, ExtHeaders),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.

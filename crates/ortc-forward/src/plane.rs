@@ -100,6 +100,9 @@ impl Plane {
                 self.listen(id, io);
             }
             ForwarderCommand::AddForward(id, forward) => self.add_forward(now, id, forward, io),
+            ForwarderCommand::SetExtHeaders(id, pairs) => {
+                self.with_session(id, io, |session| session.set_ext_headers(pairs));
+            }
             ForwarderCommand::EnableSender(id, ssrc, enabled) => {
                 self.with_session(id, io, |session| session.enable_sender(ssrc, enabled));
             }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{ConnectionId, SrtpKeys};
 
-use crate::RTCTrackDescription;
+use crate::{CodecName, RTCTrackDescription};
 
 /// A synchronization source (RFC 3550 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,6 +218,28 @@ pub struct ReceivedTonePacket {
     pub gap_at: Option<Instant>,
 }
 
+/// What the packets of a sending track tell of it (ORTC drafts, "rtpExtHeaders").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtHeaders {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// Names and values; together, as lines of `name=value`, at most 255 bytes.
+    pub pairs: BTreeMap<String, String>,
+    /// Its payload types: by the codec it is known where a key frame begins.
+    pub codecs: Vec<(PayloadType, CodecName)>,
+}
+
+/// A track of the peer that nobody has described (ORTC drafts, "onunknowntrack").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownTrack {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The payload type of its first packet.
+    pub payload_type: PayloadType,
+    /// What its packets tell of it; empty if nothing.
+    pub ext_headers: BTreeMap<String, String>,
+}
+
 /// What the control plane asks of the media plane.
 ///
 /// A command for a generation that is gone is dropped, its keys zeroized.
@@ -238,6 +261,8 @@ pub enum RouteCommand {
     /// Puts telephone events in the place of a sending track's audio while they sound; in place
     /// of the ones that did so before.
     SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
+    /// Has the packets of a sending track tell pairs of it, in place of the ones before.
+    SetExtHeaders(ConnectionId, ExtHeaders),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track: RTCP BYE for its SSRC.
@@ -277,6 +302,9 @@ pub enum RouteEvent {
     ReceiverConnected(ConnectionId, Ssrc),
     /// A receiving track has ended.
     ReceiverDisconnected(ConnectionId, Ssrc, DisconnectReason),
+    /// Authentic packets of a track have come that nobody has described. Comes again when its
+    /// pairs change; at most eight come in a second.
+    UnknownTrack(ConnectionId, UnknownTrack),
     /// The routes of a connection are gone.
     Closed(ConnectionId),
 }
@@ -311,6 +339,8 @@ pub enum RtpCommand {
     Insert(Ssrc, RingReceiver<InsertedPacket>),
     /// Puts telephone events in the place of a sending track's audio while they sound.
     SendTones(Ssrc, RingReceiver<TonePacket>),
+    /// Has the packets of a sending track tell the pairs of its description.
+    SetExtHeaders(RTCTrackDescription),
     /// Starts or stops a sending track.
     EnableSender(Ssrc, bool),
     /// Removes a sending track.
@@ -344,6 +374,8 @@ pub enum RtpEvent {
     TrackConnected(Ssrc),
     /// A receiving track has ended.
     TrackDisconnected(Ssrc, DisconnectReason),
+    /// RTP of a track has come that nobody has described.
+    UnknownTrack(UnknownTrack),
     /// All is let go of.
     Closed,
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ortc_io::ring::RingReceiver;
 
 use super::RtpSession;
+use super::ext_headers::SendExtHeaders;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use crate::stream::{Rewriter, SendStream};
 use crate::{ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
@@ -167,6 +168,7 @@ impl RtpSession {
             return None;
         }
         let body = packet.body().len();
+        let pairs = sender.ext_headers.as_ref().map_or(0, |pairs| pairs.len());
         let room = forward.rewriter.header_room(packet) + body + keys.sender.overhead();
         if forward.rewriter.payload_type(packet).is_none() {
             drops.not_forwarded += 1;
@@ -175,7 +177,7 @@ impl RtpSession {
             drops.oversized += 1;
             None
         } else {
-            Some(room)
+            Some(room + pairs)
         }
     }
 
@@ -197,7 +199,9 @@ impl RtpSession {
             self.stats.send_drops.silenced += 1;
             return None;
         }
-        let Sender { stream, feed: Feed::Forward(forward), .. } = sender else { return None };
+        let Sender { stream, feed: Feed::Forward(forward), ext_headers, .. } = sender else {
+            return None;
+        };
         let types = forward.rewriter.payload_type(packet)?;
         let placed =
             forward.rewriter.place(now, stream, index, packet.timestamp(), types.clock_rate);
@@ -211,7 +215,12 @@ impl RtpSession {
         let mut header = stream.note_forwarded(now, placed, packet.payload().len());
         header.payload_type = types.sent;
         header.marker = packet.marker();
-        let len = forward.rewriter.write_header(header, packet, out)?;
+        let len = packet.header_len() + packet.body().len() + keys.sender.overhead();
+        let is_due =
+            |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header.fixed(), packet.payload(), len);
+        let is_due = ext_headers.as_mut().is_some_and(is_due);
+        let pairs = ext_headers.as_ref().filter(|_| is_due).map(|pairs| pairs.element());
+        let len = forward.rewriter.write_header(header, packet, pairs, out)?;
         match keys.sender.protect_rtp_behind(len, packet.body(), out) {
             Ok(len) => {
                 self.stats.rtp_sent += 1;

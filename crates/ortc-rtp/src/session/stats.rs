@@ -36,13 +36,13 @@ pub struct ReceiveDrops {
     pub not_encrypted: u64,
     /// Seen before, or older than the replay window.
     pub replayed: u64,
-    /// Of an SSRC beyond the 256 that have state.
+    /// Of an SSRC beyond the 256 that have state, or beyond the 32 that may be undescribed.
     pub too_many_ssrcs: u64,
     /// The index ran out.
     pub index_exhausted: u64,
     /// Came before the keys, and more than 64 or longer than 200 ms before.
     pub parked: u64,
-    /// Authentic, of an SSRC that nobody has described within a second.
+    /// Authentic, of an SSRC that nobody has described in time, or that was let go of.
     pub unknown_ssrc: u64,
     /// Of a payload type that was not described.
     pub unknown_payload_type: u64,

@@ -155,6 +155,11 @@ impl ReceiveStream {
         self.ssrc
     }
 
+    /// Whether one of its payload types has the clock of video (RFC 3551 §5).
+    pub(crate) fn may_be_video(&self) -> bool {
+        self.payload_types.iter().any(|(_, clock_rate)| *clock_rate == 90_000)
+    }
+
     /// Takes an authentic packet with its index, the sequence number with its rollovers.
     ///
     /// # Errors
