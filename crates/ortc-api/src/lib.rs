@@ -158,6 +158,14 @@
 //! directions have keys of their own, and reports say which is meant (RFC 3550 §8.2 is about
 //! sources that share a session).
 //!
+//! # Statistics
+//!
+//! [`RTCConnection::stats`] answers in the names of webrtc-stats (W3C), as objects that serde
+//! writes as a browser would: `inbound-rtp`, `outbound-rtp` and what the peer says of each,
+//! `candidate-pair`, `transport`, candidates, certificates and codecs; and three of ours:
+//! `connection`, with what was dropped, `route`, for a track that is forwarded, and fields that
+//! say so. [`Engine::stats`] has the sums over all connections.
+//!
 //! # Telephone keys
 //!
 //! Keys go out with an audio track, as events of RFC 4733 that take the place of its sound.
@@ -260,7 +268,9 @@ mod reader;
 mod received;
 mod socket;
 mod source;
+mod stats;
 mod tap;
+mod trace;
 mod track;
 mod transports;
 mod unknown;
@@ -303,6 +313,12 @@ pub use ortc_rtp::{
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;
 pub use source::FrameSender;
+pub use stats::{
+    RTCCertificateStats, RTCCodecStats, RTCConnectionStats, RTCIceCandidatePairStats,
+    RTCIceCandidateStats, RTCInboundRtpStreamStats, RTCOutboundRtpStreamStats,
+    RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats,
+    RTCStatsReport, RTCTransportStats,
+};
 pub use tap::{PacketInserter, PacketTap};
 pub use track::{RTCTrack, RTCTrackFilter};
 pub use transports::{

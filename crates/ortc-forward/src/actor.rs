@@ -315,6 +315,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::RequestKeyFrame(connection, ssrc) => {
                 ForwarderCommand::RequestKeyFrame(connection, ssrc)
             }
+            RouteCommand::TakeSnapshot(connection, reply) => {
+                ForwarderCommand::TakeSessionSnapshot(connection, reply)
+            }
             RouteCommand::Close(connection) => ForwarderCommand::Close(connection),
         };
         self.forward(command, context);

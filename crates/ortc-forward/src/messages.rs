@@ -10,7 +10,7 @@ use ortc_io::{
 };
 use ortc_rtp::{
     ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent,
-    SenderConfig, Ssrc, Tap, TonePacket, ToneRoute,
+    SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -97,6 +97,8 @@ pub enum ForwarderCommand {
     AddTap(ConnectionId, Ssrc, Tap),
     /// Asks a peer for a key frame of a receiving track.
     RequestKeyFrame(ConnectionId, Ssrc),
+    /// Asks for a snapshot of a connection's media.
+    TakeSessionSnapshot(ConnectionId, SnapshotReply),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
     /// there is no such connection.
     Close(ConnectionId),

@@ -136,6 +136,13 @@ impl Plane {
             ForwarderCommand::RequestKeyFrame(id, ssrc) => {
                 self.with_session(id, io, |session| session.request_key_frame(now, ssrc));
             }
+            ForwarderCommand::TakeSessionSnapshot(id, reply) => {
+                // Nothing has changed: there is nothing to follow up.
+                let session = self.links.get_mut(id).and_then(|link| link.session.as_ref());
+                if let Some(snapshot) = session.map(|session| session.snapshot(now)) {
+                    reply.send(snapshot);
+                }
+            }
             ForwarderCommand::Close(id) => {
                 if !self.close(now, id, io) {
                     self.outbox.push(ForwarderEvent::Route(RouteEvent::Closed(id)));

@@ -32,6 +32,8 @@ pub struct IceActor {
     owner: WeakRecipient<IceEvent>,
     roots: Option<Arc<[Vec<u8>]>>,
     timer: Option<(Instant, SpawnHandle)>,
+    /// Within that of whoever has made it.
+    span: tracing::Span,
 }
 
 impl IceActor {
@@ -43,7 +45,10 @@ impl IceActor {
         owner: WeakRecipient<IceEvent>,
     ) -> Self {
         let roots = config.server_roots.clone();
-        Self { agent: IceAgent::new(config), connection, sockets, owner, roots, timer: None }
+        let ConnectionId { slot, generation } = connection;
+        let span = tracing::debug_span!("ice", id = format_args!("{slot}.{generation}"));
+        let agent = IceAgent::new(config);
+        Self { agent, connection, sockets, owner, roots, timer: None, span }
     }
 
     /// Hands on what the agent has to say and waits for the time that it names.
@@ -82,7 +87,8 @@ impl IceActor {
                 Output::Resolve { token, host } => {
                     let answer = wrap_future::<_, Self>(resolve(host)).map(
                         move |result, actor: &mut Self, ctx: &mut Context<Self>| {
-                            actor.agent.handle_resolved(now(), token, result);
+                            let agent = &mut actor.agent;
+                            actor.span.in_scope(|| agent.handle_resolved(now(), token, result));
                             actor.drive(ctx);
                         },
                     );
@@ -124,7 +130,7 @@ impl IceActor {
         self.timer = deadline.map(|at| {
             let handle = ctx.run_later(at.saturating_duration_since(now()), |actor, ctx| {
                 actor.timer = None;
-                actor.agent.handle_timeout(now());
+                actor.span.in_scope(|| actor.agent.handle_timeout(now()));
                 actor.drive(ctx);
             });
             (at, handle)
@@ -144,7 +150,7 @@ impl Handler<IceCommand> for IceActor {
     type Result = ();
 
     fn handle(&mut self, command: IceCommand, ctx: &mut Self::Context) {
-        self.agent.handle_command(now(), command);
+        self.span.in_scope(|| self.agent.handle_command(now(), command));
         self.drive(ctx);
     }
 }
@@ -153,7 +159,7 @@ impl Handler<SocketEvent> for IceActor {
     type Result = ();
 
     fn handle(&mut self, event: SocketEvent, ctx: &mut Self::Context) {
-        self.agent.handle_socket_event(now(), event);
+        self.span.in_scope(|| self.agent.handle_socket_event(now(), event));
         self.drive(ctx);
     }
 }
@@ -162,7 +168,8 @@ impl Handler<DatagramReceived> for IceActor {
     type Result = ();
 
     fn handle(&mut self, received: DatagramReceived, ctx: &mut Self::Context) {
-        self.agent.handle_datagram(now(), received.path, &received.datagram);
+        let DatagramReceived { path, datagram, .. } = received;
+        self.span.in_scope(|| self.agent.handle_datagram(now(), path, &datagram));
         self.drive(ctx);
     }
 }

@@ -115,16 +115,16 @@ pub use header_extension::RTCHeaderExtension;
 pub use messages::{
     DisconnectReason, ExtHeaders, ForwardConfig, ForwardedPayloadType, InsertedPacket,
     OutgoingPacket, PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig,
-    ReceiverUpdate, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig, Ssrc, Tap,
-    TonePacket, TonePayloadTypes, ToneRedundancy, ToneRoute, TrackSource, UnknownTrack,
+    ReceiverUpdate, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig, SnapshotReply,
+    Ssrc, Tap, TonePacket, TonePayloadTypes, ToneRedundancy, ToneRoute, TrackSource, UnknownTrack,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
 };
 pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
-    EarlyLimits, ForwardTarget, OpenedRtp, ReceiveDrops, RtpSession, SendDrops, SessionOptions,
-    SessionStats,
+    DatagramCounts, EarlyLimits, ForwardTarget, OpenedRtp, ReceiveDrops, ReceiverSnapshot,
+    RtpSession, SendDrops, SenderSnapshot, SessionOptions, SessionSnapshot, SessionStats,
 };
 pub use srtp::{RtpOpened, Seal, SealJob, SealTicket, SerialSeal, SrtpReceiver, SrtpSender};
 pub use stream::{

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{ConnectionId, SrtpKeys};
 
-use crate::{CodecName, RTCTrackDescription};
+use crate::{CodecName, RTCTrackDescription, SessionSnapshot};
 
 /// A synchronization source (RFC 3550 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -240,6 +241,28 @@ pub struct UnknownTrack {
     pub ext_headers: BTreeMap<String, String>,
 }
 
+/// Takes a snapshot of a connection's media: a function that is called once, on the thread that
+/// has it, and must not block. Dropped without a call where there is none to be had.
+pub struct SnapshotReply(Box<dyn FnOnce(SessionSnapshot) + Send>);
+
+impl SnapshotReply {
+    /// Has `reply` called.
+    pub fn new(reply: impl FnOnce(SessionSnapshot) + Send + 'static) -> Self {
+        Self(Box::new(reply))
+    }
+
+    /// Hands the snapshot over.
+    pub fn send(self, snapshot: SessionSnapshot) {
+        (self.0)(snapshot);
+    }
+}
+
+impl fmt::Debug for SnapshotReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotReply")
+    }
+}
+
 /// What the control plane asks of the media plane.
 ///
 /// A command for a generation that is gone is dropped, its keys zeroized.
@@ -280,6 +303,8 @@ pub enum RouteCommand {
     /// Asks the peer for a key frame of a receiving track (RFC 4585 §6.3.1): at once, or half a
     /// second after the last time.
     RequestKeyFrame(ConnectionId, Ssrc),
+    /// Asks for a snapshot of a connection's media.
+    TakeSnapshot(ConnectionId, SnapshotReply),
     /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
     /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
     Close(ConnectionId),
@@ -362,6 +387,8 @@ pub enum RtpCommand {
     AddTap(Ssrc, Tap),
     /// Asks the peer for a key frame of a receiving track.
     RequestKeyFrame(Ssrc),
+    /// Asks for a snapshot of the media.
+    TakeSnapshot(SnapshotReply),
     /// Says BYE and lets go of everything.
     Close,
 }

@@ -498,6 +498,8 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             RouteCommand::RemoveReceiver(_, ssrc) => {
                 self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
             }
+            // Dropping the reply says that there are no statistics here.
+            RouteCommand::TakeSnapshot(..) => {}
             RouteCommand::Close(_) => self.close(context),
         }
     }

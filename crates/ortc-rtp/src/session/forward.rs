@@ -84,6 +84,7 @@ impl Forward {
 /// When key frames of a receiving track are asked for.
 #[derive(Debug, Default)]
 pub(super) struct KeyFrameRequests {
+    requested: u64,
     sent: Option<Instant>,
     due: Option<Instant>,
 }
@@ -101,9 +102,15 @@ impl KeyFrameRequests {
             }
             _ => {
                 self.sent = Some(now);
+                self.requested += 1;
                 true
             }
         }
+    }
+
+    /// How many have been asked for.
+    pub(super) fn requested(&self) -> u64 {
+        self.requested
     }
 
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
@@ -115,6 +122,7 @@ impl KeyFrameRequests {
         let due = self.due.take_if(|due| *due <= now).is_some();
         if due {
             self.sent = Some(now);
+            self.requested += 1;
         }
         due
     }
@@ -225,6 +233,7 @@ impl RtpSession {
             Ok(len) => {
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;
+                self.datagrams.count_sent(len);
                 Some(len)
             }
             Err(error) => {

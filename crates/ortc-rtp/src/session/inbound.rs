@@ -93,6 +93,8 @@ impl RtpSession {
         if !self.may_open(now, packet) {
             return None;
         }
+        self.datagrams.received += 1;
+        self.datagrams.bytes_received += packet.len() as u64;
         if self.is_flood(packet) {
             self.stats.receive_drops.too_many_ssrcs += 1;
             return None;
@@ -119,6 +121,8 @@ impl RtpSession {
         if !self.may_open(now, packet) {
             return;
         }
+        self.datagrams.received += 1;
+        self.datagrams.bytes_received += packet.len() as u64;
         let Some(keys) = &mut self.keys else { return };
         match keys.receiver.unprotect_rtcp(packet) {
             Ok(len) => self.on_compound(now, &packet[..len]),

@@ -4,6 +4,7 @@ mod ext_headers;
 mod forward;
 mod inbound;
 mod outbound;
+mod snapshot;
 mod stats;
 mod tones;
 mod unknown;
@@ -31,6 +32,7 @@ use outbound::{Feed, Outbox, Sender};
 use unknown::Unknown;
 
 pub use forward::{ForwardTarget, OpenedRtp};
+pub use snapshot::{DatagramCounts, ReceiverSnapshot, SenderSnapshot, SessionSnapshot};
 pub use stats::{ReceiveDrops, SendDrops, SessionStats};
 pub use unknown::EarlyLimits;
 
@@ -110,6 +112,7 @@ pub struct RtpSession {
     events: VecDeque<RouteEvent>,
     closed: bool,
     stats: SessionStats,
+    datagrams: DatagramCounts,
 }
 
 /// As many as SRTP keeps the indices of: an SSRC that is forgotten here is refused there.
@@ -166,6 +169,7 @@ impl RtpSession {
             events: VecDeque::new(),
             closed: false,
             stats: SessionStats::default(),
+            datagrams: DatagramCounts::default(),
         }
     }
 

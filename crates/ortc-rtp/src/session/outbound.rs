@@ -240,6 +240,7 @@ impl RtpSession {
             return match keys.sender.protect_rtcp(out, len) {
                 Ok(len) => {
                     self.stats.rtcp_sent += 1;
+                    self.datagrams.count_sent(len);
                     Some(len)
                 }
                 Err(error) => {
@@ -284,6 +285,7 @@ impl RtpSession {
         match sealed {
             Ok(len) => {
                 self.stats.rtp_sent += 1;
+                self.datagrams.count_sent(len);
                 Some(len)
             }
             Err(error) => {

@@ -114,7 +114,63 @@ impl SessionStats {
     }
 }
 
+impl SendDrops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self {
+            disabled,
+            no_keys,
+            no_path,
+            not_forwarded,
+            late,
+            silenced,
+            oversized,
+            not_sealed,
+            rtcp,
+        } = *self;
+        disabled
+            + no_keys
+            + no_path
+            + not_forwarded
+            + late
+            + silenced
+            + oversized
+            + not_sealed
+            + rtcp
+    }
+}
+
 impl ReceiveDrops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self {
+            malformed,
+            not_authentic,
+            not_encrypted,
+            replayed,
+            too_many_ssrcs,
+            index_exhausted,
+            parked,
+            unknown_ssrc,
+            unknown_payload_type,
+            ring_full,
+            ring_closed,
+            closed,
+        } = *self;
+        malformed
+            + not_authentic
+            + not_encrypted
+            + replayed
+            + too_many_ssrcs
+            + index_exhausted
+            + parked
+            + unknown_ssrc
+            + unknown_payload_type
+            + ring_full
+            + ring_closed
+            + closed
+    }
+
     /// Counts a packet that was not opened.
     pub(super) fn count(&mut self, error: SrtpError) {
         let counter = match error {
