@@ -12,6 +12,7 @@ mod idle;
 mod lan;
 mod plot;
 mod setup;
+mod stats;
 mod usage;
 
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use error::{Failure, Result};
 use serde_json::Value;
 
 /// Every benchmark; a new one is a file and a row here. One of several parts has a row for each.
-const BENCHES: &[&[Bench]] = &[&[setup::BENCH], &forward::BENCHES, &[idle::BENCH]];
+const BENCHES: &[&[Bench]] = &[&[setup::BENCH], &forward::BENCHES, &[idle::BENCH], &[stats::BENCH]];
 
 fn main() -> ExitCode {
     usage::raise_open_files();
@@ -171,7 +172,7 @@ mod tests {
         };
         let forward = ["cost", "load", "threads", "trace"].map(|part| ("forward", part));
         assert_eq!(names("forward"), forward);
-        let all = [&[("setup", "")], &forward[..], &[("idle", "")]].concat();
+        let all = [&[("setup", "")], &forward[..], &[("idle", ""), ("stats", "")]].concat();
         assert_eq!(names(""), all);
         assert_eq!(parse("setup --quick").unwrap().benches.len(), 1);
     }
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         for (line, complaint) in [
-            ("nothing", "there is no benchmark `nothing`, but setup, forward, idle"),
+            ("nothing", "there is no benchmark `nothing`, but setup, forward, idle, stats"),
             ("--fast", "there is no option `--fast`"),
             ("setup --json", "`--json` needs a value"),
         ] {

@@ -1,5 +1,6 @@
 //! Every event of a connection: when it comes, with what, and to whom.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +39,7 @@ fn short(event: &RTCEvent) -> String {
         RTCEvent::Connected => "connected".into(),
         RTCEvent::Disconnected(reason) => format!("disconnected {reason:?}"),
         RTCEvent::AddStream(stream) => format!("addstream {}", stream.id()),
+        RTCEvent::UnknownTrack(track) => format!("unknowntrack {:?}", track.rtp_ext_headers),
         other => panic!("{other:?} is new"),
     }
 }
@@ -48,7 +50,7 @@ fn address(candidate: &RTCIceCandidateDescription) -> String {
 
 /// Sets a handler of each kind that the drafts name, which notes it with its arguments.
 fn handle_all(conn: &RTCConnection, log: &Log) {
-    let [a, b, c, d, e, f] = [(); 6].map(|()| log.clone());
+    let [a, b, c, d, e, f, g] = [(); 7].map(|()| log.clone());
     let own = conn.local().ice;
     conn.on_candidate(Some(move |conn: &RTCConnection, candidate| {
         assert_eq!(conn.local().ice, own, "the target of the event");
@@ -65,11 +67,22 @@ fn handle_all(conn: &RTCConnection, log: &Log) {
     conn.on_add_stream(Some(move |_: &RTCConnection, stream: MediaStream| {
         f.note(short(&RTCEvent::AddStream(stream)));
     }));
+    conn.on_unknown_track(Some(move |_: &RTCConnection, track| {
+        g.note(short(&RTCEvent::UnknownTrack(track)));
+    }));
 }
 
 fn listen_to_all(conn: &RTCConnection, log: &Log) {
     use RTCEventKind::*;
-    for kind in [Candidate, EndOfCandidates, ActiveCandidate, Connected, Disconnected, AddStream] {
+    for kind in [
+        Candidate,
+        EndOfCandidates,
+        ActiveCandidate,
+        Connected,
+        Disconnected,
+        AddStream,
+        UnknownTrack,
+    ] {
         let log = log.clone();
         conn.add_event_listener(kind, move |_, event| log.note(short(&event)));
     }
@@ -85,6 +98,10 @@ fn every_event_comes_to_handlers_listeners_and_the_stream_with_its_arguments() {
         pair.connect_within(SOON).await;
         let (stream, _source) = pair.bob.send_audio();
         pair.describe();
+        let (_undescribed, source) = pair.bob.send_audio();
+        let pairs = BTreeMap::from([("seat".to_owned(), "12".to_owned())]);
+        pair.bob.conn.tracks(None)[1].set_rtp_ext_headers(pairs).unwrap();
+        source.send(frame(0)).unwrap();
         pass(Duration::from_secs(1)).await;
         pair.bob.conn.close();
         pair.alice.conn.closed().await;
@@ -97,6 +114,7 @@ fn every_event_comes_to_handlers_listeners_and_the_stream_with_its_arguments() {
             "activecandidate host 10.0.0.1 host 10.0.0.2".into(),
             "connected".into(),
             format!("addstream {}", stream.id()),
+            "unknowntrack {\"seat\": \"12\"}".into(),
             format!("disconnected {:?}", RTCDisconnectReason::ClosedByPeer),
         ];
         assert_eq!(by_handler.take(), expected);

@@ -27,6 +27,7 @@ use crate::local_side::LocalSide;
 use crate::media::{MediaStream, lock};
 use crate::received::Received;
 use crate::socket::{SocketHold, SocketUse};
+use crate::trace::Trace;
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
 
 /// How long one step of closing may take before the next is taken regardless. The media
@@ -44,6 +45,7 @@ const MAILBOX: usize = 256;
 /// One connection on the control thread.
 pub(crate) struct ConnectionActor {
     core: ConnectionCore,
+    trace: Trace,
     hub: EventHub<RTCConnection, RTCEvent>,
     received: Received,
     tones: ToneTasks,
@@ -134,6 +136,7 @@ impl ConnectionActor {
         };
         Self {
             core: ConnectionCore::new(),
+            trace: Trace::new(ortc_io::now(), start.slot.id),
             hub: EventHub::new(),
             received: Received::default(),
             tones: ToneTasks::new(),
@@ -334,6 +337,8 @@ impl Actor for ConnectionActor {
     fn started(&mut self, context: &mut Context<Self>) {
         context.set_mailbox_capacity(MAILBOX);
         let own = context.address();
+        // Those of the children are within it.
+        let _within = self.trace.span().entered();
         if let Some(mut start) = self.start.take() {
             let (none, unused) = tokio::sync::mpsc::unbounded_channel();
             drop(none);
@@ -387,9 +392,14 @@ impl Handler<Detached> for NobodyWaits {
 
 impl StreamHandler<Box<Command>> for ConnectionActor {
     fn handle(&mut self, command: Box<Command>, context: &mut Context<Self>) {
+        let _within = self.trace.span().entered();
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         match *command {
-            Command::Connect(peer) => self.core.handle(Input::Connect(peer)),
+            Command::Connect(peer) => {
+                lock(&self.shared.state).transport.on_connect(&peer);
+                self.trace.on_connect(ortc_io::now());
+                self.core.handle(Input::Connect(peer));
+            }
             Command::SubscribeTrack(track, subscription) => {
                 self.received.subscribe_track(&track, subscription);
             }
@@ -414,6 +424,12 @@ impl StreamHandler<Box<Command>> for ConnectionActor {
                 }
             }
             Command::Receive { track, new, command, tones } => {
+                if let Some(ssrc) = track.received_ssrc() {
+                    // It is known now.
+                    self.hub.retract(
+                        |event| matches!(event, RTCEvent::UnknownTrack(it) if it.is_of(ssrc)),
+                    );
+                }
                 self.received.add(track, &new);
                 self.receive(command, new, tones, context);
             }
@@ -450,13 +466,17 @@ impl Handler<IceEvent> for ConnectionActor {
     type Result = ();
 
     fn handle(&mut self, event: IceEvent, context: &mut Context<Self>) {
+        let _within = self.trace.span().entered();
         if let IceEvent::CandidateWithdrawn(gone) = &event {
             lock(&self.shared.state).found.retain(|candidate| candidate != gone);
-            self.hub.retract(&RTCEvent::Candidate(gone.clone()));
+            let told = RTCEvent::Candidate(gone.clone());
+            self.hub.retract(|event| *event == told);
         }
         if let IceEvent::SocketsShared { hosts, complete } = event {
             return self.sockets_shared(hosts, complete);
         }
+        lock(&self.shared.state).transport.on_ice(&event);
+        self.trace.on_ice(ortc_io::now(), &event);
         self.feed(Input::Ice(event), context);
     }
 }
@@ -465,6 +485,9 @@ impl Handler<DtlsEvent> for ConnectionActor {
     type Result = ();
 
     fn handle(&mut self, event: DtlsEvent, context: &mut Context<Self>) {
+        let _within = self.trace.span().entered();
+        lock(&self.shared.state).transport.on_dtls(&event);
+        self.trace.on_dtls(ortc_io::now(), &event);
         self.feed(Input::Dtls(event), context);
     }
 }
@@ -473,10 +496,16 @@ impl Handler<RtpEvent> for ConnectionActor {
     type Result = ();
 
     fn handle(&mut self, event: RtpEvent, context: &mut Context<Self>) {
-        match event {
-            RtpEvent::TrackConnected(ssrc) => self.received.connected(ssrc),
-            RtpEvent::TrackDisconnected(ssrc, reason) => self.received.disconnected(ssrc, reason),
-            RtpEvent::Closed => {}
+        let _within = self.trace.span().entered();
+        self.trace.on_rtp(ortc_io::now(), &event);
+        match &event {
+            RtpEvent::TrackConnected(ssrc) => self.received.connected(*ssrc),
+            RtpEvent::TrackDisconnected(ssrc, reason) => self.received.disconnected(*ssrc, *reason),
+            // Its description may have come while this was on its way.
+            RtpEvent::UnknownTrack(track) if !self.received.has(track.ssrc) => {
+                self.emit(RTCEvent::UnknownTrack(track.clone().into()));
+            }
+            RtpEvent::UnknownTrack(_) | RtpEvent::Closed => {}
         }
         self.feed(Input::Rtp(event), context);
     }

@@ -1,6 +1,7 @@
 mod handlers;
 mod local_socket;
 mod receiving;
+mod statistics;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,6 +32,7 @@ use crate::media::{MediaStream, MediaStreamTrack, lock};
 use crate::options::RTCConnectionOptions;
 use crate::reader::{FrameReceiver, receive_ring};
 use crate::socket::{RTCSocket, SocketHold, SocketUse};
+use crate::stats::TransportFacts;
 use crate::tcp_port::RTCTcpPort;
 use crate::track::{RTCTrack, RTCTrackFilter};
 
@@ -127,6 +129,7 @@ pub(crate) struct SharedState {
     remote: Option<RTCIceConnectionInfo>,
     remote_sha256: Option<[u8; 32]>,
     pub(crate) remote_dtls: Option<RTCDtlsConnectionInfo>,
+    pub(crate) transport: TransportFacts,
     /// Whom `connect()` began with; roles and fingerprint stay.
     first_peer: Option<Peer>,
     pub(crate) found: Vec<RTCIceCandidateDescription>,

@@ -121,6 +121,15 @@ impl EngineConfig {
         self
     }
 
+    /// Sets the id of the header extension element in which packets tell the pairs of their track
+    /// ([`RTCTrack::set_rtp_ext_headers`](crate::RTCTrack::set_rtp_ext_headers)), 1 to 255 and the
+    /// same on both sides; 15 by default, which no browser has another use for.
+    #[must_use]
+    pub fn with_ext_headers_id(mut self, id: u8) -> Self {
+        self.forwarder.session.ext_headers_id = id;
+        self
+    }
+
     /// Has `factory` make the socket port and the route port of all connections, in place of
     /// the packet forwarders. It is called once, on the control thread.
     #[must_use]

@@ -7,6 +7,10 @@ use ortc_rtp::DisconnectReason;
 use crate::dtmf::RTCDTMFHandler;
 use crate::hub::{Event, Events};
 use crate::media::MediaStream;
+use crate::unknown::RTCUnknownTrack;
+
+/// Unknown tracks that wait to be read of: twice what a connection keeps packets of.
+const MAX_UNKNOWN_TRACKS: usize = 64;
 
 /// One event of an [`RTCConnection`](crate::RTCConnection).
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +39,10 @@ pub enum RTCEvent {
     AddStream(MediaStream),
     /// A described audio track has telephone keys (`onadddtmfhandler` of draft B).
     AddDtmfHandler(RTCDTMFHandler),
+    /// The peer sends a track that nobody has described, or not yet (`onunknowntrack`). Only
+    /// authenticated packets raise it; once for each track, and again when its pairs change. At
+    /// most eight come in a second, and 64 wait for a reader.
+    UnknownTrack(RTCUnknownTrack),
     /// A STUN or TURN server is of no use, or not any more: an addition of ours. The connection
     /// goes on without it.
     IceServerFailed {
@@ -95,6 +103,8 @@ pub enum RTCEventKind {
     AddStream,
     /// [`RTCEvent::AddDtmfHandler`].
     AddDtmfHandler,
+    /// [`RTCEvent::UnknownTrack`].
+    UnknownTrack,
     /// [`RTCEvent::IceServerFailed`].
     IceServerFailed,
 }
@@ -112,8 +122,14 @@ impl Event for RTCEvent {
             Self::Disconnected(_) => RTCEventKind::Disconnected,
             Self::AddStream(_) => RTCEventKind::AddStream,
             Self::AddDtmfHandler(_) => RTCEventKind::AddDtmfHandler,
+            Self::UnknownTrack(_) => RTCEventKind::UnknownTrack,
             Self::IceServerFailed { .. } => RTCEventKind::IceServerFailed,
         }
+    }
+
+    fn kept(&self) -> usize {
+        // The only one that a peer can cause at will.
+        if matches!(self, Self::UnknownTrack(_)) { MAX_UNKNOWN_TRACKS } else { usize::MAX }
     }
 
     fn is_state(&self) -> bool {
@@ -123,6 +139,7 @@ impl Event for RTCEvent {
                 | Self::CandidateWithdrawn(_)
                 | Self::AddStream(_)
                 | Self::AddDtmfHandler(_)
+                | Self::UnknownTrack(_)
                 | Self::IceServerFailed { .. }
         )
     }

@@ -24,6 +24,11 @@ pub trait Event: Clone + Send + 'static {
 
     /// Whether a newer event of this kind makes this one pointless.
     fn is_state(&self) -> bool;
+
+    /// How many of this kind wait for a reader at the most; then the oldest of them is dropped.
+    fn kept(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A handler of events. It runs on the control thread: it must not block.
@@ -53,6 +58,13 @@ impl<E: Event> Backlog<E> {
         }
         if self.0.len() >= E::LIMIT {
             self.0.pop_front();
+        }
+        let is_same = |waiting: &E| waiting.kind() == event.kind();
+        if event.kept() < self.0.len()
+            && self.0.iter().filter(|waiting| is_same(waiting)).count() >= event.kept()
+            && let Some(oldest) = self.0.iter().position(is_same)
+        {
+            self.0.remove(oldest);
         }
         // Few and long-lived: every connection keeps the events that it has no handler for.
         self.0.reserve_exact(1);
@@ -163,17 +175,14 @@ impl<T, E: Event> EventHub<T, E> {
         }
     }
 
-    /// Takes an event back from those who have not heard it yet: it is not true any more.
-    pub(crate) fn retract(&mut self, event: &E)
-    where
-        E: PartialEq,
-    {
-        self.unhandled.0.retain(|kept| kept != event);
+    /// Takes events back from those who have not heard them yet: they are not true any more.
+    pub(crate) fn retract(&mut self, is_it: impl Fn(&E) -> bool) {
+        self.unhandled.0.retain(|kept| !is_it(kept));
         if let Some(backlog) = &mut self.unstreamed {
-            backlog.0.retain(|kept| kept != event);
+            backlog.0.retain(|kept| !is_it(kept));
         }
         for queue in self.streams.iter().filter_map(|stream| stream.0.upgrade()) {
-            lock(&queue.state).waiting.0.retain(|waiting| waiting != event);
+            lock(&queue.state).waiting.0.retain(|waiting| !is_it(waiting));
         }
     }
 
@@ -350,12 +359,12 @@ mod tests {
     fn what_is_taken_back_is_heard_by_nobody() {
         let mut hub = Hub::new();
         hub.emit(RTCEvent::EndOfCandidates, None);
-        hub.retract(&RTCEvent::EndOfCandidates);
+        hub.retract(|event| *event == RTCEvent::EndOfCandidates);
         let events = stream(&mut hub);
         assert_eq!(drain(&events), []);
         hub.emit(RTCEvent::EndOfCandidates, None);
         hub.emit(LOST, None);
-        hub.retract(&RTCEvent::EndOfCandidates);
+        hub.retract(|event| *event == RTCEvent::EndOfCandidates);
         assert_eq!(drain(&events), [LOST]);
         assert_eq!(hub.unhandled.0, [LOST]);
     }

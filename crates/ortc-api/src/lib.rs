@@ -81,10 +81,10 @@
 //! | `update` | gathers | gathers | `Closed` |
 //! | `add_stream` | sent once connected | what is new in it is added | `Closed` |
 //! | `remove_stream` | removed | nothing | nothing |
-//! | `receive_track` | received once connected, and packets that came up to a second before | the same track, which goes on as described now; `DuplicateSsrc` for another kind or other streams | `Closed` |
+//! | `receive_track` | received once connected, and packets that came up to 3 s before | the same track, which goes on as described now; `DuplicateSsrc` for another kind or other streams | `Closed` |
 //! | `RTCTrack::start`, `stop` | remembered | nothing | `Closed`; `Removed` after `remove` |
 //! | `RTCTrack::remove` | removed | `Removed` | `Closed` |
-//! | `set_codecs`, `set_msid`, `set_media_attributes`, `set_rtp_ext_headers`, `set_header_extensions` | described from now on | the last counts | `set_codecs`, `set_header_extensions`: `Closed`; the others only describe |
+//! | `set_codecs`, `set_msid`, `set_media_attributes`, `set_rtp_ext_headers`, `set_header_extensions` | described from now on | the last counts | `set_codecs`, `set_rtp_ext_headers`, `set_header_extensions`: `Closed`; the others only describe |
 //! | `events`, `on_x`, `add_event_listener` | the first gets what came before it | all get what comes | the stream has ended, no handler is called |
 //! | `close` | closes | nothing | nothing |
 //!
@@ -141,6 +141,32 @@
 //! connection that is made [with it](RTCConnectionOptions::with_socket) has them, too, towards a
 //! peer of its own. So what was signalled once, in one message to many, can be answered by all of
 //! them. `examples/forking.rs` is a whole program.
+//!
+//! # Tracks that nobody has described
+//!
+//! Media may overtake its description, or have none. Packets of such a track wait for 3 s, and
+//! [`RTCEvent::UnknownTrack`] says that it is there, with what it tells of itself: the pairs that
+//! its sender has given it with [`RTCTrack::set_rtp_ext_headers`]. They are on its first packets
+//! and on those of key frames until the receiver has reported, so the two sides need to agree on
+//! nothing but what the pairs mean. Packets authenticate them, and do not encrypt them. Whatever
+//! follows, a description that was late or one that the application makes of the event, goes to
+//! [`RTCConnection::receive_track`]; no packet of the 3 s is lost then.
+//!
+//! An unknown track is told of at once if it has pairs, and after 200 ms if not, unless its
+//! description has come by then. Of one connection 32 may be unknown at a time, with 2,048
+//! packets and 2 MiB; what is over that is dropped and counted. An SSRC that the peer *changes*
+//! is such a track: the pairs say whose it is, and a description with the same `msid` puts it in
+//! the same stream. An SSRC that *both* sides send with is none of these, and harms nothing: the
+//! directions have keys of their own, and reports say which is meant (RFC 3550 §8.2 is about
+//! sources that share a session).
+//!
+//! # Statistics
+//!
+//! [`RTCConnection::stats`] answers in the names of webrtc-stats (W3C), as objects that serde
+//! writes as a browser would: `inbound-rtp`, `outbound-rtp` and what the peer says of each,
+//! `candidate-pair`, `transport`, candidates, certificates and codecs; and three of ours:
+//! `connection`, with what was dropped, `route`, for a track that is forwarded, and fields that
+//! say so. [`Engine::stats`] has the sums over all connections.
 //!
 //! # Telephone keys
 //!
@@ -245,10 +271,13 @@ mod reader;
 mod received;
 mod socket;
 mod source;
+mod stats;
 mod tap;
 mod tcp_port;
+mod trace;
 mod track;
 mod transports;
+mod unknown;
 
 pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
 pub use connection::{RTCConnection, RTCConnectionSide, WeakRTCConnection};
@@ -294,9 +323,16 @@ pub use ortc_rtp::{
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;
 pub use source::FrameSender;
+pub use stats::{
+    RTCCertificateStats, RTCCodecStats, RTCConnectionStats, RTCIceCandidatePairStats,
+    RTCIceCandidateStats, RTCInboundRtpStreamStats, RTCOutboundRtpStreamStats,
+    RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats,
+    RTCStatsReport, RTCTransportStats,
+};
 pub use tap::{PacketInserter, PacketTap};
 pub use tcp_port::RTCTcpPort;
 pub use track::{RTCTrack, RTCTrackFilter};
 pub use transports::{
     DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, RtpStart, SocketStart, Transports,
 };
+pub use unknown::RTCUnknownTrack;

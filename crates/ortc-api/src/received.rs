@@ -44,6 +44,11 @@ impl Received {
         self.streams.retain(|entry| !ended.contains(&entry.stream));
     }
 
+    /// Whether a track of this SSRC has been described.
+    pub(crate) fn has(&self, ssrc: Ssrc) -> bool {
+        self.tracks.iter().any(|entry| entry.track.received_ssrc() == Some(ssrc))
+    }
+
     /// RTP of a track has come.
     pub(crate) fn connected(&mut self, ssrc: Ssrc) {
         self.change(ssrc, MediaEvent::Connected);

@@ -135,6 +135,10 @@ impl RTCTrack {
         self.command(&state, command)?;
         self.install(outlet);
         state.codecs = changed.codecs;
+        if !state.ext_headers.is_empty() {
+            // Key frames are known by the codec.
+            self.command(&state, RtpCommand::SetExtHeaders(self.describe(&state)))?;
+        }
         if let Some((tones, sink)) = &state.tones {
             tones.set_sent(*sink, self.tones_as(&state));
         }
@@ -256,11 +260,19 @@ impl RTCTrack {
         lock(&self.inner.state).ext_headers.clone()
     }
 
-    /// Sets the pairs that identify this track, for descriptions from now on.
+    /// Sets the pairs that identify this track (ORTC drafts, "rtpExtHeaders"): in its packets
+    /// from now on, and in descriptions.
+    ///
+    /// The first 50 packets tell them, those of each key frame and one of 50 besides, until the
+    /// peer has reported on the track, which it does once the track is described to it. To a peer
+    /// that has no description, they are what
+    /// [`RTCEvent::UnknownTrack`](crate::RTCEvent::UnknownTrack) says. Packets authenticate them
+    /// and do not encrypt them.
     ///
     /// # Errors
     /// When they take more than 255 bytes as lines of `name=value`, or a name has a `=` or a
-    /// line has a line break in it.
+    /// line has a line break in it; when the track has been removed, or its connection closed.
+    #[doc(alias = "rtpExtHeaders")]
     pub fn set_rtp_ext_headers(
         &self,
         pairs: BTreeMap<String, String>,
@@ -268,12 +280,19 @@ impl RTCTrack {
         let sound = |(name, value): (&String, &String)| {
             !name.is_empty() && !name.contains(['=', '\n']) && !value.contains('\n')
         };
-        let length: usize = pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-        if length > MAX_EXT_HEADERS || !pairs.iter().all(sound) {
+        let lines: usize = pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        // The last line needs no line feed.
+        if lines > MAX_EXT_HEADERS + 1 || !pairs.iter().all(sound) {
             return Err(TrackAttributeError::ExtHeaders);
         }
-        lock(&self.inner.state).ext_headers = pairs;
-        Ok(())
+        let mut state = lock(&self.inner.state);
+        let before = std::mem::replace(&mut state.ext_headers, pairs);
+        let command = RtpCommand::SetExtHeaders(self.describe(&state));
+        let sent = self.command(&state, command);
+        if sent.is_err() {
+            state.ext_headers = before;
+        }
+        Ok(sent?)
     }
 
     /// The header extensions that its packets may have (RFC 8285), with their ids. Those of a

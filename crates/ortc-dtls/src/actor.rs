@@ -23,6 +23,8 @@ pub struct DtlsActor {
     sockets: Recipient<SocketCommand>,
     owner: WeakRecipient<DtlsEvent>,
     timer: Option<(Instant, SpawnHandle)>,
+    /// Within that of whoever has made it.
+    span: tracing::Span,
 }
 
 impl DtlsActor {
@@ -35,7 +37,9 @@ impl DtlsActor {
         owner: WeakRecipient<DtlsEvent>,
     ) -> Self {
         let endpoint = DtlsEndpoint::new(config, certificate, now());
-        Self { endpoint, connection, sockets, owner, timer: None }
+        let ConnectionId { slot, generation } = connection;
+        let span = tracing::debug_span!("dtls", id = format_args!("{slot}.{generation}"));
+        Self { endpoint, connection, sockets, owner, timer: None, span }
     }
 
     /// Carries out what the endpoint wants, then arms the timer.
@@ -82,6 +86,7 @@ impl DtlsActor {
             let delay = at.saturating_duration_since(now());
             let handle = ctx.run_later(delay, |this, ctx| {
                 this.timer = None;
+                let _within = this.span.clone().entered();
                 this.endpoint.handle_timeout(now());
                 this.settle(ctx);
             });
@@ -98,6 +103,7 @@ impl Actor for DtlsActor {
     }
 
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        let _within = self.span.clone().entered();
         self.endpoint.close(now());
         while let Some(output) = self.endpoint.poll_output() {
             if let DtlsOutput::Transmit(datagram) = output {
@@ -113,6 +119,7 @@ impl Handler<DtlsCommand> for DtlsActor {
     type Result = ();
 
     fn handle(&mut self, command: DtlsCommand, ctx: &mut Self::Context) {
+        let _within = self.span.clone().entered();
         let refused = match command {
             DtlsCommand::Start { role, expected_sha256 } => {
                 self.endpoint.start(role, expected_sha256, now()).err()
@@ -139,6 +146,7 @@ impl Handler<DatagramReceived> for DtlsActor {
         if message.connection != self.connection {
             return;
         }
+        let _within = self.span.clone().entered();
         self.endpoint.handle_datagram(now(), &message.datagram);
         self.settle(ctx);
     }

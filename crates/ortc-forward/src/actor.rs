@@ -343,6 +343,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::AddForward(connection, forward) => {
                 ForwarderCommand::AddForward(connection, forward)
             }
+            RouteCommand::SetExtHeaders(connection, pairs) => {
+                ForwarderCommand::SetExtHeaders(connection, pairs)
+            }
             RouteCommand::EnableSender(connection, ssrc, enabled) => {
                 ForwarderCommand::EnableSender(connection, ssrc, enabled)
             }
@@ -372,6 +375,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             }
             RouteCommand::RequestKeyFrame(connection, ssrc) => {
                 ForwarderCommand::RequestKeyFrame(connection, ssrc)
+            }
+            RouteCommand::TakeSnapshot(connection, reply) => {
+                ForwarderCommand::TakeSessionSnapshot(connection, reply)
             }
             RouteCommand::Close(connection) => ForwarderCommand::Close(connection),
         };

@@ -9,8 +9,8 @@ use ortc_io::{
     SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
 use ortc_rtp::{
-    ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent, SenderConfig, Ssrc,
-    Tap, TonePacket, ToneRoute,
+    ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent,
+    SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -83,6 +83,8 @@ pub enum ForwarderCommand {
     SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
     /// Says where the telephone events of a receiving track go.
     ReceiveTones(ConnectionId, Ssrc, ToneRoute),
+    /// Has the packets of a sending track tell pairs of it.
+    SetExtHeaders(ConnectionId, ExtHeaders),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.
@@ -97,6 +99,8 @@ pub enum ForwarderCommand {
     AddTap(ConnectionId, Ssrc, Tap),
     /// Asks a peer for a key frame of a receiving track.
     RequestKeyFrame(ConnectionId, Ssrc),
+    /// Asks for a snapshot of a connection's media.
+    TakeSessionSnapshot(ConnectionId, SnapshotReply),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
     /// there is no such connection.
     Close(ConnectionId),

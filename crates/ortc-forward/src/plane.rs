@@ -111,6 +111,9 @@ impl Plane {
                 self.listen(id, io);
             }
             ForwarderCommand::AddForward(id, forward) => self.add_forward(now, id, forward, io),
+            ForwarderCommand::SetExtHeaders(id, pairs) => {
+                self.with_session(id, io, |session| session.set_ext_headers(pairs));
+            }
             ForwarderCommand::EnableSender(id, ssrc, enabled) => {
                 self.with_session(id, io, |session| session.enable_sender(ssrc, enabled));
             }
@@ -143,6 +146,13 @@ impl Plane {
             }
             ForwarderCommand::RequestKeyFrame(id, ssrc) => {
                 self.with_session(id, io, |session| session.request_key_frame(now, ssrc));
+            }
+            ForwarderCommand::TakeSessionSnapshot(id, reply) => {
+                // Nothing has changed: there is nothing to follow up.
+                let session = self.links.get_mut(id).and_then(|link| link.session.as_ref());
+                if let Some(snapshot) = session.map(|session| session.snapshot(now)) {
+                    reply.send(snapshot);
+                }
             }
             ForwarderCommand::Close(id) => {
                 if !self.close(now, id, io) {

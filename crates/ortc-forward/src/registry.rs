@@ -135,7 +135,8 @@ impl Registry {
         let (connection, closed) = match event {
             RouteEvent::Closed(connection) => (connection, true),
             RouteEvent::ReceiverConnected(connection, _)
-            | RouteEvent::ReceiverDisconnected(connection, ..) => (connection, false),
+            | RouteEvent::ReceiverDisconnected(connection, ..)
+            | RouteEvent::UnknownTrack(connection, _) => (connection, false),
         };
         let Some(entry) = self.entries.get_mut(&connection) else { return };
         if let Some(routes) = &entry.routes {

@@ -36,6 +36,8 @@ pub struct IceActor {
     names: Option<LinkNames>,
     published: Vec<PublishedName>,
     timer: Option<(Instant, SpawnHandle)>,
+    /// Within that of whoever has made it.
+    span: tracing::Span,
 }
 
 impl IceActor {
@@ -47,6 +49,8 @@ impl IceActor {
         owner: WeakRecipient<IceEvent>,
     ) -> Self {
         let (roots, names) = (config.server_roots.clone(), config.names.clone());
+        let ConnectionId { slot, generation } = connection;
+        let span = tracing::debug_span!("ice", id = format_args!("{slot}.{generation}"));
         Self {
             agent: IceAgent::new(config),
             connection,
@@ -56,6 +60,7 @@ impl IceActor {
             names,
             published: Vec::new(),
             timer: None,
+            span,
         }
     }
 
@@ -95,7 +100,8 @@ impl IceActor {
                 Output::Resolve { token, host } => {
                     let answer = wrap_future::<_, Self>(resolve(host)).map(
                         move |result, actor: &mut Self, ctx: &mut Context<Self>| {
-                            actor.agent.handle_resolved(now(), token, result);
+                            let agent = &mut actor.agent;
+                            actor.span.in_scope(|| agent.handle_resolved(now(), token, result));
                             actor.drive(ctx);
                         },
                     );
@@ -172,7 +178,7 @@ impl IceActor {
         self.timer = deadline.map(|at| {
             let handle = ctx.run_later(at.saturating_duration_since(now()), |actor, ctx| {
                 actor.timer = None;
-                actor.agent.handle_timeout(now());
+                actor.span.in_scope(|| actor.agent.handle_timeout(now()));
                 actor.drive(ctx);
             });
             (at, handle)
@@ -192,7 +198,7 @@ impl Handler<IceCommand> for IceActor {
     type Result = ();
 
     fn handle(&mut self, command: IceCommand, ctx: &mut Self::Context) {
-        self.agent.handle_command(now(), command);
+        self.span.in_scope(|| self.agent.handle_command(now(), command));
         self.drive(ctx);
     }
 }
@@ -201,7 +207,7 @@ impl Handler<SocketEvent> for IceActor {
     type Result = ();
 
     fn handle(&mut self, event: SocketEvent, ctx: &mut Self::Context) {
-        self.agent.handle_socket_event(now(), event);
+        self.span.in_scope(|| self.agent.handle_socket_event(now(), event));
         self.drive(ctx);
     }
 }
@@ -210,7 +216,8 @@ impl Handler<DatagramReceived> for IceActor {
     type Result = ();
 
     fn handle(&mut self, received: DatagramReceived, ctx: &mut Self::Context) {
-        self.agent.handle_datagram(now(), received.path, &received.datagram);
+        let DatagramReceived { path, datagram, .. } = received;
+        self.span.in_scope(|| self.agent.handle_datagram(now(), path, &datagram));
         self.drive(ctx);
     }
 }

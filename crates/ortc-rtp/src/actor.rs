@@ -7,9 +7,9 @@ use ortc_io::ConnectionId;
 use ortc_io::ring::{RingReceiver, RingSender};
 
 use crate::{
-    CodecName, ForwardConfig, ForwardedPayloadType, OutgoingPacket, RTCTrackDescription,
-    ReceivedPacket, ReceiverConfig, ReceiverUpdate, RouteCommand, RouteEvent, RtpCommand, RtpEvent,
-    SenderConfig, TonePayloadTypes, TrackKind, TrackSource, header_extension,
+    CodecName, ExtHeaders, ForwardConfig, ForwardedPayloadType, OutgoingPacket,
+    RTCTrackDescription, ReceivedPacket, ReceiverConfig, ReceiverUpdate, RouteCommand, RouteEvent,
+    RtpCommand, RtpEvent, SenderConfig, TonePayloadTypes, TrackKind, TrackSource, header_extension,
 };
 
 /// Messages that may wait; commands come from one owner, events from one media plane.
@@ -80,6 +80,9 @@ impl RtpActor {
             RtpCommand::Forward { description, source, received, enabled } => self
                 .forward(&description, source, &received, enabled)
                 .map(|config| RouteCommand::AddForward(id, config)),
+            RtpCommand::SetExtHeaders(description) => {
+                ext_headers(&description).map(|pairs| RouteCommand::SetExtHeaders(id, pairs))
+            }
             RtpCommand::EnableSender(ssrc, enabled) => {
                 Some(RouteCommand::EnableSender(id, ssrc, enabled))
             }
@@ -100,6 +103,7 @@ impl RtpActor {
             }
             RtpCommand::AddTap(ssrc, tap) => Some(RouteCommand::AddTap(id, ssrc, tap)),
             RtpCommand::RequestKeyFrame(ssrc) => Some(RouteCommand::RequestKeyFrame(id, ssrc)),
+            RtpCommand::TakeSnapshot(reply) => Some(RouteCommand::TakeSnapshot(id, reply)),
             RtpCommand::Close => None,
         }
     }
@@ -181,6 +185,13 @@ fn receiver(
     Some(ReceiverConfig { ssrc: description.ssrc().ok()?, payload_types, packets })
 }
 
+fn ext_headers(description: &RTCTrackDescription) -> Option<ExtHeaders> {
+    let codecs = description.codecs.iter();
+    let codecs = codecs.filter_map(|codec| Some((codec.payload_type(), codec.known()?))).collect();
+    let pairs = description.rtp_ext_headers.clone().unwrap_or_default();
+    Some(ExtHeaders { ssrc: description.ssrc().ok()?, pairs, codecs })
+}
+
 fn update(description: &RTCTrackDescription) -> Option<ReceiverUpdate> {
     let payload_types = description.payload_types();
     let ssrc = description.ssrc().ok().filter(|_| !payload_types.is_empty())?;
@@ -243,6 +254,7 @@ impl Handler<RouteEvent> for RtpActor {
             RouteEvent::ReceiverDisconnected(id, ssrc, reason) => {
                 (id, RtpEvent::TrackDisconnected(ssrc, reason))
             }
+            RouteEvent::UnknownTrack(id, track) => (id, RtpEvent::UnknownTrack(track)),
             RouteEvent::Closed(id) => (id, RtpEvent::Closed),
         };
         if connection != self.connection || self.state == State::Closed {

@@ -93,6 +93,7 @@ pub mod codec;
 mod compound;
 mod description;
 mod error;
+mod ext_headers;
 mod header_extension;
 mod messages;
 mod opus;
@@ -109,19 +110,21 @@ pub use description::{
     TrackKind,
 };
 pub use error::{RtpError, SrtpError};
+pub use ext_headers::{DEFAULT_EXT_HEADERS_ID, read_ext_headers, write_ext_headers};
 pub use header_extension::RTCHeaderExtension;
 pub use messages::{
-    DisconnectReason, ForwardConfig, ForwardedPayloadType, InsertedPacket, OutgoingPacket,
-    PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig, ReceiverUpdate, RouteCommand,
-    RouteEvent, RtpCommand, RtpEvent, SenderConfig, Ssrc, Tap, TonePacket, TonePayloadTypes,
-    ToneRedundancy, ToneRoute, TrackSource,
+    DisconnectReason, ExtHeaders, ForwardConfig, ForwardedPayloadType, InsertedPacket,
+    OutgoingPacket, PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig,
+    ReceiverUpdate, RouteCommand, RouteEvent, RtpCommand, RtpEvent, SenderConfig, SnapshotReply,
+    Ssrc, Tap, TonePacket, TonePayloadTypes, ToneRedundancy, ToneRoute, TrackSource, UnknownTrack,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
 };
 pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
-    ForwardTarget, MAX_PADDING, OpenedRtp, ReceiveDrops, RtpSession, SendDrops, SessionOptions,
+    DatagramCounts, EarlyLimits, ForwardTarget, MAX_PADDING, OpenedRtp, ReceiveDrops,
+    ReceiverSnapshot, RtpSession, SendDrops, SenderSnapshot, SessionOptions, SessionSnapshot,
     SessionStats,
 };
 pub use srtp::{RtpOpened, Seal, SealJob, SealTicket, SerialSeal, SrtpReceiver, SrtpSender};

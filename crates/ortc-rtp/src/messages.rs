@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use bytes::Bytes;
 use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{ConnectionId, SrtpKeys};
 
-use crate::RTCTrackDescription;
+use crate::{CodecName, RTCTrackDescription, SessionSnapshot};
 
 /// A synchronization source (RFC 3550 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,6 +219,50 @@ pub struct ReceivedTonePacket {
     pub gap_at: Option<Instant>,
 }
 
+/// What the packets of a sending track tell of it (ORTC drafts, "rtpExtHeaders").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtHeaders {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// Names and values; together, as lines of `name=value`, at most 255 bytes.
+    pub pairs: BTreeMap<String, String>,
+    /// Its payload types: by the codec it is known where a key frame begins.
+    pub codecs: Vec<(PayloadType, CodecName)>,
+}
+
+/// A track of the peer that nobody has described (ORTC drafts, "onunknowntrack").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownTrack {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The payload type of its first packet.
+    pub payload_type: PayloadType,
+    /// What its packets tell of it; empty if nothing.
+    pub ext_headers: BTreeMap<String, String>,
+}
+
+/// Takes a snapshot of a connection's media: a function that is called once, on the thread that
+/// has it, and must not block. Dropped without a call where there is none to be had.
+pub struct SnapshotReply(Box<dyn FnOnce(SessionSnapshot) + Send>);
+
+impl SnapshotReply {
+    /// Has `reply` called.
+    pub fn new(reply: impl FnOnce(SessionSnapshot) + Send + 'static) -> Self {
+        Self(Box::new(reply))
+    }
+
+    /// Hands the snapshot over.
+    pub fn send(self, snapshot: SessionSnapshot) {
+        (self.0)(snapshot);
+    }
+}
+
+impl fmt::Debug for SnapshotReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotReply")
+    }
+}
+
 /// What the control plane asks of the media plane.
 ///
 /// A command for a generation that is gone is dropped, its keys zeroized.
@@ -238,6 +284,8 @@ pub enum RouteCommand {
     /// Puts telephone events in the place of a sending track's audio while they sound; in place
     /// of the ones that did so before.
     SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
+    /// Has the packets of a sending track tell pairs of it, in place of the ones before.
+    SetExtHeaders(ConnectionId, ExtHeaders),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track: RTCP BYE for its SSRC.
@@ -255,6 +303,8 @@ pub enum RouteCommand {
     /// Asks the peer for a key frame of a receiving track (RFC 4585 §6.3.1): at once, or half a
     /// second after the last time.
     RequestKeyFrame(ConnectionId, Ssrc),
+    /// Asks for a snapshot of a connection's media.
+    TakeSnapshot(ConnectionId, SnapshotReply),
     /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
     /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
     Close(ConnectionId),
@@ -277,6 +327,9 @@ pub enum RouteEvent {
     ReceiverConnected(ConnectionId, Ssrc),
     /// A receiving track has ended.
     ReceiverDisconnected(ConnectionId, Ssrc, DisconnectReason),
+    /// Authentic packets of a track have come that nobody has described. Comes again when its
+    /// pairs change; at most eight come in a second.
+    UnknownTrack(ConnectionId, UnknownTrack),
     /// The routes of a connection are gone.
     Closed(ConnectionId),
 }
@@ -311,6 +364,8 @@ pub enum RtpCommand {
     Insert(Ssrc, RingReceiver<InsertedPacket>),
     /// Puts telephone events in the place of a sending track's audio while they sound.
     SendTones(Ssrc, RingReceiver<TonePacket>),
+    /// Has the packets of a sending track tell the pairs of its description.
+    SetExtHeaders(RTCTrackDescription),
     /// Starts or stops a sending track.
     EnableSender(Ssrc, bool),
     /// Removes a sending track.
@@ -332,6 +387,8 @@ pub enum RtpCommand {
     AddTap(Ssrc, Tap),
     /// Asks the peer for a key frame of a receiving track.
     RequestKeyFrame(Ssrc),
+    /// Asks for a snapshot of the media.
+    TakeSnapshot(SnapshotReply),
     /// Says BYE and lets go of everything.
     Close,
 }
@@ -344,6 +401,8 @@ pub enum RtpEvent {
     TrackConnected(Ssrc),
     /// A receiving track has ended.
     TrackDisconnected(Ssrc, DisconnectReason),
+    /// RTP of a track has come that nobody has described.
+    UnknownTrack(UnknownTrack),
     /// All is let go of.
     Closed,
 }

@@ -474,6 +474,9 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             RouteCommand::RequestKeyFrame(_, ssrc) => {
                 tracing::debug!(ssrc = ssrc.0, "webrtc-rs has no way to ask for a key frame here");
             }
+            RouteCommand::SetExtHeaders(_, pairs) => {
+                warn!(ssrc = pairs.ssrc.0, "webrtc-rs sends no rtpExtHeaders");
+            }
             RouteCommand::EnableSender(_, ssrc, enabled) => {
                 for sender in self.senders.iter_mut().filter(|it| it.stream.ssrc() == ssrc) {
                     sender.enabled = enabled;
@@ -495,6 +498,8 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             RouteCommand::RemoveReceiver(_, ssrc) => {
                 self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
             }
+            // Dropping the reply says that there are no statistics here.
+            RouteCommand::TakeSnapshot(..) => {}
             RouteCommand::Close(_) => self.close(context),
         }
     }

@@ -7,6 +7,7 @@ use crate::dtmf::RTCDTMFHandler;
 use crate::events::{RTCDisconnectReason, RTCEvent, RTCEventKind};
 use crate::hub::Handler;
 use crate::media::MediaStream;
+use crate::unknown::RTCUnknownTrack;
 
 macro_rules! event_handler {
     (
@@ -69,6 +70,12 @@ event_handler!(
 event_handler!(
     /// Sets the handler of new streams of the peer (ORTC drafts, "onaddstream").
     on_add_stream, AddStream, (MediaStream), RTCEvent::AddStream(stream) => (stream)
+);
+event_handler!(
+    /// Sets the handler of tracks that nobody has described, with the pairs that they tell of
+    /// themselves (ORTC drafts, "onunknowntrack").
+    on_unknown_track, UnknownTrack,
+    (RTCUnknownTrack), RTCEvent::UnknownTrack(track) => (track)
 );
 event_handler!(
     /// Sets the handler of telephone keys of the peer, which

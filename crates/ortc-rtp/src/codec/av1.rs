@@ -228,6 +228,18 @@ pub(super) fn begins(payload: &[u8]) -> bool {
     obu.is_some_and(|&obu| matches!(kind(obu), SEQUENCE_HEADER | TEMPORAL_DELIMITER | 3 | 5 | 6))
 }
 
+/// Whether a coded video sequence begins here: with the N bit (AV1 RTP §4.4), or with a sequence
+/// header.
+pub(super) fn begins_key(payload: &[u8]) -> bool {
+    let Some((&header, rest)) = payload.split_first() else { return false };
+    if header & 0x80 != 0 {
+        return false;
+    }
+    let first = if header >> 4 & 3 == 1 { Some(rest) } else { leb128(rest).map(|(_, rest)| rest) };
+    let obu = first.and_then(|rest| rest.first());
+    header & 0x08 != 0 || obu.is_some_and(|&obu| kind(obu) == SEQUENCE_HEADER)
+}
+
 /// Whether a temporal unit begins a coded video sequence (AV1 §7.5): a sequence header, then a
 /// key frame that is shown as it is.
 pub(super) fn is_key(unit: &[u8]) -> bool {

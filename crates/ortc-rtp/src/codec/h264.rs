@@ -195,3 +195,23 @@ pub(super) fn begins(payload: &[u8]) -> bool {
         whole => unit(whole),
     }
 }
+
+/// Whether a picture begins here that depends on no other, or the parameter sets before it.
+pub(super) fn begins_key(payload: &[u8]) -> bool {
+    let is_key = |head: &u8| matches!(head & 0x1f, IDR | SPS);
+    match payload {
+        [head, rest @ ..] if head & 0x1f == STAP_A => {
+            let mut rest = rest;
+            while let [high, low, unit @ ..] = rest {
+                if unit.first().is_some_and(is_key) {
+                    return true;
+                }
+                let len = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = unit.get(len..).unwrap_or_default();
+            }
+            false
+        }
+        [head, header, ..] if head & 0x1f == FU_A => header & 0x80 != 0 && is_key(header),
+        whole => whole.first().is_some_and(is_key),
+    }
+}

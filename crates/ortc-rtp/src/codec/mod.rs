@@ -32,6 +32,7 @@ mod audio;
 mod av1;
 mod depacketizer;
 mod h264;
+mod key_frame;
 mod picture;
 mod reorder;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use bytes::Bytes;
 
 pub use assembler::{AssemblerCounts, FrameAssembler};
 pub use depacketizer::{Damage, Depacketizer, EncodedFrame, FrameEvent};
+pub use key_frame::begins_key_frame;
 pub use picture::picture_size;
 pub use reorder::{ReorderBuffer, ReorderCounts};
 

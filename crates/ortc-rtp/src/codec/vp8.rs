@@ -58,6 +58,11 @@ pub(super) fn begins(payload: &[u8]) -> bool {
     descriptor(payload).is_ok_and(|(_, begins)| begins)
 }
 
+/// Whether a key frame begins here (RFC 6386 §9.1).
+pub(super) fn begins_key(payload: &[u8]) -> bool {
+    descriptor(payload).is_ok_and(|(len, begins)| begins && is_key(&payload[len..]))
+}
+
 pub(super) fn append(payload: &[u8], frame: &mut Vec<u8>) -> Result<(), Malformed> {
     let (len, begins) = descriptor(payload)?;
     if begins != frame.is_empty() {

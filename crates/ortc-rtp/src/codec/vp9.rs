@@ -105,6 +105,11 @@ pub(super) fn begins(payload: &[u8]) -> bool {
     flags & 0x08 != 0 && layer == 0
 }
 
+/// Whether a picture begins here that depends on no other.
+pub(super) fn begins_key(payload: &[u8]) -> bool {
+    begins(payload) && payload[0] & 0x40 == 0
+}
+
 pub(super) fn append(payload: &[u8], frame: &mut Vec<u8>) -> Result<(), Malformed> {
     let len = descriptor(payload)?;
     frame.extend_from_slice(&payload[len..]);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ortc_io::ring::RingReceiver;
 
 use super::RtpSession;
+use super::ext_headers::SendExtHeaders;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use crate::stream::{Rewriter, SendStream};
 use crate::view::PADDED;
@@ -100,6 +101,7 @@ impl Forward {
 /// When key frames of a receiving track are asked for.
 #[derive(Debug, Default)]
 pub(super) struct KeyFrameRequests {
+    requested: u64,
     sent: Option<Instant>,
     due: Option<Instant>,
 }
@@ -117,9 +119,15 @@ impl KeyFrameRequests {
             }
             _ => {
                 self.sent = Some(now);
+                self.requested += 1;
                 true
             }
         }
+    }
+
+    /// How many have been asked for.
+    pub(super) fn requested(&self) -> u64 {
+        self.requested
     }
 
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
@@ -131,6 +139,7 @@ impl KeyFrameRequests {
         let due = self.due.take_if(|due| *due <= now).is_some();
         if due {
             self.sent = Some(now);
+            self.requested += 1;
         }
         due
     }
@@ -185,6 +194,7 @@ impl RtpSession {
             return None;
         }
         let body = packet.body().len() + usize::from(padding.min(MAX_PADDING));
+        let pairs = sender.ext_headers.as_ref().map_or(0, |pairs| pairs.len());
         let room = forward.rewriter.header_room(packet) + body + keys.sender.overhead();
         if forward.rewriter.payload_type(packet).is_none() {
             drops.not_forwarded += 1;
@@ -193,7 +203,7 @@ impl RtpSession {
             drops.oversized += 1;
             None
         } else {
-            Some(room)
+            Some(room + pairs)
         }
     }
 
@@ -217,7 +227,9 @@ impl RtpSession {
             self.stats.send_drops.silenced += 1;
             return None;
         }
-        let Sender { stream, feed: Feed::Forward(forward), .. } = sender else { return None };
+        let Sender { stream, feed: Feed::Forward(forward), ext_headers, .. } = sender else {
+            return None;
+        };
         let types = forward.rewriter.payload_type(packet)?;
         let (index, timestamp) = (opened.index, packet.timestamp());
         let placed = forward.rewriter.place(now, stream, index, timestamp, types.clock_rate);
@@ -231,7 +243,12 @@ impl RtpSession {
         let mut header = stream.note_forwarded(now, placed, packet.payload().len());
         header.payload_type = types.sent;
         header.marker = packet.marker();
-        let header_len = forward.rewriter.write_header(header, packet, out)?;
+        let len = packet.header_len() + packet.body().len() + keys.sender.overhead();
+        let is_due =
+            |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header.fixed(), packet.payload(), len);
+        let is_due = ext_headers.as_mut().is_some_and(is_due);
+        let pairs = ext_headers.as_ref().filter(|_| is_due).map(|pairs| pairs.element());
+        let header_len = forward.rewriter.write_header(header, packet, pairs, out)?;
         let (padding, added) = padding(if packet.is_padded() { 0 } else { opened.padding });
         let padding = &padding[..added];
         if added > 0 {
@@ -242,6 +259,7 @@ impl RtpSession {
                 self.stats.padding_sent += added as u64;
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;
+                self.datagrams.count_sent(len);
                 Some(len)
             }
             Err(error) => {

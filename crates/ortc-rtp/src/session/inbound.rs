@@ -16,11 +16,6 @@ use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc,
 const MAX_PARKED: usize = 64;
 const PARKED_FOR: Duration = Duration::from_millis(200);
 
-/// Authentic packets of an SSRC whose description is still on its way: a key frame and the
-/// audio beside it.
-const MAX_EARLY: usize = 128;
-const EARLY_FOR: Duration = Duration::from_secs(1);
-
 /// Listeners of one track: more would be a mistake, and each costs a look at every packet.
 const MAX_TAPS: usize = 16;
 
@@ -82,52 +77,6 @@ impl Parking {
     }
 }
 
-/// Opened packets of SSRCs that nobody has described yet, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Early {
-    packets: VecDeque<EarlyPacket>,
-}
-
-#[derive(Debug)]
-struct EarlyPacket {
-    received_at: Instant,
-    ssrc: Ssrc,
-    index: u64,
-    packet: Vec<u8>,
-}
-
-impl Early {
-    /// Keeps a copy; returns how many packets that has cost.
-    fn keep(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) -> u64 {
-        let expired = self.expire(now);
-        if self.packets.len() == MAX_EARLY {
-            return expired + 1;
-        }
-        let packet = packet.to_vec();
-        self.packets.push_back(EarlyPacket { received_at: now, ssrc, index, packet });
-        expired
-    }
-
-    /// Drops what has waited too long; returns how many.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
-        let kept = self.packets.partition_point(|early| early.received_at + EARLY_FOR < now);
-        self.packets.drain(..kept).count() as u64
-    }
-
-    pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let early = self.packets.front()?;
-        let at = early.received_at + EARLY_FOR + Duration::from_millis(1);
-        Some((at, "packets of unknown tracks expire"))
-    }
-
-    fn take(&mut self, ssrc: Ssrc) -> VecDeque<EarlyPacket> {
-        let (taken, left) =
-            std::mem::take(&mut self.packets).into_iter().partition(|early| early.ssrc == ssrc);
-        self.packets = left;
-        taken
-    }
-}
-
 impl RtpSession {
     /// Takes a datagram from a validated path, telling RTP from RTCP (RFC 5761 §4).
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
@@ -142,6 +91,12 @@ impl RtpSession {
     /// opened where it is returned: it belongs to a receiving track, and may be forwarded.
     pub fn handle_rtp(&mut self, now: Instant, packet: &mut [u8]) -> Option<OpenedRtp> {
         if !self.may_open(now, packet) {
+            return None;
+        }
+        self.datagrams.received += 1;
+        self.datagrams.bytes_received += packet.len() as u64;
+        if self.is_flood(packet) {
+            self.stats.receive_drops.too_many_ssrcs += 1;
             return None;
         }
         let keys = self.keys.as_mut()?;
@@ -167,6 +122,8 @@ impl RtpSession {
         if !self.may_open(now, packet) {
             return;
         }
+        self.datagrams.received += 1;
+        self.datagrams.bytes_received += packet.len() as u64;
         let Some(keys) = &mut self.keys else { return };
         match keys.receiver.unprotect_rtcp(packet) {
             Ok(len) => self.on_compound(now, &packet[..len]),
@@ -205,14 +162,6 @@ impl RtpSession {
         }
     }
 
-    /// Delivers what came before the description did.
-    pub(super) fn deliver_early(&mut self, now: Instant, ssrc: Ssrc) {
-        self.stats.receive_drops.unknown_ssrc += self.early.expire(now);
-        for early in self.early.take(ssrc) {
-            self.deliver(early.received_at, ssrc, early.index, &early.packet);
-        }
-    }
-
     /// Hands an opened packet to its track; whether there is one that takes it.
     pub(super) fn deliver(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) -> bool {
         let drops = &mut self.stats.receive_drops;
@@ -224,7 +173,7 @@ impl RtpSession {
             }
         };
         let Ok(at) = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) else {
-            drops.unknown_ssrc += self.early.keep(now, ssrc, index, packet);
+            self.keep_early(now, index, &view, packet);
             return false;
         };
         let receiver = &mut self.receivers[at];
@@ -308,6 +257,7 @@ impl RtpSession {
             if let Some(sender) = self.sender_mut(block.ssrc) {
                 sender.stream.on_report(now, &clock, &block);
             }
+            self.end_ext_headers(block.ssrc);
         }
         for ssrc in packet.bye_sources() {
             if let Some(receiver) = self.receiver_mut(ssrc) {

@@ -1,10 +1,13 @@
 //! The media of one connection, composed of SRTP, streams and reports.
 
+mod ext_headers;
 mod forward;
 mod inbound;
 mod outbound;
+mod snapshot;
 mod stats;
 mod tones;
+mod unknown;
 
 #[cfg(test)]
 mod tests;
@@ -20,15 +23,18 @@ use crate::stream::{
     SendStreamStats, StreamEvent,
 };
 use crate::{
-    PayloadType, ReceiverConfig, RouteEvent, SenderConfig, SrtpError, SrtpReceiver, SrtpSender,
-    Ssrc, ToneRoute,
+    DEFAULT_EXT_HEADERS_ID, PayloadType, ReceiverConfig, RouteEvent, SenderConfig, SrtpError,
+    SrtpReceiver, SrtpSender, Ssrc, ToneRoute,
 };
 use forward::Upstream;
-use inbound::{Early, Parking, Receiver};
+use inbound::{Parking, Receiver};
 use outbound::{Feed, Outbox, Sender};
+use unknown::Unknown;
 
 pub use forward::{ForwardTarget, MAX_PADDING, OpenedRtp};
+pub use snapshot::{DatagramCounts, ReceiverSnapshot, SenderSnapshot, SessionSnapshot};
 pub use stats::{ReceiveDrops, SendDrops, SessionStats};
+pub use unknown::EarlyLimits;
 
 /// What may be chosen about an [`RtpSession`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +48,12 @@ pub struct SessionOptions {
     /// for the sessions of one host that a peer may want to synchronise (RFC 3550 §4); the
     /// default is the beginning of 2026.
     pub ntp_at_start: u64,
+    /// What is kept of tracks that nobody has described yet.
+    pub early: EarlyLimits,
+    /// The id of the header extension element that has the pairs of a track (ORTC drafts,
+    /// "rtpExtHeaders"), 1 to 255 and the same on both sides of a connection. Default
+    /// [`DEFAULT_EXT_HEADERS_ID`].
+    pub ext_headers_id: u8,
 }
 
 /// 2026-01-01T00:00:00Z in seconds since 1900.
@@ -53,6 +65,8 @@ impl Default for SessionOptions {
             timings: ReceiveTimings::default(),
             report_interval: Duration::from_secs(1),
             ntp_at_start: BEGINNING_OF_2026 << 32,
+            early: EarlyLimits::default(),
+            ext_headers_id: DEFAULT_EXT_HEADERS_ID,
         }
     }
 }
@@ -87,7 +101,10 @@ pub struct RtpSession {
     /// Of tracks that are yet to be added.
     tone_routes: Vec<(Ssrc, ToneRoute)>,
     parking: Parking,
-    early: Early,
+    /// `None` while all that comes is of tracks that are described.
+    unknown: Option<Box<Unknown>>,
+    early_limits: EarlyLimits,
+    ext_headers_id: u8,
     outbox: Outbox,
     upstream: Upstream,
     scheduler: RtcpScheduler,
@@ -95,6 +112,7 @@ pub struct RtpSession {
     events: VecDeque<RouteEvent>,
     closed: bool,
     stats: SessionStats,
+    datagrams: DatagramCounts,
 }
 
 /// As many as SRTP keeps the indices of: an SSRC that is forgotten here is refused there.
@@ -141,7 +159,9 @@ impl RtpSession {
             receivers: Vec::new(),
             tone_routes: Vec::new(),
             parking: Parking::default(),
-            early: Early::default(),
+            unknown: None,
+            early_limits: options.early,
+            ext_headers_id: options.ext_headers_id.max(1),
             outbox: Outbox::default(),
             upstream: Upstream::default(),
             scheduler,
@@ -149,6 +169,7 @@ impl RtpSession {
             events: VecDeque::new(),
             closed: false,
             stats: SessionStats::default(),
+            datagrams: DatagramCounts::default(),
         }
     }
 
@@ -246,8 +267,9 @@ impl RtpSession {
         }
     }
 
-    /// Adds a track to be received; one of the same SSRC is replaced. Packets of it that
-    /// came up to a second before are delivered now.
+    /// Adds a track to be received; one of the same SSRC is replaced. Packets of it that came
+    /// before, up to 3 s and what else [`EarlyLimits`] says, are delivered now; if they are not
+    /// all that came, a key frame of video is asked for.
     pub fn add_receiver(&mut self, now: Instant, config: ReceiverConfig) {
         if self.closed {
             return;
@@ -266,9 +288,13 @@ impl RtpSession {
         self.deliver_early(now, ssrc);
     }
 
-    /// Removes a receiving track; an SSRC that is none is ignored.
+    /// Removes a receiving track, and drops what still comes of it; an SSRC that is none is
+    /// ignored.
     pub fn remove_receiver(&mut self, ssrc: Ssrc) {
-        self.receivers.retain(|receiver| receiver.ssrc() != ssrc);
+        if let Ok(at) = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
+            self.receivers.remove(at);
+            self.let_go(ssrc);
+        }
     }
 
     /// Queues RTCP BYE for every sender, lets go of all tracks and ignores what comes.
@@ -286,7 +312,7 @@ impl RtpSession {
         self.receivers.clear();
         self.tone_routes.clear();
         self.parking = Parking::default();
-        self.early = Early::default();
+        self.unknown = None;
         self.events.push_back(RouteEvent::Closed(self.connection));
     }
 
@@ -322,7 +348,7 @@ impl RtpSession {
             .chain(report)
             .chain(self.receivers.iter().filter_map(|receiver| receiver.key_frames.poll_timeout()))
             .chain(self.parking.poll_timeout())
-            .chain(self.early.poll_timeout())
+            .chain(self.unknown_timeout())
             .min_by_key(|(at, _)| *at)
     }
 
@@ -332,7 +358,7 @@ impl RtpSession {
             return;
         }
         self.stats.receive_drops.parked += self.parking.expire(now);
-        self.stats.receive_drops.unknown_ssrc += self.early.expire(now);
+        self.expire_unknown(now);
         for at in 0..self.receivers.len() {
             let event = self.receivers[at].stream.handle_timeout(now);
             self.raise(self.receivers[at].ssrc(), event);

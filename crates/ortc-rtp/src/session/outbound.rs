@@ -5,6 +5,7 @@ use std::time::Instant;
 use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
+use super::ext_headers::SendExtHeaders;
 use super::forward::Forward;
 use super::tones::SendTones;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
@@ -27,6 +28,8 @@ pub(super) struct Sender {
     pub(super) feed: Feed,
     /// What takes the place of the audio for moments.
     pub(super) tones: Option<SendTones>,
+    /// What its packets tell of it, until the peer knows.
+    pub(super) ext_headers: Option<Box<SendExtHeaders>>,
     pub(super) enabled: bool,
     /// Packets sent when the last report was made.
     reported: u64,
@@ -95,7 +98,7 @@ impl Feed {
 
 impl Sender {
     pub(super) fn new(stream: SendStream, feed: Feed, enabled: bool) -> Self {
-        Self { stream, feed, tones: None, enabled, reported: 0 }
+        Self { stream, feed, tones: None, ext_headers: None, enabled, reported: 0 }
     }
 
     /// The next packet: tones before the audio, which they are to silence.
@@ -183,8 +186,8 @@ impl RtpSession {
         let room = |packet: &OutgoingPacket, place: &Place| {
             FIXED_HEADER + packet.payload.len() + place.growth() + overhead
         };
-        if let Some((_, packet, place)) = &self.outbox.packet {
-            return Some(room(packet, place));
+        if let Some((ssrc, packet, place)) = &self.outbox.packet {
+            return Some(room(packet, place) + self.ext_headers_room(*ssrc));
         }
         let mut idle = 0;
         let mut dropped = 0;
@@ -209,7 +212,8 @@ impl RtpSession {
                 }
                 Popped::Item((packet, place)) => {
                     self.outbox.turn = turn + 1;
-                    let needed = room(&packet, &place);
+                    let pairs = sender.ext_headers.as_ref().map_or(0, |pairs| pairs.len());
+                    let needed = room(&packet, &place) + pairs;
                     self.outbox.packet = Some((sender.ssrc(), packet, place));
                     return Some(needed);
                 }
@@ -236,6 +240,7 @@ impl RtpSession {
             return match keys.sender.protect_rtcp(out, len) {
                 Ok(len) => {
                     self.stats.rtcp_sent += 1;
+                    self.datagrams.count_sent(len);
                     Some(len)
                 }
                 Err(error) => {
@@ -252,7 +257,7 @@ impl RtpSession {
         }
         let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let Sender { stream, feed, tones, .. } = &mut self.senders[at];
+        let Sender { stream, feed, tones, ext_headers, .. } = &mut self.senders[at];
         let header = match (feed, place) {
             (feed, Place::Tone(tone)) => {
                 let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
@@ -269,9 +274,18 @@ impl RtpSession {
             }
             _ => stream.next_header(now, &packet),
         };
-        match keys.sender.protect_rtp_from(&header, &packet.payload, out) {
+        let len = header.len() + packet.payload.len() + keys.sender.overhead();
+        let is_due = |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header, &packet.payload, len);
+        let is_due = ext_headers.as_mut().is_some_and(is_due);
+        let pairs = ext_headers.as_ref().filter(|_| is_due);
+        let sealed = match pairs.and_then(|pairs| pairs.write(&header, out)) {
+            Some(len) => keys.sender.protect_rtp_behind(len, &packet.payload, &[], out),
+            None => keys.sender.protect_rtp_from(&header, &packet.payload, out),
+        };
+        match sealed {
             Ok(len) => {
                 self.stats.rtp_sent += 1;
+                self.datagrams.count_sent(len);
                 Some(len)
             }
             Err(error) => {

@@ -38,13 +38,13 @@ pub struct ReceiveDrops {
     pub not_encrypted: u64,
     /// Seen before, or older than the replay window.
     pub replayed: u64,
-    /// Of an SSRC beyond the 256 that have state.
+    /// Of an SSRC beyond the 256 that have state, or beyond the 32 that may be undescribed.
     pub too_many_ssrcs: u64,
     /// The index ran out.
     pub index_exhausted: u64,
     /// Came before the keys, and more than 64 or longer than 200 ms before.
     pub parked: u64,
-    /// Authentic, of an SSRC that nobody has described within a second.
+    /// Authentic, of an SSRC that nobody has described in time, or that was let go of.
     pub unknown_ssrc: u64,
     /// Of a payload type that was not described.
     pub unknown_payload_type: u64,
@@ -117,7 +117,63 @@ impl SessionStats {
     }
 }
 
+impl SendDrops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self {
+            disabled,
+            no_keys,
+            no_path,
+            not_forwarded,
+            late,
+            silenced,
+            oversized,
+            not_sealed,
+            rtcp,
+        } = *self;
+        disabled
+            + no_keys
+            + no_path
+            + not_forwarded
+            + late
+            + silenced
+            + oversized
+            + not_sealed
+            + rtcp
+    }
+}
+
 impl ReceiveDrops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self {
+            malformed,
+            not_authentic,
+            not_encrypted,
+            replayed,
+            too_many_ssrcs,
+            index_exhausted,
+            parked,
+            unknown_ssrc,
+            unknown_payload_type,
+            ring_full,
+            ring_closed,
+            closed,
+        } = *self;
+        malformed
+            + not_authentic
+            + not_encrypted
+            + replayed
+            + too_many_ssrcs
+            + index_exhausted
+            + parked
+            + unknown_ssrc
+            + unknown_payload_type
+            + ring_full
+            + ring_closed
+            + closed
+    }
+
     /// Counts a packet that was not opened.
     pub(super) fn count(&mut self, error: SrtpError) {
         let counter = match error {

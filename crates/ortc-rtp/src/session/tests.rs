@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod tones;
+mod unknown;
 
 const OPUS: PayloadType = PayloadType(111);
 const TRACK: Ssrc = Ssrc(0x1111);
@@ -219,23 +220,6 @@ fn srtp_before_the_keys_is_parked_for_64_packets_or_200_ms() {
     pair.b.handle_timeout(at);
     assert_eq!(pair.b.stats().receive_drops.parked, 70);
     assert_eq!(pair.b.poll_timeout(), None);
-}
-
-#[test]
-fn packets_that_come_before_their_description_are_kept_for_a_second() {
-    let mut pair = Pair::new();
-    let (sender, packets) = ring(8);
-    pair.a.add_sender(pair.now, sender_config(TRACK, packets, true));
-    sender.push(outgoing(0)).unwrap();
-    pair.drive();
-    pair.now += Duration::from_millis(900);
-    sender.push(outgoing(1)).unwrap();
-    pair.drive();
-    pair.now += Duration::from_millis(200);
-    let mut receiver = pair.receive();
-    let payloads: Vec<_> = popped(&mut receiver).iter().map(|p| p.payload[0]).collect();
-    assert_eq!((payloads, pair.b.stats().receive_drops.unknown_ssrc), (vec![1], 1));
-    assert_eq!(events(&mut pair.b), [RouteEvent::ReceiverConnected(ID, TRACK)]);
 }
 
 #[test]
@@ -469,7 +453,7 @@ fn random_datagrams_never_panic() {
         pair.b.handle_timeout(pair.now);
         pair.now += Duration::from_millis(random.u64(0..50));
     }
-    assert_eq!(pair.b.early.poll_timeout(), None);
+    assert!(pair.b.unknown.is_none());
 }
 
 /// Opens what a sends and forwards it to c, a peer of `server`.

@@ -70,6 +70,8 @@ pub struct ReceiveStream {
     received: u64,
     octets: u64,
     jitter: Jitter,
+    /// When a packet came last, its payload type, and the clock rate of that.
+    last_packet: Option<(Instant, PayloadType, u32)>,
     last_sender_report: Option<(Instant, SenderInfo)>,
     /// Expected and received when the last report was made (RFC 3550 §A.3).
     reported: (u64, u64),
@@ -140,6 +142,7 @@ impl ReceiveStream {
             received: 0,
             octets: 0,
             jitter: Jitter::default(),
+            last_packet: None,
             last_sender_report: None,
             reported: (0, 0),
         }
@@ -153,6 +156,11 @@ impl ReceiveStream {
     /// Its SSRC.
     pub fn ssrc(&self) -> Ssrc {
         self.ssrc
+    }
+
+    /// Whether one of its payload types has the clock of video (RFC 3551 §5).
+    pub(crate) fn may_be_video(&self) -> bool {
+        self.payload_types.iter().any(|(_, clock_rate)| *clock_rate == 90_000)
     }
 
     /// Takes an authentic packet with its index, the sequence number with its rollovers.
@@ -179,6 +187,7 @@ impl ReceiveStream {
         self.received += 1;
         self.octets += packet.payload().len() as u64;
         self.jitter.on_packet(now, clock_rate, packet.timestamp());
+        self.last_packet = Some((now, payload_type, clock_rate));
         Ok(self.advance(now, Input::Rtp { newer }))
     }
 
@@ -288,6 +297,11 @@ impl ReceiveStream {
 
     fn lost(&self) -> i64 {
         self.expected() as i64 - self.received as i64
+    }
+
+    /// When a packet came last, its payload type, and the clock rate of that in Hz.
+    pub fn last_packet(&self) -> Option<(Instant, PayloadType, u32)> {
+        self.last_packet
     }
 
     /// What it has counted.

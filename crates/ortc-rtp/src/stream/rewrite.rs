@@ -6,8 +6,8 @@ use crate::view::{FIXED_HEADER, PADDED};
 use crate::{Extension, ForwardedPayloadType, RtpHeader, RtpView};
 
 /// Most elements of a header extension that are passed on: as many as the one-byte form has
-/// ids for (RFC 8285 §4.2).
-const MAX_ELEMENTS: usize = 14;
+/// ids for (RFC 8285 §4.2), with one of our own.
+const MAX_ELEMENTS: usize = 15;
 
 /// Makes one sent stream out of packets that were received: the only one to decide about its
 /// sequence numbers and timestamps.
@@ -156,21 +156,27 @@ impl Rewriter {
         Some(received.wrapping_add(self.timestamp_shift?))
     }
 
-    /// Writes the header of a packet with the elements that are passed on; returns its length.
-    /// `out` has [`header_room`](Self::header_room).
+    /// Writes the header of a packet with the elements that are passed on, and one of our own;
+    /// returns its length. `out` has [`header_room`](Self::header_room), and room for our own.
     pub(crate) fn write_header(
         &self,
         header: RtpHeader<'_>,
         packet: &RtpView<'_>,
+        own: Option<Extension<'_>>,
         out: &mut [u8],
     ) -> Option<usize> {
         let padding = if packet.is_padded() { PADDED } else { 0 };
-        let len = if self.extensions.is_empty() || packet.header_len() == FIXED_HEADER {
+        let passes = !self.extensions.is_empty() && packet.header_len() != FIXED_HEADER;
+        let len = if own.is_none() && !passes {
             out.get_mut(..FIXED_HEADER)?.copy_from_slice(&header.fixed());
             FIXED_HEADER
         } else {
             let mut elements = [Extension { id: 0, data: &[] }; MAX_ELEMENTS];
             let mut count = 0;
+            if let Some(own) = own {
+                elements[0] = own;
+                count = 1;
+            }
             // A malformed element ends the block; what came before it is sound.
             for element in packet.extensions().map_while(Result::ok) {
                 let known = self.extensions.iter().find(|(received, _)| *received == element.id);
@@ -303,7 +309,7 @@ mod tests {
             let mut out = [0; 96];
             let room = rewriter.header_room(&view);
             let sent = RtpHeader { extensions: &[], payload_type: VP8.sent, ..header };
-            let len = rewriter.write_header(sent, &view, &mut out[..room]).unwrap();
+            let len = rewriter.write_header(sent, &view, None, &mut out[..room]).unwrap();
             let view = RtpView::parse(&out[..len]).unwrap();
             let got: Vec<_> = view
                 .extensions()

@@ -81,6 +81,16 @@ impl SendStream {
         self.clock_rate = clock_rate;
     }
 
+    /// The payload type that it puts on packets.
+    pub fn payload_type(&self) -> PayloadType {
+        self.payload_type
+    }
+
+    /// Its clock rate in Hz.
+    pub fn clock_rate(&self) -> u32 {
+        self.clock_rate
+    }
+
     /// What it has sent, and what the peer says about it.
     pub fn stats(&self) -> &SendStreamStats {
         &self.stats

@@ -1,0 +1,355 @@
+//! Puts a report together of what the two planes know.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ortc_dtls::{CertificateFingerprint, DtlsRole};
+use ortc_ice::{IceState, RTCIceCandidateDescription};
+use ortc_rtp::{
+    PayloadType, RTCTrackDescription, ReceiverSnapshot, SenderSnapshot, SessionSnapshot, TrackKind,
+};
+
+use super::{
+    RTCCertificateStats, RTCCodecStats, RTCConnectionStats, RTCIceCandidatePairStats,
+    RTCIceCandidateStats, RTCInboundRtpStreamStats, RTCOutboundRtpStreamStats,
+    RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats,
+    RTCStatsReport, RTCTransportStats, TransportFacts,
+};
+use crate::media::MediaStreamTrack;
+use crate::track::RTCTrack;
+
+const TRANSPORT: &str = "T01";
+const LOCAL_CERTIFICATE: &str = "CFlocal";
+const REMOTE_CERTIFICATE: &str = "CFremote";
+
+/// 1970-01-01T00:00:00Z in seconds since 1900.
+const UNIX_EPOCH: u64 = 2_208_988_800;
+
+/// What a report is made of, as it was at one moment.
+pub(crate) struct Sources {
+    pub(crate) facts: TransportFacts,
+    pub(crate) username_frag: String,
+    pub(crate) local_certificate: Vec<u8>,
+    /// Local candidates that were found.
+    pub(crate) found: Vec<RTCIceCandidateDescription>,
+    pub(crate) sending: Vec<RTCTrack>,
+    pub(crate) receiving: Vec<(RTCTrackDescription, MediaStreamTrack)>,
+    /// `None` where the media plane has nothing to say.
+    pub(crate) media: Option<SessionSnapshot>,
+}
+
+impl Sources {
+    /// The report.
+    pub(crate) fn report(self) -> RTCStatsReport {
+        let timestamp = self.media.as_ref().map_or_else(now, |media| from_ntp(media.ntp));
+        let report = Report { timestamp, stats: Vec::new() };
+        report.assemble(&self)
+    }
+}
+
+struct Report {
+    timestamp: f64,
+    stats: Vec<RTCStats>,
+}
+
+impl Report {
+    fn assemble(mut self, sources: &Sources) -> RTCStatsReport {
+        self.connection(sources.media.as_ref());
+        self.transport(sources);
+        self.certificates(sources);
+        if let Some(media) = &sources.media {
+            for receiver in &media.receivers {
+                self.inbound(receiver, sources);
+            }
+            for sender in &media.senders {
+                self.outbound(sender, sources);
+            }
+        }
+        RTCStatsReport { stats: self.stats }
+    }
+
+    fn connection(&mut self, media: Option<&SessionSnapshot>) {
+        let Some(media) = media else { return };
+        let (received, sent) = (&media.totals.receive_drops, &media.totals.send_drops);
+        self.stats.push(RTCStats::Connection(RTCConnectionStats {
+            id: "P".to_owned(),
+            timestamp: self.timestamp,
+            packets_discarded_on_receive: received.total(),
+            packets_not_authentic: received.not_authentic + received.not_encrypted,
+            packets_replayed: received.replayed,
+            packets_of_unknown_tracks: received.unknown_ssrc + received.too_many_ssrcs,
+            packets_not_read: received.ring_full,
+            packets_discarded_on_send: sent.total(),
+        }));
+    }
+
+    fn transport(&mut self, sources: &Sources) {
+        let (facts, timestamp) = (&sources.facts, self.timestamp);
+        let counts = sources.media.as_ref().map(|media| media.datagrams).unwrap_or_default();
+        let pair = facts.pair.as_deref();
+        let pair_id = pair.map(|(local, remote)| {
+            format!("CP{}_{}", candidate_id('L', local), candidate_id('R', remote))
+        });
+        self.stats.push(RTCStats::Transport(RTCTransportStats {
+            id: TRANSPORT.to_owned(),
+            timestamp,
+            packets_sent: counts.sent,
+            packets_received: counts.received,
+            bytes_sent: counts.bytes_sent,
+            bytes_received: counts.bytes_received,
+            ice_state: facts.ice_state().to_owned(),
+            dtls_state: facts.dtls_state().to_owned(),
+            ice_local_username_fragment: sources.username_frag.clone(),
+            local_certificate_id: LOCAL_CERTIFICATE.to_owned(),
+            selected_candidate_pair_changes: facts.pair_changes,
+            selected_candidate_pair_id: pair_id.clone(),
+            remote_certificate_id: facts
+                .remote_certificate
+                .as_ref()
+                .map(|_| REMOTE_CERTIFICATE.to_owned()),
+            dtls_role: facts.role.map(|role| match role {
+                DtlsRole::Client => "client".to_owned(),
+                DtlsRole::Server => "server".to_owned(),
+            }),
+            srtp_cipher: facts.srtp_cipher().map(str::to_owned),
+        }));
+        let mut locals: Vec<_> = sources.found.iter().collect();
+        if let (Some((local, remote)), Some(id)) = (pair, pair_id) {
+            let works = facts.ice == Some(IceState::Connected);
+            self.stats.push(RTCStats::CandidatePair(RTCIceCandidatePairStats {
+                id,
+                timestamp,
+                transport_id: TRANSPORT.to_owned(),
+                local_candidate_id: candidate_id('L', local),
+                remote_candidate_id: candidate_id('R', remote),
+                state: if works { "succeeded" } else { "failed" }.to_owned(),
+                nominated: true,
+                packets_sent: counts.sent,
+                packets_received: counts.received,
+                bytes_sent: counts.bytes_sent,
+                bytes_received: counts.bytes_received,
+                current_round_trip_time: sources.media.as_ref().and_then(round_trip),
+            }));
+            // One that was withdrawn meanwhile, or that the peer alone knows.
+            if !locals.contains(&local) {
+                locals.push(local);
+            }
+            self.stats.push(RTCStats::RemoteCandidate(candidate(timestamp, 'R', remote)));
+        }
+        let locals = locals.into_iter().map(|local| candidate(timestamp, 'L', local));
+        self.stats.extend(locals.map(RTCStats::LocalCandidate));
+    }
+
+    fn certificates(&mut self, sources: &Sources) {
+        let local = Some(&sources.local_certificate[..]);
+        let remote = sources.facts.remote_certificate.as_deref();
+        for (id, der) in [(LOCAL_CERTIFICATE, local), (REMOTE_CERTIFICATE, remote)] {
+            let Some(der) = der else { continue };
+            let sha256 = CertificateFingerprint::of_certificate(der).sha256().unwrap_or_default();
+            let hex: Vec<_> = sha256.iter().map(|byte| format!("{byte:02X}")).collect();
+            self.stats.push(RTCStats::Certificate(RTCCertificateStats {
+                id: id.to_owned(),
+                timestamp: self.timestamp,
+                fingerprint: hex.join(":"),
+                fingerprint_algorithm: "sha-256".to_owned(),
+                base64_certificate: Some(STANDARD.encode(der)),
+            }));
+        }
+    }
+
+    /// A codec in use, told once; its id.
+    fn codec(
+        &mut self,
+        direction: char,
+        payload_type: PayloadType,
+        description: &RTCTrackDescription,
+    ) -> Option<String> {
+        let codec = description.codecs.iter().find(|it| it.payload_type() == payload_type)?;
+        let id = format!("C{direction}{}_{}", payload_type.0, codec.name);
+        if !self.stats.iter().any(|stats| stats.id() == id) {
+            self.stats.push(RTCStats::Codec(RTCCodecStats {
+                id: id.clone(),
+                timestamp: self.timestamp,
+                transport_id: TRANSPORT.to_owned(),
+                payload_type: payload_type.0,
+                mime_type: format!("{}/{}", kind(description.kind), mime(&codec.name)),
+                clock_rate: description.clock_rate_of(codec).unwrap_or_default(),
+                channels: codec.num_channels,
+            }));
+        }
+        Some(id)
+    }
+
+    fn inbound(&mut self, receiver: &ReceiverSnapshot, sources: &Sources) {
+        let of_ssrc = |(_, track): &&(RTCTrackDescription, MediaStreamTrack)| {
+            track.received_ssrc() == Some(receiver.ssrc)
+        };
+        // Let go of meanwhile.
+        let Some((description, track)) = sources.receiving.iter().find(of_ssrc) else { return };
+        let (ssrc, timestamp) = (receiver.ssrc.0, self.timestamp);
+        let (id, remote_id) = (format!("IT{ssrc}"), format!("ROT{ssrc}"));
+        let (payload_type, clock_rate) = receiver.payload_type.unzip();
+        let codec_id = payload_type.and_then(|it| self.codec('I', it, description));
+        let kind = kind(description.kind).to_owned();
+        let report = receiver.stats.sender_report;
+        self.stats.push(RTCStats::InboundRtp(RTCInboundRtpStreamStats {
+            id: id.clone(),
+            timestamp,
+            ssrc,
+            kind: kind.clone(),
+            transport_id: TRANSPORT.to_owned(),
+            track_identifier: track.id().to_owned(),
+            packets_received: receiver.stats.packets,
+            bytes_received: receiver.stats.octets,
+            packets_lost: receiver.stats.lost,
+            jitter: seconds(receiver.stats.jitter, clock_rate),
+            pli_count: receiver.key_frames_requested,
+            codec_id: codec_id.clone(),
+            last_packet_received_timestamp: receiver
+                .last_packet
+                .map(|ago| timestamp - ago.as_secs_f64() * 1_000.0),
+            remote_id: report.map(|_| remote_id.clone()),
+        }));
+        if let Some(report) = report {
+            self.stats.push(RTCStats::RemoteOutboundRtp(RTCRemoteOutboundRtpStreamStats {
+                id: remote_id,
+                timestamp,
+                ssrc,
+                kind,
+                transport_id: TRANSPORT.to_owned(),
+                local_id: id,
+                packets_sent: report.packets.into(),
+                bytes_sent: report.octets.into(),
+                remote_timestamp: from_ntp(report.ntp),
+                codec_id,
+            }));
+        }
+    }
+
+    fn outbound(&mut self, sender: &SenderSnapshot, sources: &Sources) {
+        let of_ssrc = |track: &&RTCTrack| track.ssrc_number() == sender.ssrc;
+        let Some(track) = sources.sending.iter().find(of_ssrc) else { return };
+        let description = track.description();
+        let (ssrc, timestamp) = (sender.ssrc.0, self.timestamp);
+        let (id, remote_id) = (format!("OT{ssrc}"), format!("RIT{ssrc}"));
+        let route_id = sender.source.map(|source| format!("RT{}_{ssrc}", source.ssrc.0));
+        let codec_id = self.codec('O', sender.payload_type, &description);
+        let kind = kind(description.kind).to_owned();
+        let remote = sender.stats.remote;
+        self.stats.push(RTCStats::OutboundRtp(RTCOutboundRtpStreamStats {
+            id: id.clone(),
+            timestamp,
+            ssrc,
+            kind: kind.clone(),
+            transport_id: TRANSPORT.to_owned(),
+            track_identifier: track.source().id().to_owned(),
+            packets_sent: sender.stats.packets,
+            bytes_sent: sender.stats.octets,
+            active: sender.enabled,
+            codec_id: codec_id.clone(),
+            remote_id: remote.map(|_| remote_id.clone()),
+            route_id: route_id.clone(),
+        }));
+        if let Some(remote) = remote {
+            self.stats.push(RTCStats::RemoteInboundRtp(RTCRemoteInboundRtpStreamStats {
+                id: remote_id,
+                timestamp,
+                ssrc,
+                kind,
+                transport_id: TRANSPORT.to_owned(),
+                local_id: id.clone(),
+                packets_lost: remote.cumulative_lost.into(),
+                fraction_lost: f64::from(remote.fraction_lost) / 256.0,
+                jitter: seconds(remote.jitter, Some(sender.clock_rate)),
+                codec_id,
+                round_trip_time: remote.round_trip.map(|time| time.as_secs_f64()),
+            }));
+        }
+        if let (Some(route_id), Some(source)) = (route_id, sender.source) {
+            let connection = source.connection;
+            self.stats.push(RTCStats::Route(RTCRouteStats {
+                id: route_id,
+                timestamp,
+                transport_id: TRANSPORT.to_owned(),
+                outbound_id: id,
+                source_inbound_id: format!("IT{}", source.ssrc.0),
+                source_ssrc: source.ssrc.0,
+                source_connection: format!("{}.{}", connection.slot, connection.generation),
+                packets_forwarded: sender.stats.packets,
+                bytes_forwarded: sender.stats.octets,
+            }));
+        }
+    }
+}
+
+/// Of all tracks, what the report with the shortest round trip says.
+fn round_trip(media: &SessionSnapshot) -> Option<f64> {
+    let times = media.senders.iter().filter_map(|sender| sender.stats.remote?.round_trip);
+    times.min().map(|time| time.as_secs_f64())
+}
+
+fn candidate_id(side: char, candidate: &RTCIceCandidateDescription) -> String {
+    let RTCIceCandidateDescription { transport, connection_address, connection_port, kind, .. } =
+        candidate;
+    format!("I{side}{kind}_{transport}_{connection_address}_{connection_port}")
+}
+
+fn candidate(
+    timestamp: f64,
+    side: char,
+    candidate: &RTCIceCandidateDescription,
+) -> RTCIceCandidateStats {
+    RTCIceCandidateStats {
+        id: candidate_id(side, candidate),
+        timestamp,
+        transport_id: TRANSPORT.to_owned(),
+        address: candidate.connection_address.clone(),
+        port: candidate.connection_port,
+        protocol: candidate.transport.clone(),
+        candidate_type: candidate.kind.clone(),
+        priority: candidate.priority,
+        foundation: candidate.foundation.clone(),
+        related_address: candidate.rel_address.clone(),
+        related_port: candidate.rel_port,
+    }
+}
+
+fn kind(kind: TrackKind) -> &'static str {
+    match kind {
+        TrackKind::Video => "video",
+        TrackKind::Audio | TrackKind::Dtmf => "audio",
+    }
+}
+
+/// The name of a codec in IANA's registry of media types.
+fn mime(name: &str) -> &str {
+    match &*name.to_ascii_lowercase() {
+        "alaw" => "PCMA",
+        "ulaw" => "PCMU",
+        "dtmf" => "telephone-event",
+        "vp8" => "VP8",
+        "vp9" => "VP9",
+        "av1" => "AV1",
+        "h264" => "H264",
+        _ => name,
+    }
+}
+
+fn seconds(units: u32, clock_rate: Option<u32>) -> f64 {
+    match clock_rate {
+        None | Some(0) => 0.0,
+        Some(clock_rate) => f64::from(units) / f64::from(clock_rate),
+    }
+}
+
+/// NTP time, 32.32 bits, in milliseconds since 1970.
+fn from_ntp(ntp: u64) -> f64 {
+    let seconds = (ntp >> 32) as f64 - UNIX_EPOCH as f64;
+    let fraction = (ntp & 0xffff_ffff) as f64 / 4_294_967_296.0;
+    (seconds + fraction) * 1_000.0
+}
+
+/// Where the media plane has no clock to tell.
+fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
+}

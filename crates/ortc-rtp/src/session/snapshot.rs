@@ -1,0 +1,110 @@
+//! What a session knows of its streams at one moment, for statistics.
+
+use std::time::{Duration, Instant};
+
+use super::outbound::Feed;
+use super::{RtpSession, SessionStats};
+use crate::{PayloadType, ReceiveStreamStats, SendStreamStats, Ssrc, TrackSource};
+
+/// The media of one connection at one moment.
+///
+/// It is a copy: to make one costs some 200 bytes for each track, and holds up nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionSnapshot {
+    /// When it was taken, as NTP time, 32.32 bits.
+    pub ntp: u64,
+    /// RTP and RTCP as they went over the network.
+    pub datagrams: DatagramCounts,
+    /// What the whole session has counted.
+    pub totals: SessionStats,
+    /// The tracks that are sent, by SSRC.
+    pub senders: Vec<SenderSnapshot>,
+    /// The tracks that are received, by SSRC.
+    pub receivers: Vec<ReceiverSnapshot>,
+}
+
+/// RTP and RTCP as they go over the network: sealed, without the headers of UDP and IP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatagramCounts {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Datagrams received, whatever became of them.
+    pub received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+}
+
+impl DatagramCounts {
+    pub(super) fn count_sent(&mut self, len: usize) {
+        self.sent += 1;
+        self.bytes_sent += len as u64;
+    }
+}
+
+/// A track that is sent, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderSnapshot {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The payload type that it is sent with.
+    pub payload_type: PayloadType,
+    /// In Hz.
+    pub clock_rate: u32,
+    /// Whether it is being sent.
+    pub enabled: bool,
+    /// Where it comes from, if it is forwarded.
+    pub source: Option<TrackSource>,
+    /// What was sent, and what the peer says about it.
+    pub stats: SendStreamStats,
+}
+
+/// A track that is received, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceiverSnapshot {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The payload type of the packet that came last, and its clock rate in Hz.
+    pub payload_type: Option<(PayloadType, u32)>,
+    /// How long ago a packet came last.
+    pub last_packet: Option<Duration>,
+    /// Key frames that the peer was asked for.
+    pub key_frames_requested: u64,
+    /// What has come.
+    pub stats: ReceiveStreamStats,
+}
+
+impl RtpSession {
+    /// Copies what is known at `now`.
+    pub fn snapshot(&self, now: Instant) -> SessionSnapshot {
+        let sender = |sender: &super::Sender| SenderSnapshot {
+            ssrc: sender.ssrc(),
+            payload_type: sender.stream.payload_type(),
+            clock_rate: sender.stream.clock_rate(),
+            enabled: sender.enabled,
+            source: match &sender.feed {
+                Feed::Forward(forward) => Some(forward.source),
+                Feed::Ring(_) => None,
+            },
+            stats: *sender.stream.stats(),
+        };
+        let receiver = |receiver: &super::Receiver| {
+            let last = receiver.stream.last_packet();
+            ReceiverSnapshot {
+                ssrc: receiver.ssrc(),
+                payload_type: last.map(|(_, payload_type, clock_rate)| (payload_type, clock_rate)),
+                last_packet: last.map(|(at, ..)| now.saturating_duration_since(at)),
+                key_frames_requested: receiver.key_frames.requested(),
+                stats: receiver.stream.stats(),
+            }
+        };
+        SessionSnapshot {
+            ntp: self.clock.ntp(now),
+            datagrams: self.datagrams,
+            totals: self.stats,
+            senders: self.senders.iter().map(sender).collect(),
+            receivers: self.receivers.iter().map(receiver).collect(),
+        }
+    }
+}
