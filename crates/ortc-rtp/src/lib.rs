@@ -91,6 +91,7 @@
 mod actor;
 pub mod codec;
 mod compound;
+pub mod congestion;
 mod description;
 mod error;
 mod header_extension;
