@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 use ortc_io::ring::RingReceiver;
 use ortc_rtp::{
-    InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription,
-    RtpCommand, Ssrc, TrackKind,
+    CodecName, InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes,
+    RTCTrackDescription, RtpCommand, Ssrc, TrackKind,
 };
 
 use crate::codec;
@@ -30,6 +30,8 @@ struct TrackInner {
     connection: Weak<Inner>,
     source: MediaStreamTrack,
     ssrc: Ssrc,
+    /// Of what is sent again.
+    rtx_ssrc: Option<Ssrc>,
     /// What the source has to keep to; shared with its outlet.
     bounds: Arc<Bounds>,
     state: Mutex<TrackState>,
@@ -51,7 +53,7 @@ impl RTCTrack {
     pub(crate) fn new(
         connection: Weak<Inner>,
         source: MediaStreamTrack,
-        ssrc: Ssrc,
+        (ssrc, rtx_ssrc): (Ssrc, Option<Ssrc>),
         codecs: Vec<RTCCodec>,
         stream: &MediaStream,
         enabled: bool,
@@ -71,7 +73,8 @@ impl RTCTrack {
         };
         let bounds = Arc::default();
         let state = Mutex::new(state);
-        Self { inner: Arc::new(TrackInner { connection, source, ssrc, bounds, state }) }
+        let inner = TrackInner { connection, source, ssrc, rtx_ssrc, bounds, state };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The track that is sent.
@@ -91,6 +94,11 @@ impl RTCTrack {
 
     pub(crate) fn ssrc_number(&self) -> Ssrc {
         self.inner.ssrc
+    }
+
+    /// The SSRC of what is sent again, if there is one, whether it is described or not.
+    pub(crate) fn rtx_ssrc_number(&self) -> Option<Ssrc> {
+        self.inner.rtx_ssrc
     }
 
     /// Ids of the streams that this track belongs to.
@@ -213,8 +221,17 @@ impl RTCTrack {
         self.inner.source == *source || sends_tones()
     }
 
-    /// The codecs of a list that are sent: one, or of a forwarded track all that may come.
+    /// The codecs of a list that are sent: one, or of a forwarded track all that may come; with
+    /// those by which they are sent again.
     fn choose(&self, codecs: &[RTCCodec]) -> Vec<RTCCodec> {
+        let mut chosen = self.choose_originals(codecs);
+        let again: Vec<_> =
+            codecs.iter().filter(|it| codec::goes_with(&chosen, it)).cloned().collect();
+        chosen.extend(again);
+        chosen
+    }
+
+    fn choose_originals(&self, codecs: &[RTCCodec]) -> Vec<RTCCodec> {
         let source = &self.inner.source;
         if let Some(format) = source.format() {
             return codecs
@@ -226,7 +243,10 @@ impl RTCTrack {
         }
         let received = source.reception().map(|it| it.description());
         let received = received.as_ref().map_or(&[][..], |it| &it.codecs);
-        let comes = |codec: &&RTCCodec| received.iter().any(|other| other.is_same_format(codec));
+        let comes = |codec: &&RTCCodec| {
+            codec.known() != Some(CodecName::Rtx)
+                && received.iter().any(|other| other.is_same_format(codec))
+        };
         codecs.iter().filter(comes).cloned().collect()
     }
 
@@ -324,6 +344,7 @@ impl RTCTrack {
 
     fn describe(&self, state: &TrackState) -> RTCTrackDescription {
         let attributes = self.media_attributes();
+        let is_sent_again = state.codecs.iter().any(|it| it.associated_type().is_some());
         RTCTrackDescription {
             kind: self.kind(),
             ssrc: self.ssrc(),
@@ -332,6 +353,7 @@ impl RTCTrack {
             media_attributes: (!attributes.is_empty()).then_some(attributes),
             rtp_ext_headers: (!state.ext_headers.is_empty()).then(|| state.ext_headers.clone()),
             header_extensions: state.header_extensions.clone(),
+            rtx_ssrc: self.inner.rtx_ssrc.filter(|_| is_sent_again).map(|ssrc| ssrc.0.to_string()),
         }
     }
 

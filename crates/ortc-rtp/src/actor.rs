@@ -134,6 +134,8 @@ impl RtpActor {
         let mut payload_types: Vec<_> = received
             .codecs
             .iter()
+            // What was sent again is put back among the rest where it is received.
+            .filter(|codec| codec.known() != Some(CodecName::Rtx))
             .filter_map(|codec| {
                 let sent = description.codecs.iter().find(|sent| sent.is_same_format(codec))?;
                 let clock_rate = received.clock_rate_of(codec)?;

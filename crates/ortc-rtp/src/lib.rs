@@ -107,7 +107,7 @@ pub use actor::RtpActor;
 pub use compound::{ReportBlock, RtcpPacket, RtcpView, SenderInfo, is_rtcp};
 pub use description::{
     CodecName, DescriptionError, RTCCodec, RTCCodecParam, RTCMediaAttributes, RTCTrackDescription,
-    TrackKind,
+    RtcpFeedback, TrackKind,
 };
 pub use error::{RtpError, SrtpError};
 pub use header_extension::RTCHeaderExtension;

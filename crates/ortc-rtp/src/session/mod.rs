@@ -97,7 +97,7 @@ pub struct RtpSession {
     stats: SessionStats,
 }
 
-/// As many as SRTP keeps the indices of: an SSRC that is forgotten here is refused there.
+/// Tracks that were sent: the numbers of each are kept with its SSRC, as SRTP keeps its indices.
 const MAX_RETIRED: usize = 256;
 
 /// Both directions of SRTP.

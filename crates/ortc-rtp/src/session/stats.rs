@@ -36,7 +36,7 @@ pub struct ReceiveDrops {
     pub not_encrypted: u64,
     /// Seen before, or older than the replay window.
     pub replayed: u64,
-    /// Of an SSRC beyond the 256 that have state.
+    /// Of an SSRC beyond the 512 that have state.
     pub too_many_ssrcs: u64,
     /// The index ran out.
     pub index_exhausted: u64,

@@ -2,7 +2,7 @@
 // a certificate's fingerprint and the SSRCs of tracks yet to be added; a browser makes all of
 // these later. So some are made ahead, one set for each connection: a certificate is never shared.
 
-import { codecsOf, keysBeside } from "./codecs.js";
+import { codecsOf, keysBeside, repairOf } from "./codecs.js";
 import { sectionsOf, withCredentials } from "./description.js";
 import { credentials, parseHex } from "./identity.js";
 
@@ -23,7 +23,8 @@ export const localCodecs = () => local;
 export function usualCodecs(kind) {
   const preferred = { audio: "opus", video: "vp8" }[kind];
   const first = local[kind].find(({ name }) => name === preferred) ?? local[kind][0];
-  return [first, ...(kind === "audio" ? [keysBeside(first, local.audio)] : [])].filter(Boolean);
+  const beside = kind === "audio" ? keysBeside(first, local.audio) : first && repairOf(first, local.video);
+  return [first, beside].filter(Boolean);
 }
 
 /** Completes when as many connections can be constructed as ever at once. */
@@ -69,7 +70,7 @@ async function prepare() {
   const own = credentials(fingerprint);
   const described = sectionsOf(text);
   local = { audio: codecsOf(described[0].text), video: codecsOf(described[1].text) };
-  const sections = described.map(({ mid, kind, ssrc }, at) => ({
+  const sections = described.map(({ mid, kind, ssrc, rtxSsrc }, at) => ({
     mid,
     kind,
     role: at < 2 ? "anchor" : "send",
@@ -77,6 +78,7 @@ async function prepare() {
     isOpen: false,
     codecs: at < 2 ? local[kind] : usualCodecs(kind),
     ssrc,
+    rtxSsrc,
     transceiver: transceivers[at],
   }));
   return { pc, sections, local: own, fingerprint, offer: withCredentials(text, own) };

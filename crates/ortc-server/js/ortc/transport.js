@@ -156,6 +156,7 @@ export class Transport {
     const described = new Map(sectionsOf(text).map(it => [it.mid, it]));
     for (const section of added.filter(it => it.role === "send")) {
       section.ssrc = described.get(section.mid)?.ssrc;
+      section.rtxSsrc = described.get(section.mid)?.rtxSsrc;
     }
     await this.#pc.setLocalDescription({ type: "answer", sdp: withCredentials(text, this.#local) });
     this.#forgetGone();
