@@ -13,6 +13,7 @@ use futures_util::stream::{poll_fn, unfold};
 use ortc_dtls::{Certificate, DtlsCommand, DtlsEvent};
 use ortc_ice::{Fork, IceCommand, IceConfig, IceEvent, SharedHost};
 use ortc_io::{Attach, Detach, Detached, SocketCommand};
+use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{RouteCommand, RtpCommand, RtpEvent};
 use tokio::sync::watch;
 
@@ -90,6 +91,7 @@ struct ChildrenStart {
     cname: String,
     transports: Transports,
     follow_network: bool,
+    bandwidth: BandwidthLimits,
 }
 
 impl ConnectionActor {
@@ -122,6 +124,7 @@ impl ConnectionActor {
             ice,
             transports: start.transports,
             follow_network: start.follow_network,
+            bandwidth: start.bandwidth,
             // RFC 7022 §4.2: 96 random bits are enough; we have 128.
             cname: cname.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
@@ -169,6 +172,9 @@ impl ConnectionActor {
         });
         let owner = weak.recipient();
         let rtp = transports.start_rtp(RtpStart { connection, cname: start.cname, routes, owner });
+        if start.bandwidth != BandwidthLimits::default() {
+            rtp.do_send(RtpCommand::LimitBandwidth(start.bandwidth));
+        }
         sockets.do_send(SocketCommand::Attach(Attach {
             connection,
             events: ice.socket_events,
@@ -469,7 +475,7 @@ impl Handler<RtpEvent> for ConnectionActor {
         match event {
             RtpEvent::TrackConnected(ssrc) => self.received.connected(ssrc),
             RtpEvent::TrackDisconnected(ssrc, reason) => self.received.disconnected(ssrc, reason),
-            RtpEvent::Closed => {}
+            RtpEvent::BandwidthChanged(_) | RtpEvent::Closed => {}
         }
         self.feed(Input::Rtp(event), context);
     }

@@ -16,7 +16,8 @@ pub struct RTCCapabilities {
     pub video_codecs: Vec<RTCCodec>,
     /// The header extensions that are known to make sense wherever media is forwarded to, with
     /// ids that they may have. Others that both sides of a forwarded track describe are passed on
-    /// too, unless they concern one connection only. Not in the drafts.
+    /// too, unless they concern one connection only, as that of transport-wide congestion control
+    /// does, which is the last. Not in the drafts.
     pub header_extensions: Vec<RTCHeaderExtension>,
 }
 
@@ -27,10 +28,12 @@ pub fn rtc_capabilities() -> RTCCapabilities {
     let own = CodecName::all().filter(|codec| !matches!(codec, CodecName::Red | CodecName::Rtx));
     let (video, audio): (Vec<_>, Vec<_>) = own.partition(|codec| codec.kind() == TrackKind::Video);
     let describe = |codecs: Vec<CodecName>| codecs.into_iter().map(CodecName::default_codec);
+    let mut header_extensions: Vec<_> = RTCHeaderExtension::known().collect();
+    header_extensions.extend(RTCHeaderExtension::transport_number(&header_extensions));
     RTCCapabilities {
         audio_codecs: describe(audio).collect(),
         video_codecs: with_retransmission(describe(video).collect()),
-        header_extensions: RTCHeaderExtension::known().collect(),
+        header_extensions,
     }
 }
 

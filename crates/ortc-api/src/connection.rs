@@ -333,6 +333,7 @@ impl RTCConnection {
                 interfaces: options.interfaces,
                 follow_network: options.follow_network,
                 connect_timeout: options.connect_timeout,
+                bandwidth: options.bandwidth,
                 ice_lite: options.ice_lite,
                 socket,
                 transports: options.transports,

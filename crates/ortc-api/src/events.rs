@@ -35,6 +35,10 @@ pub enum RTCEvent {
     AddStream(MediaStream),
     /// A described audio track has telephone keys (`onadddtmfhandler` of draft B).
     AddDtmfHandler(RTCDTMFHandler),
+    /// What may be sent, in bits per second, all tracks and their headers together: an addition of
+    /// ours. Comes when it has changed by 5 %, at most every half second, or fallen by 15 %; and
+    /// not at all while the peer says nothing about what has come.
+    Bandwidth(u64),
     /// A STUN or TURN server is of no use, or not any more: an addition of ours. The connection
     /// goes on without it.
     IceServerFailed {
@@ -95,6 +99,8 @@ pub enum RTCEventKind {
     AddStream,
     /// [`RTCEvent::AddDtmfHandler`].
     AddDtmfHandler,
+    /// [`RTCEvent::Bandwidth`].
+    Bandwidth,
     /// [`RTCEvent::IceServerFailed`].
     IceServerFailed,
 }
@@ -112,6 +118,7 @@ impl Event for RTCEvent {
             Self::Disconnected(_) => RTCEventKind::Disconnected,
             Self::AddStream(_) => RTCEventKind::AddStream,
             Self::AddDtmfHandler(_) => RTCEventKind::AddDtmfHandler,
+            Self::Bandwidth(_) => RTCEventKind::Bandwidth,
             Self::IceServerFailed { .. } => RTCEventKind::IceServerFailed,
         }
     }

@@ -277,6 +277,7 @@ pub use ortc_ice::{
     RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure,
 };
 pub use ortc_rtp::codec::PacketizeError;
+pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
     RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RtcpFeedback,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use ortc_io::ring::RingReceiver;
 use ortc_rtp::{
     CodecName, InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes,
-    RTCTrackDescription, RtpCommand, Ssrc, TrackKind,
+    RTCTrackDescription, RtcpFeedback, RtpCommand, Ssrc, TrackKind,
 };
 
 use crate::codec;
@@ -43,6 +43,7 @@ struct TrackState {
     ext_headers: BTreeMap<String, String>,
     /// Of a forwarded track, with the ids that it is sent with.
     header_extensions: Vec<RTCHeaderExtension>,
+    max_bitrate: Option<u64>,
     enabled: bool,
     removed: bool,
     /// The telephone keys that are sent with it, and what they call it.
@@ -61,12 +62,18 @@ impl RTCTrack {
         let received = source.reception().map(Reception::description);
         let received = received.as_ref().map(|it| &it.header_extensions);
         let passes = |extension: &&RTCHeaderExtension| !extension.is_hop_by_hop();
-        let header_extensions = received.into_iter().flatten().filter(passes).cloned().collect();
+        let mut header_extensions: Vec<_> =
+            received.into_iter().flatten().filter(passes).cloned().collect();
+        // Without numbers there is no feedback about them.
+        if codecs.iter().any(|codec| codec.takes(RtcpFeedback::TransportWide)) {
+            header_extensions.extend(RTCHeaderExtension::transport_number(&header_extensions));
+        }
         let state = TrackState {
             codecs,
             msid: vec![stream.id().to_owned()],
             ext_headers: BTreeMap::new(),
             header_extensions,
+            max_bitrate: None,
             enabled,
             removed: false,
             tones: None,
@@ -298,7 +305,8 @@ impl RTCTrack {
 
     /// The header extensions that its packets may have (RFC 8285), with their ids. Those of a
     /// forwarded track are by default those that it is received with, but for what concerns one
-    /// connection only; a local track has none.
+    /// connection only; a local track has none. Either has that of transport-wide congestion
+    /// control where its codecs have feedback about it, as those of video do.
     pub fn header_extensions(&self) -> Vec<RTCHeaderExtension> {
         lock(&self.inner.state).header_extensions.clone()
     }
@@ -307,7 +315,8 @@ impl RTCTrack {
     /// those that its peer has for them: from now on and in descriptions. One that the track is
     /// received with, by the name in the description of its sender, gets the id given here. All
     /// others are left out, and so is what concerns one connection only
-    /// ([`RTCHeaderExtension::is_hop_by_hop`]).
+    /// ([`RTCHeaderExtension::is_hop_by_hop`]), but for the numbers of transport-wide congestion
+    /// control, which are this connection's own.
     ///
     /// Numbers of packets stay continuous; of video, a key frame is asked for.
     ///
@@ -334,6 +343,27 @@ impl RTCTrack {
             state.header_extensions = before;
         }
         Ok(sent?)
+    }
+
+    /// Caps what is to be sent of this track, in bits per second, or not any more: an addition to
+    /// the drafts.
+    ///
+    /// Where all tracks of video have a cap, [`RTCEvent::Bandwidth`](crate::RTCEvent::Bandwidth)
+    /// tells no more than their sum, and no more is probed for. A frame that an application sends
+    /// in spite of it is sent.
+    ///
+    /// # Errors
+    /// When the track has been removed, or its connection closed.
+    pub fn set_max_bitrate(&self, bits_per_second: Option<u64>) -> Result<(), TrackError> {
+        let mut state = lock(&self.inner.state);
+        self.command(&state, RtpCommand::CapSender(self.inner.ssrc, bits_per_second))?;
+        state.max_bitrate = bits_per_second;
+        Ok(())
+    }
+
+    /// The cap that was set, in bits per second.
+    pub fn max_bitrate(&self) -> Option<u64> {
+        lock(&self.inner.state).max_bitrate
     }
 
     /// What the peer has to know to receive this track.

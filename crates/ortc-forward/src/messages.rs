@@ -8,6 +8,7 @@ use ortc_io::{
     Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, SendControl, Share,
     SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
+use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
     ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent, SenderConfig, Ssrc,
     Tap, TonePacket, ToneRoute,
@@ -95,6 +96,14 @@ pub enum ForwarderCommand {
     AddTap(ConnectionId, Ssrc, Tap),
     /// Asks a peer for a key frame of a receiving track.
     RequestKeyFrame(ConnectionId, Ssrc),
+    /// Numbers the packets of a sending track with those of all others that are, or not any more.
+    NumberSent(ConnectionId, Ssrc, Option<u8>),
+    /// Answers the numbers of a receiving track's packets with feedback, or not any more.
+    AnswerNumbers(ConnectionId, Ssrc, Option<u8>),
+    /// Sets what the estimate of what may be sent begins with and stays within.
+    LimitBandwidth(ConnectionId, BandwidthLimits),
+    /// Caps what is to be sent of a sending track, in bits per second.
+    CapSender(ConnectionId, Ssrc, Option<u64>),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
     /// there is no such connection.
     Close(ConnectionId),

@@ -133,6 +133,18 @@ impl Plane {
             ForwarderCommand::RequestKeyFrame(id, ssrc) => {
                 self.with_session(id, io, |session| session.request_key_frame(now, ssrc));
             }
+            ForwarderCommand::NumberSent(id, ssrc, number_id) => {
+                self.with_session(id, io, |session| session.number_sent(ssrc, number_id));
+            }
+            ForwarderCommand::AnswerNumbers(id, ssrc, number_id) => {
+                self.with_session(id, io, |session| session.answer_numbers(ssrc, number_id));
+            }
+            ForwarderCommand::CapSender(id, ssrc, cap) => {
+                self.with_session(id, io, |session| session.cap_sender(ssrc, cap));
+            }
+            ForwarderCommand::LimitBandwidth(id, limits) => {
+                self.with_session(id, io, |session| session.limit_bandwidth(limits));
+            }
             ForwarderCommand::Close(id) => {
                 if !self.close(now, id, io) {
                     self.outbox.push(ForwarderEvent::Route(RouteEvent::Closed(id)));

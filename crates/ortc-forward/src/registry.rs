@@ -128,6 +128,7 @@ impl Registry {
         let (connection, closed) = match event {
             RouteEvent::Closed(connection) => (connection, true),
             RouteEvent::ReceiverConnected(connection, _)
+            | RouteEvent::BandwidthChanged(connection, _)
             | RouteEvent::ReceiverDisconnected(connection, ..) => (connection, false),
         };
         let Some(entry) = self.entries.get_mut(&connection) else { return };

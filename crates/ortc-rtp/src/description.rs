@@ -476,6 +476,14 @@ impl RTCTrackDescription {
         own(codec)
     }
 
+    /// The id of the header extension with the numbers of transport-wide congestion control, if its
+    /// sender acts upon feedback about them.
+    pub fn transport_number_id(&self) -> Option<u8> {
+        let acts = self.codecs.iter().any(|codec| codec.takes(RtcpFeedback::TransportWide));
+        let mut named = self.header_extensions.iter().filter(|it| it.is_transport_number());
+        named.next().filter(|_| acts).map(|extension| extension.id)
+    }
+
     /// The payload types of a codec.
     pub fn payload_types_of(&self, codec: CodecName) -> Vec<PayloadType> {
         let of_it = self.codecs.iter().filter(|described| described.known() == Some(codec));

@@ -8,6 +8,7 @@ use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{ConnectionId, SrtpKeys};
 
 use crate::RTCTrackDescription;
+use crate::congestion::BandwidthLimits;
 
 /// A synchronization source (RFC 3550 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -255,6 +256,17 @@ pub enum RouteCommand {
     /// Asks the peer for a key frame of a receiving track (RFC 4585 §6.3.1): at once, or half a
     /// second after the last time.
     RequestKeyFrame(ConnectionId, Ssrc),
+    /// Numbers the packets of a sending track, in the header extension of this id, with those of
+    /// all other tracks of the connection that are numbered, so that the peer can say what has
+    /// come, and when (draft-holmer-rmcat-transport-wide-cc-extensions-01); or not any more.
+    NumberSent(ConnectionId, Ssrc, Option<u8>),
+    /// Answers such numbers of a receiving track, in the header extension of this id; or not any
+    /// more.
+    AnswerNumbers(ConnectionId, Ssrc, Option<u8>),
+    /// Sets what the estimate of what may be sent begins with and stays within.
+    LimitBandwidth(ConnectionId, BandwidthLimits),
+    /// Caps what is to be sent of a sending track, in bits per second.
+    CapSender(ConnectionId, Ssrc, Option<u64>),
     /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
     /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
     Close(ConnectionId),
@@ -277,6 +289,8 @@ pub enum RouteEvent {
     ReceiverConnected(ConnectionId, Ssrc),
     /// A receiving track has ended.
     ReceiverDisconnected(ConnectionId, Ssrc, DisconnectReason),
+    /// What may be sent has changed: in bits per second, all tracks together.
+    BandwidthChanged(ConnectionId, u64),
     /// The routes of a connection are gone.
     Closed(ConnectionId),
 }
@@ -332,6 +346,10 @@ pub enum RtpCommand {
     AddTap(Ssrc, Tap),
     /// Asks the peer for a key frame of a receiving track.
     RequestKeyFrame(Ssrc),
+    /// Sets what the estimate of what may be sent begins with and stays within.
+    LimitBandwidth(BandwidthLimits),
+    /// Caps what is to be sent of a sending track, in bits per second.
+    CapSender(Ssrc, Option<u64>),
     /// Says BYE and lets go of everything.
     Close,
 }
@@ -344,6 +362,8 @@ pub enum RtpEvent {
     TrackConnected(Ssrc),
     /// A receiving track has ended.
     TrackDisconnected(Ssrc, DisconnectReason),
+    /// What may be sent has changed: in bits per second, all tracks together.
+    BandwidthChanged(u64),
     /// All is let go of.
     Closed,
 }

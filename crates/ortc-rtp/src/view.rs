@@ -3,6 +3,10 @@ use crate::{PayloadType, RtpError, Ssrc};
 /// Length of an RTP header without CSRCs and extension (RFC 3550 §5.1).
 pub(crate) const FIXED_HEADER: usize = 12;
 
+/// What an element of two bytes adds to a header at most, in either form: the block's own header
+/// and one word.
+pub(crate) const NUMBER_ROOM: usize = 8;
+
 /// Profile of the one-byte form (RFC 8285 §4.2).
 const ONE_BYTE_PROFILE: u16 = 0xBEDE;
 

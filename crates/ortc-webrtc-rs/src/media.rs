@@ -495,6 +495,12 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             RouteCommand::RemoveReceiver(_, ssrc) => {
                 self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
             }
+            RouteCommand::NumberSent(..)
+            | RouteCommand::AnswerNumbers(..)
+            | RouteCommand::CapSender(..)
+            | RouteCommand::LimitBandwidth(..) => {
+                tracing::debug!("webrtc-rs has no congestion control here");
+            }
             RouteCommand::Close(_) => self.close(context),
         }
     }

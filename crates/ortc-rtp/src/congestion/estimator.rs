@@ -69,6 +69,15 @@ impl Default for BandwidthLimits {
     }
 }
 
+impl BandwidthLimits {
+    /// The same, in an order that makes sense.
+    fn sound(self) -> Self {
+        let min = self.min.max(5_000);
+        let max = self.max.max(min);
+        Self { start: self.start.clamp(min, max), min, max }
+    }
+}
+
 /// Estimates how much may be sent on a connection, from what feedback says about what was sent.
 ///
 /// The bound by delays and that by losses (draft-ietf-rmcat-gcc-02) are both kept; the lower one
@@ -87,6 +96,7 @@ pub struct BandwidthEstimator {
     probes: ProbeEstimator,
     pending: [Option<ProbeCluster>; 2],
     remb_bps: f64,
+    cap_bps: f64,
     round_trip: Duration,
     epoch: Instant,
     /// The least delay of the last seconds and of those before, and the least round trip.
@@ -108,9 +118,7 @@ pub struct BandwidthEstimator {
 impl BandwidthEstimator {
     /// Makes one that knows nothing.
     pub fn new(now: Instant, limits: BandwidthLimits) -> Self {
-        let min = limits.min.max(5_000);
-        let max = limits.max.max(min);
-        let limits = BandwidthLimits { start: limits.start.clamp(min, max), min, max };
+        let limits = limits.sound();
         Self {
             limits,
             detector: DelayDetector::default(),
@@ -123,6 +131,7 @@ impl BandwidthEstimator {
             probes: ProbeEstimator::default(),
             pending: [None; 2],
             remb_bps: f64::MAX,
+            cap_bps: f64::MAX,
             round_trip: Duration::from_millis(200),
             epoch: now,
             base: [None; 2],
@@ -138,6 +147,19 @@ impl BandwidthEstimator {
             overused_at: None,
             told: None,
         }
+    }
+
+    /// Sets other limits; before the peer has said anything, also what it begins with.
+    pub fn set_limits(&mut self, limits: BandwidthLimits) {
+        self.limits = limits.sound();
+        if !self.is_informed() {
+            self.rate = RateControl::new(self.limits.start as f64);
+        }
+    }
+
+    /// Caps what is probed for and told, in bits per second: the application wants no more.
+    pub fn set_cap(&mut self, bits_per_second: Option<u64>) {
+        self.cap_bps = bits_per_second.map_or(f64::MAX, |bits| bits as f64);
     }
 
     /// Whether the peer has ever said anything: before that, nothing is known but what it began
@@ -170,8 +192,12 @@ impl BandwidthEstimator {
     /// The target while no queue is being emptied.
     fn estimate_bps(&self) -> f64 {
         let bound = self.loss.bps().unwrap_or(f64::MAX).min(self.remb_bps);
-        let (min, max) = (self.limits.min as f64, self.limits.max as f64);
+        let (min, max) = (self.limits.min as f64, self.max_bps());
         self.rate.rate_bps().min(bound).clamp(min, max)
+    }
+
+    fn max_bps(&self) -> f64 {
+        (self.limits.max as f64).min(self.cap_bps).max(self.limits.min as f64)
     }
 
     fn target_bps(&self) -> f64 {
@@ -328,7 +354,7 @@ impl BandwidthEstimator {
         }
         match probed {
             Some(bps) => {
-                let max = self.limits.max as f64;
+                let max = self.max_bps();
                 // In the middle of a stream a probe only ever adds.
                 if bps > self.rate.rate_bps() || !self.has_rate() {
                     let before = self.rate.rate_bps();
@@ -342,7 +368,7 @@ impl BandwidthEstimator {
             }
             None => self.rate.update(now, usage, through, self.round_trip, in_alr),
         }
-        let (min, max) = (self.limits.min as f64, self.limits.max as f64);
+        let (min, max) = (self.limits.min as f64, self.max_bps());
         let rate = self.rate.rate_bps();
         if !(min..=max).contains(&rate) {
             self.rate.set(now, rate.clamp(min, max));
@@ -360,7 +386,7 @@ impl BandwidthEstimator {
         }
         let is_recent = |at: Instant| now < at + Duration::from_secs(2);
         let is_congested = self.draining_since.is_some() || self.overused_at.is_some_and(is_recent);
-        let (rate, max) = (self.estimate_bps(), (self.limits.max as f64).min(self.remb_bps));
+        let (rate, max) = (self.estimate_bps(), self.max_bps().min(self.remb_bps));
         for cluster in self.controller.poll(now, rate, max, in_alr, is_congested) {
             self.push_probe(now, cluster);
         }

@@ -16,9 +16,6 @@ const MAX_PROBES: usize = 4;
 /// A burst that there is nothing to fill with is given up.
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The longest datagram that padding makes, as long as a packet of media.
-const PADDING_LEN: usize = 1_200;
-
 /// Decides when the next packet may be sent.
 ///
 /// It holds nothing: what may not be sent yet stays in the ring that it waits in, which has a
@@ -102,8 +99,7 @@ impl Pacer {
         if !self.is_waiting {
             return now;
         }
-        // A little later than the debt is paid, and never at the same instant again.
-        now + Duration::from_secs_f64(self.debt / self.rate()) + Duration::from_micros(1)
+        now + self.debt_time()
     }
 
     /// Takes a packet that is sent; the cluster of probes that it belongs to, or 0.
@@ -123,10 +119,20 @@ impl Pacer {
         cluster.id
     }
 
-    /// How long a datagram of padding is to be now, for a burst that there is no media for.
-    pub fn padding(&mut self, now: Instant) -> Option<usize> {
+    /// Whether padding is to be sent now, for a burst that there is no media for.
+    pub fn wants_padding(&mut self, now: Instant) -> bool {
         self.pay(now);
-        (self.probe.is_some() && !self.is_waiting).then_some(PADDING_LEN)
+        self.probe.is_some() && !self.is_waiting
+    }
+
+    /// When to ask again, after it was asked last: when more may be sent, or a moment later.
+    pub fn wakes_at(&self) -> Instant {
+        if self.is_waiting { self.updated + self.debt_time() } else { self.updated + SLICE }
+    }
+
+    /// A little longer than the debt takes to be paid, so that it is never the same instant.
+    fn debt_time(&self) -> Duration {
+        Duration::from_secs_f64(self.debt / self.rate()) + Duration::from_micros(1)
     }
 
     /// Whether a burst is being sent or waits.
@@ -183,13 +189,13 @@ mod tests {
         let cluster =
             ProbeCluster { id: 9, bits_per_second: 4_000_000, min_bytes: 7_500, min_packets: 5 };
         pacer.push_probe(start, cluster);
-        assert_eq!(pacer.padding(start), Some(PADDING_LEN));
+        assert!(pacer.wants_padding(start));
         let sent = run(&mut pacer, start, 1_000, Duration::from_millis(100));
         let probes: Vec<_> = sent.iter().filter(|(_, id)| *id == 9).map(|(at, _)| *at).collect();
         assert_eq!(probes.len(), 8);
         assert!((10_000..17_000).contains(&probes[7]), "{probes:?}");
         assert!(!pacer.is_probing());
-        assert_eq!(pacer.padding(start + Duration::from_millis(100)), None);
+        assert!(!pacer.wants_padding(start + Duration::from_millis(100)));
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl Gcc {
             self.told.extend(self.estimator.poll_change(now).map(|bps| (since, bps)));
         }
         while self.pacer.next_at(now) <= now {
-            let padding = self.pacer.padding(now);
+            let padding = self.pacer.wants_padding(now).then_some(300);
             let Some(len) = self.waiting.pop_front().or(padding) else { break };
             let cluster = self.pacer.on_sent(now, len);
             let number = u64::from(self.history.next_number());

@@ -55,12 +55,18 @@ impl RtcpFeedback {
 }
 
 impl CodecName {
-    /// What is acted upon when this crate sends the codec: of video, lost packets are sent again
-    /// and key frames are asked for. `None` for audio: what is sent again mostly comes too late
+    /// What is acted upon when this crate sends the codec: of video, lost packets are sent again,
+    /// key frames are asked for, and what may be sent is estimated. `None` for audio: what is sent again mostly comes too late
     /// to be heard.
     pub fn default_feedback(self) -> Option<Vec<String>> {
         let is_video = self.kind() == TrackKind::Video && self != Self::Rtx;
-        let all = [RtcpFeedback::Nack, RtcpFeedback::PictureLoss, RtcpFeedback::FullIntraRequest];
+        let all = [
+            RtcpFeedback::Nack,
+            RtcpFeedback::PictureLoss,
+            RtcpFeedback::FullIntraRequest,
+            RtcpFeedback::TransportWide,
+            RtcpFeedback::MaximumBitrate,
+        ];
         is_video.then(|| all.iter().map(|feedback| feedback.as_str().to_owned()).collect())
     }
 }

@@ -8,7 +8,7 @@ use ortc_io::ring::RingReceiver;
 use super::RtpSession;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use crate::stream::{Rewriter, SendStream};
-use crate::{ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
+use crate::{Extension, ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
 
 /// How often a key frame of one track is asked for at the most: whatever joins or is lost in
 /// between is served by the same one. An encoder needs some 100 ms for it, and each costs as
@@ -167,7 +167,9 @@ impl RtpSession {
             return None;
         }
         let body = packet.body().len();
-        let room = forward.rewriter.header_room(packet) + body + keys.sender.overhead();
+        let is_numbered = sender.number_id.is_some();
+        let room =
+            forward.rewriter.header_room(packet, is_numbered) + body + keys.sender.overhead();
         if forward.rewriter.payload_type(packet).is_none() {
             drops.not_forwarded += 1;
             None
@@ -197,7 +199,9 @@ impl RtpSession {
             self.stats.send_drops.silenced += 1;
             return None;
         }
-        let Sender { stream, feed: Feed::Forward(forward), .. } = sender else { return None };
+        let Sender { stream, feed: Feed::Forward(forward), number_id, .. } = sender else {
+            return None;
+        };
         let types = forward.rewriter.payload_type(packet)?;
         let placed =
             forward.rewriter.place(now, stream, index, packet.timestamp(), types.clock_rate);
@@ -208,12 +212,17 @@ impl RtpSession {
         if placed.begins && forward.needs_key_frames {
             self.upstream.push(forward.source);
         }
-        let mut header = stream.note_forwarded(now, placed, packet.payload().len());
+        let mut header =
+            stream.note_forwarded(now, placed, packet.payload().len(), packet.marker());
         header.payload_type = types.sent;
-        header.marker = packet.marker();
-        let len = forward.rewriter.write_header(header, packet, out)?;
+        let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
+        let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
+        let len = forward.rewriter.write_header(header, packet, element, out)?;
         match keys.sender.protect_rtp_behind(len, packet.body(), out) {
             Ok(len) => {
+                if number.is_some() {
+                    self.congestion.on_sent(now, target.ssrc, header.sequence, len);
+                }
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;
                 Some(len)

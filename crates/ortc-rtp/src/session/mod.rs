@@ -1,5 +1,6 @@
 //! The media of one connection, composed of SRTP, streams and reports.
 
+mod bandwidth;
 mod forward;
 mod inbound;
 mod outbound;
@@ -90,6 +91,7 @@ pub struct RtpSession {
     early: Early,
     outbox: Outbox,
     upstream: Upstream,
+    congestion: bandwidth::Congestion,
     scheduler: RtcpScheduler,
     reporter: Reporter,
     events: VecDeque<RouteEvent>,
@@ -144,6 +146,7 @@ impl RtpSession {
             early: Early::default(),
             outbox: Outbox::default(),
             upstream: Upstream::default(),
+            congestion: bandwidth::Congestion::default(),
             scheduler,
             reporter,
             events: VecDeque::new(),
@@ -210,6 +213,7 @@ impl RtpSession {
             Ok(at) => {
                 self.senders[at].feed = feed;
                 self.senders[at].enabled = enabled;
+                self.senders[at].number_id = None;
                 at
             }
             Err(at) => {
@@ -230,6 +234,7 @@ impl RtpSession {
     pub fn enable_sender(&mut self, ssrc: Ssrc, enabled: bool) {
         if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
             self.senders[at].enable(enabled);
+            self.update_cap();
         }
     }
 
@@ -237,6 +242,7 @@ impl RtpSession {
     pub fn remove_sender(&mut self, now: Instant, ssrc: Ssrc) {
         if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
             let sender = self.senders.remove(at);
+            self.update_cap();
             self.outbox.forget(ssrc);
             self.queue_goodbyes(now, std::slice::from_ref(&sender));
             if self.retired.len() == MAX_RETIRED {
@@ -285,6 +291,7 @@ impl RtpSession {
         self.retired.clear();
         self.receivers.clear();
         self.tone_routes.clear();
+        self.congestion.clear();
         self.parking = Parking::default();
         self.early = Early::default();
         self.events.push_back(RouteEvent::Closed(self.connection));
@@ -320,6 +327,7 @@ impl RtpSession {
             .chain(report)
             .chain(self.receivers.iter().filter_map(|receiver| receiver.key_frames.poll_timeout()))
             .chain(self.parking.poll_timeout())
+            .chain(self.poll_congestion())
             .chain(self.early.poll_timeout())
             .min_by_key(|(at, _)| *at)
     }
@@ -336,6 +344,7 @@ impl RtpSession {
             self.raise(self.receivers[at].ssrc(), event);
         }
         self.request_due_key_frames(now);
+        self.queue_congestion_feedback(now);
         if self.keys.is_some() && self.scheduler.is_due(now) {
             self.queue_reports(now);
         }

@@ -5,10 +5,11 @@ use std::time::Instant;
 use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
+use super::bandwidth::numbered;
 use super::forward::Forward;
 use super::tones::SendTones;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
-use crate::view::FIXED_HEADER;
+use crate::view::{FIXED_HEADER, NUMBER_ROOM};
 use crate::{InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc, TonePacket};
 
 /// Longest datagram that is sent: an Ethernet frame without the headers of IPv4 and UDP.
@@ -28,6 +29,10 @@ pub(super) struct Sender {
     /// What takes the place of the audio for moments.
     pub(super) tones: Option<SendTones>,
     pub(super) enabled: bool,
+    /// The header extension that its packets are numbered in.
+    pub(super) number_id: Option<u8>,
+    /// What is to be sent of it at most, in bits per second.
+    pub(super) max_bitrate: Option<u64>,
     /// Packets sent when the last report was made.
     reported: u64,
 }
@@ -81,6 +86,14 @@ impl Feed {
         }
     }
 
+    /// Packets of an application that wait.
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Self::Ring(packets) => packets.len(),
+            Self::Forward(_) => 0,
+        }
+    }
+
     pub(super) fn register(&self, waker: &Waker) {
         match self {
             Self::Ring(packets) => packets.register(waker),
@@ -95,7 +108,7 @@ impl Feed {
 
 impl Sender {
     pub(super) fn new(stream: SendStream, feed: Feed, enabled: bool) -> Self {
-        Self { stream, feed, tones: None, enabled, reported: 0 }
+        Self { stream, feed, tones: None, enabled, number_id: None, max_bitrate: None, reported: 0 }
     }
 
     /// The next packet: tones before the audio, which they are to silence.
@@ -147,6 +160,8 @@ pub(super) struct Outbox {
     compounds: VecDeque<Vec<u8>>,
     /// A packet that was taken from its ring and is not written yet.
     packet: Option<(Ssrc, OutgoingPacket, Place)>,
+    /// A sender that padding is to be sent with.
+    padding: Option<Ssrc>,
     /// The sender whose turn it is.
     turn: usize,
 }
@@ -155,11 +170,13 @@ impl Outbox {
     /// Drops a readied packet of a sender that is gone.
     pub(super) fn forget(&mut self, ssrc: Ssrc) {
         self.packet.take_if(|(of, ..)| *of == ssrc);
+        self.padding.take_if(|of| *of == ssrc);
     }
 
     pub(super) fn clear(&mut self) {
         self.compounds.clear();
         self.packet = None;
+        self.padding = None;
     }
 }
 
@@ -181,16 +198,26 @@ impl RtpSession {
             return Some(compound.len() + rtcp_overhead);
         }
         let room = |packet: &OutgoingPacket, place: &Place| {
-            FIXED_HEADER + packet.payload.len() + place.growth() + overhead
+            FIXED_HEADER + NUMBER_ROOM + packet.payload.len() + place.growth() + overhead
         };
         if let Some((_, packet, place)) = &self.outbox.packet {
             return Some(room(packet, place));
         }
+        if self.outbox.padding.is_some() {
+            return Some(Self::padding_room() + overhead);
+        }
+        let is_held = self.holds_pictures(now);
         let mut idle = 0;
         let mut dropped = 0;
         while idle < self.senders.len() && dropped < MAX_DROPS {
             let turn = self.outbox.turn % self.senders.len();
             let sender = &mut self.senders[turn];
+            if is_held && sender.is_paced() && sender.feed.waiting() > 0 {
+                self.hold();
+                self.outbox.turn = turn + 1;
+                idle += 1;
+                continue;
+            }
             let drops = &mut self.stats.send_drops;
             match sender.pop() {
                 Popped::Item(_) if !sender.enabled => {
@@ -219,7 +246,8 @@ impl RtpSession {
                 }
             }
         }
-        None
+        self.outbox.padding = self.padding_target(now);
+        self.outbox.padding.map(|_| Self::padding_room() + overhead)
     }
 
     /// Writes and seals the packet that [`next_transmit`](Self::next_transmit) has readied
@@ -245,14 +273,21 @@ impl RtpSession {
                 }
             };
         }
+        if self.outbox.packet.is_none()
+            && let Some(ssrc) = self.outbox.padding
+        {
+            out.get(..Self::padding_room() + keys.sender.overhead())?;
+            self.outbox.padding = None;
+            return self.write_padding(now, ssrc, out);
+        }
         let (_, waiting, place) = self.outbox.packet.as_ref()?;
         let len = waiting.payload.len() + place.growth();
-        if out.len() < FIXED_HEADER + len + keys.sender.overhead() {
+        if out.len() < FIXED_HEADER + NUMBER_ROOM + len + keys.sender.overhead() {
             return None;
         }
         let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let Sender { stream, feed, tones, .. } = &mut self.senders[at];
+        let Sender { stream, feed, tones, number_id, .. } = &mut self.senders[at];
         let header = match (feed, place) {
             (feed, Place::Tone(tone)) => {
                 let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
@@ -260,17 +295,30 @@ impl RtpSession {
                 if let Feed::Forward(forward) = feed {
                     forward.rewriter.interrupt();
                 }
-                header.fixed()
+                header
             }
             (Feed::Forward(forward), Place::Inserted(payload_type)) => {
                 let placed = forward.rewriter.insert(now, stream);
-                let header = stream.note_forwarded(now, placed, packet.payload.len());
-                RtpHeader { payload_type, marker: packet.marker, ..header }.fixed()
+                let header =
+                    stream.note_forwarded(now, placed, packet.payload.len(), packet.marker);
+                RtpHeader { payload_type, marker: packet.marker, ..header }
             }
             _ => stream.next_header(now, &packet),
         };
-        match keys.sender.protect_rtp_from(&header, &packet.payload, out) {
+        let mut bytes = [0; FIXED_HEADER + NUMBER_ROOM];
+        let header_len = match *number_id {
+            Some(id) => numbered(header, id, self.congestion.next_number(now), &mut bytes),
+            None => {
+                bytes[..FIXED_HEADER].copy_from_slice(&header.fixed());
+                FIXED_HEADER
+            }
+        };
+        let is_numbered = number_id.is_some();
+        match keys.sender.protect_rtp_from(&bytes[..header_len], &packet.payload, out) {
             Ok(len) => {
+                if is_numbered {
+                    self.congestion.on_sent(now, ssrc, header.sequence, len);
+                }
                 self.stats.rtp_sent += 1;
                 Some(len)
             }

@@ -9,6 +9,8 @@ pub struct SessionStats {
     pub rtp_sent: u64,
     /// Of those, packets of other sessions that were forwarded.
     pub rtp_forwarded: u64,
+    /// Packets of nothing but padding, which probe for more bandwidth; they are in no other count.
+    pub padding_sent: u64,
     /// RTCP compounds sealed and handed out.
     pub rtcp_sent: u64,
     /// RTP packets of known tracks that were opened and handed to the application.
@@ -83,6 +85,7 @@ impl SessionStats {
         let Self { receive_drops, send_drops, .. } = other;
         self.rtp_sent += other.rtp_sent;
         self.rtp_forwarded += other.rtp_forwarded;
+        self.padding_sent += other.padding_sent;
         self.rtcp_sent += other.rtcp_sent;
         self.rtp_received += other.rtp_received;
         self.rtcp_received += other.rtcp_received;
