@@ -41,7 +41,8 @@ fn contestant(arguments: &[String]) -> Result<()> {
     let plan = Plan::from_argument(plan)?;
     let timed = timed == "true";
     match who.as_str() {
-        "ortc" => ours::run(&plan, timed),
+        "ortc" => ours::run(&plan, timed, false),
+        "ortc-numbered" => ours::run(&plan, timed, true),
         "bare" => bare::run(&plan, true, timed),
         "bare-plain" => bare::run(&plan, false, timed),
         _ => Err(Failure::new(format!("{who} does not forward"))),

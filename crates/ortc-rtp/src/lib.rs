@@ -12,6 +12,7 @@
 //! | one stream, one writer | [`SendStream`], [`ReceiveStream`], [`Reporter`], [`RtcpScheduler`], [`TonePlacer`], [`ToneSplitter`] |
 //! | Opus (RFC 7587) | [`OpusPacketizer`], [`OpusDepacketizer`] |
 //! | frames of every codec, cut and put together | [`codec::Packetizer`], [`codec::FrameAssembler`] |
+//! | congestion control | [`congestion`] |
 //! | one connection of all these | [`RtpSession`] |
 //! | the control plane's side | [`RTCTrackDescription`], [`RtpActor`], [`RouteCommand`], [`RouteEvent`] |
 //!

@@ -63,9 +63,9 @@ pub struct BandwidthLimits {
 }
 
 impl Default for BandwidthLimits {
-    /// 300 kbit/s to begin with, 30 kbit/s at least and 20 Mbit/s at most.
+    /// 300 kbit/s to begin with, 30 kbit/s at least and 10 Mbit/s at most.
     fn default() -> Self {
-        Self { start: 300_000, min: 30_000, max: 20_000_000 }
+        Self { start: 300_000, min: 30_000, max: 10_000_000 }
     }
 }
 

@@ -229,6 +229,10 @@ impl RtpSession {
 
     /// Queues feedback that is due.
     pub(super) fn queue_congestion_feedback(&mut self, now: Instant) {
+        if let Some(sending) = &mut self.congestion.sending {
+            // It is not to ask for the same moment again, even if nothing can be sent.
+            sending.pacer.next_at(now);
+        }
         if self.keys.is_none() {
             return;
         }
@@ -254,6 +258,11 @@ impl RtpSession {
             sending.pacer.set_rate(now, rate);
         }
         self.congestion.holds(now)
+    }
+
+    /// Notes that nothing waits any more.
+    pub(super) fn hold_nothing(&mut self) {
+        self.congestion.is_held = false;
     }
 
     /// Notes that a ring was passed over for its packets have to wait.

@@ -334,6 +334,7 @@ impl RtpSession {
     /// many packets that were.
     pub fn discard_transmits(&mut self) -> usize {
         let media = self.drain_rings();
+        self.hold_nothing();
         let compounds = self.outbox.compounds.drain(..).count() as u64;
         self.stats.send_drops.no_path += media;
         self.stats.send_drops.rtcp += compounds;

@@ -25,6 +25,22 @@ export function known(name) {
  */
 const FEEDBACK = ["nack", "nack pli", "ccm fir", "goog-remb"];
 
+/** When each packet has come: the sender has to number its packets for that. */
+export const TRANSPORT_WIDE = "transport-cc";
+
+/** The header extension with the numbers of a connection's packets. */
+export const NUMBERS = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/**
+ * The id that a description has for these numbers, if its sender acts upon feedback about them;
+ * null if it does not, or the id is none of the short form, which is all that a browser writes.
+ */
+export function numberId({ headerExtensions, codecs }) {
+  const isAnswered = codecs.some(({ rtcpFeedback }) => rtcpFeedback?.includes(TRANSPORT_WIDE));
+  const named = Array.isArray(headerExtensions) ? headerExtensions.find(it => it?.uri === NUMBERS) : null;
+  return isAnswered && Number.isInteger(named?.id) && named.id >= 1 && named.id <= 14 ? named.id : null;
+}
+
 /** Of `rtx`, the payload type of what it sends again (RFC 4588); null of all others. */
 export function associated({ name, params = [] }) {
   if (!known(name)?.isRepair) return null;
@@ -59,7 +75,7 @@ export function codecsOf(section) {
   const repairs = [];
   const feedback = new Map();
   for (const [, id, what] of section.matchAll(/^a=rtcp-fb:(\S+) (.*?)\r?$/gm)) {
-    if (FEEDBACK.includes(what)) feedback.set(id, [...(feedback.get(id) ?? []), what]);
+    if (FEEDBACK.includes(what) || what === TRANSPORT_WIDE) feedback.set(id, [...(feedback.get(id) ?? []), what]);
   }
   for (const [, id, wire, rate] of maps) {
     const codec = KNOWN.find(codec => codec.wire.toLowerCase() === wire.toLowerCase());

@@ -8,7 +8,7 @@
 //   receive  a track that the peer has described
 //   gone     ended: its place is taken by the next one that is added
 
-import { associated, codecLines, isSame, known, repairOf } from "./codecs.js";
+import { NUMBERS, TRANSPORT_WIDE, associated, codecLines, isSame, known, repairOf } from "./codecs.js";
 
 /** Where pictures begin, in kbit/s: a peer that estimates nothing never says that there is room. */
 const START_KBPS = 1000;
@@ -24,10 +24,18 @@ export function sectionsOf(text) {
       mid: line(/^a=mid:(\S+)/m),
       ssrc: line(/^a=ssrc:(\d+)/m),
       rtxSsrc: line(/^a=ssrc-group:FID \d+ (\d+)/m),
+      numberId: numbersOf(section),
       isRejected: port === "0" && !/^a=bundle-only/m.test(section),
       direction: line(/^a=(sendrecv|sendonly|recvonly|inactive)\r?$/m),
     };
   });
+}
+
+/** The id that the browser has for the numbers of its packets. */
+function numbersOf(section) {
+  const all = section.matchAll(/^a=extmap:(\d+)\S* (\S+)/gm);
+  const id = [...all].find(([, , uri]) => uri === NUMBERS)?.[1];
+  return id ? Number(id) : null;
 }
 
 /** The browser's description of itself, with credentials of our own. */
@@ -147,6 +155,7 @@ function liveSection(peer, section, codecs) {
     `a=${directionOf(section)}`,
     "a=rtcp-mux",
     "a=rtcp-rsize",
+    ...numberLines(section, codecs),
     ...codecs.flatMap(it =>
       withStart(codecLines(it.codec, it.all, it.rateOfKeys, feedbackOf(section, it, codecs)), it.codec)),
     ...streamLines(section, codecs),
@@ -157,9 +166,16 @@ function liveSection(peer, section, codecs) {
  * What the sender of a section acts upon. Lost packets that it would send again by an `rtx` that
  * the browser cannot be told of are not asked for.
  */
-function feedbackOf({ role, rtxSsrc }, { codec, feedback }, codecs) {
+function feedbackOf({ role, rtxSsrc, numberId }, { codec, feedback }, codecs) {
   const isLost = role === "receive" && rtxSsrc && !repairOf(codec, codecs.map(it => it.codec));
-  return isLost ? feedback?.filter(what => what !== "nack") : feedback;
+  const isLeftOut = what => (isLost && what === "nack") || (!numberId && what === TRANSPORT_WIDE);
+  return feedback?.filter(what => !isLeftOut(what));
+}
+
+/** The numbers of packets, where there is feedback about them. */
+function numberLines({ numberId }, codecs) {
+  const isAnswered = codecs.some(({ feedback }) => feedback?.includes(TRANSPORT_WIDE));
+  return numberId && isAnswered ? [`a=extmap:${numberId} ${NUMBERS}`] : [];
 }
 
 /** Pictures begin at a bit rate that shows something. */

@@ -15,9 +15,14 @@ export const SPARE_TRACKS = 4;
 const ready = [];
 let making = 0;
 let local = { audio: [], video: [] };
+/** The id that this browser has for the numbers of its packets; null if it has none. */
+let numbers = null;
 
 /** What this browser sends and receives, by kind: codecs with its own payload types. */
 export const localCodecs = () => local;
+
+/** What a section has for the numbers of its packets: those of pictures have them. */
+export const localNumberId = kind => (kind === "video" ? numbers : null);
 
 /** The codecs that a track is sent with, unless others are asked for: few, so that few clash. */
 export function usualCodecs(kind) {
@@ -70,6 +75,7 @@ async function prepare() {
   const own = credentials(fingerprint);
   const described = sectionsOf(text);
   local = { audio: codecsOf(described[0].text), video: codecsOf(described[1].text) };
+  numbers = described[1].numberId;
   const sections = described.map(({ mid, kind, ssrc, rtxSsrc }, at) => ({
     mid,
     kind,
@@ -79,6 +85,7 @@ async function prepare() {
     codecs: at < 2 ? local[kind] : usualCodecs(kind),
     ssrc,
     rtxSsrc,
+    numberId: at < 2 ? null : localNumberId(kind),
     transceiver: transceivers[at],
   }));
   return { pc, sections, local: own, fingerprint, offer: withCredentials(text, own) };

@@ -1,6 +1,6 @@
 // What is received: described tracks, the streams that they belong to, and their comings and goings.
 
-import { known, sameCodecs, validateCodecs } from "./codecs.js";
+import { known, numberId, sameCodecs, validateCodecs } from "./codecs.js";
 import { ReceivedTones, RTCDTMFHandler, receivedTrack } from "./dtmf.js";
 import { fire, handlers, ownEvents } from "./events.js";
 import { localCodecs } from "./prepare.js";
@@ -63,6 +63,7 @@ export class Receiving {
       msid: msid.map(token),
       trackId: `track-${ssrc}-${++this.#count}`,
       codecs: usable,
+      numberId: numberId({ ...description, codecs: usable }),
       // A browser that has one rate for keys takes them under that name only.
       rateOfKeys: hasOwnRate ? null : keys?.clockRate,
     };

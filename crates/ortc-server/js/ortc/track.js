@@ -1,6 +1,6 @@
 // RTCTrack: a track that is sent.
 
-import { associated, known, keysBeside, validateCodecs } from "./codecs.js";
+import { NUMBERS, TRANSPORT_WIDE, associated, known, keysBeside, validateCodecs } from "./codecs.js";
 import { capabilities } from "./capabilities.js";
 import { localCodecs } from "./prepare.js";
 import { sentCodecs } from "./transport.js";
@@ -87,7 +87,10 @@ export class RTCTrack {
   getDescription() {
     const description = { kind: this.kind, ssrc: this.ssrc, msid: this.msid, codecs: this.codecs };
     if (this.#mediaAttributes) description.mediaAttributes = this.mediaAttributes;
-    const { rtxSsrc } = this.#section;
+    const { rtxSsrc, numberId } = this.#section;
+    if (numberId && this.#codecs.some(codec => codec.rtcpFeedback?.includes(TRANSPORT_WIDE))) {
+      description.headerExtensions = [{ uri: NUMBERS, id: numberId }];
+    }
     if (rtxSsrc && this.#codecs.some(codec => associated(codec) !== null)) description.rtxSsrc = rtxSsrc;
     return description;
   }

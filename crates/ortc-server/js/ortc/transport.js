@@ -6,7 +6,7 @@
 
 import { keysBeside } from "./codecs.js";
 import { describePeer, sectionsOf, withCredentials } from "./description.js";
-import { SPARE_TRACKS, localCodecs, usualCodecs } from "./prepare.js";
+import { SPARE_TRACKS, localCodecs, localNumberId, usualCodecs } from "./prepare.js";
 
 export class Transport {
   #pc;
@@ -173,7 +173,9 @@ export class Transport {
     return ["audio", "video"].flatMap(kind => {
       const free = this.#sections.filter(it => it.role === "send" && it.isFree && it.kind === kind);
       return Array.from({ length: Math.max(0, SPARE_TRACKS - free.length) }, () =>
-        ({ kind, role: "send", isFree: true, isOpen: false, codecs: usualCodecs(kind) }));
+        ({
+          kind, role: "send", isFree: true, isOpen: false, codecs: usualCodecs(kind), numberId: localNumberId(kind),
+        }));
     });
   }
 
