@@ -10,7 +10,8 @@ export interface RTCCodec {
   clockRate?: number | null;
   /** `audio`, `video` or `dtmf` (ORTC draft A's example). */
   kind?: TrackKind | null;
-  /** `opus`, `alaw`, `ulaw`, `dtmf`, `red`, `vp8`, `h264`, … compared without regard to case. */
+  /** `opus`, `alaw`, `ulaw`, `dtmf`, `red`, `vp8`, `h264`, `rtx`, … compared without regard
+   * to case. */
   name: string;
   /** Channels of sound; for Opus always 2, whatever is inside (RFC 7587 §7). */
   numChannels?: number | null;
@@ -18,6 +19,10 @@ export interface RTCCodec {
   params?: RTCCodecParam[];
   /** RTP payload type: 0 to 63 or 96 to 127. */
   "payload-id": number;
+  /** What the sender acts upon, and a receiver may send it, in the words of SDP's `rtcp-fb`
+   * (RFC 4585 §4.2): `nack`, `nack pli`, `ccm fir`, `transport-cc`, `goog-remb`, `ack ccfb`;
+   * at most 32, and what is not known is ignored. Absent, it is `nack pli`. A field of ours. */
+  rtcpFeedback?: string[] | null;
 }
 
 /** A format parameter of a codec (ORTC drafts, "RTCCodecParam"). */
@@ -111,6 +116,9 @@ export interface RTCTrackDescription {
   /** Pairs that identify the track in its RTP packets: at most 255 bytes as lines of
    * `name=value`. */
   rtpExtHeaders?: Record<string, string> | null;
+  /** The SSRC of packets that are sent again by a codec `rtx` (RFC 4588), in decimal; not that
+   * of the track. Without one, what is sent again is sent on the track's own. A field of ours. */
+  rtxSsrc?: string | null;
   /** The SSRC, in decimal: 0 to 4294967295. */
   ssrc: string;
 }

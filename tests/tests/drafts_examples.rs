@@ -70,10 +70,12 @@ fn the_opus_track_is_read_and_written_as_it_stands() {
             clock_rate: Some(48_000),
             num_channels: Some(2),
             params: Vec::new(),
+            rtcp_feedback: None,
         }],
         media_attributes: None,
         rtp_ext_headers: None,
         header_extensions: Vec::new(),
+        rtx_ssrc: None,
     };
     assert_eq!(track, expected);
     assert_eq!(to_value(&track).unwrap(), example);

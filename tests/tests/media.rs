@@ -28,7 +28,16 @@ fn the_mandatory_codecs_of_the_drafts_are_there_and_no_other_name_is() {
         codecs.iter().map(|codec| codec.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(names(&capabilities.audio_codecs), ["opus", "alaw", "ulaw", "dtmf"]);
-    assert_eq!(names(&capabilities.video_codecs), ["vp8", "vp9", "av1", "h264"]);
+    let video = capabilities.video_codecs;
+    assert_eq!(names(&video[..4]), ["vp8", "vp9", "av1", "h264"]);
+    // Each of them is sent again when it was lost (RFC 4588), under the numbers of browsers.
+    let rtx: Vec<_> = video[4..].iter().map(|rtx| (&*rtx.name, rtx.payload_id)).collect();
+    assert_eq!(rtx, [("rtx", 97), ("rtx", 99), ("rtx", 46), ("rtx", 103)]);
+    let originals: Vec<_> = video[..4].iter().map(|codec| Some(codec.payload_type())).collect();
+    let associated: Vec<_> = video[4..].iter().map(ortc_api::RTCCodec::associated_type).collect();
+    assert_eq!(associated, originals);
+    let nack = |codec: &ortc_api::RTCCodec| codec.takes(ortc_api::RtcpFeedback::Nack);
+    assert!(video[..4].iter().all(nack) && !capabilities.audio_codecs.iter().any(nack));
 }
 
 /// Some frames of a codec: whatever its packetizer can tell from rubbish.

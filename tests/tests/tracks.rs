@@ -20,6 +20,7 @@ fn opus(payload_id: u8) -> RTCCodec {
         clock_rate: Some(48_000),
         num_channels: Some(2),
         params: Vec::new(),
+        rtcp_feedback: None,
     }
 }
 

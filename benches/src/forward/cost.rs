@@ -18,6 +18,7 @@ pub(crate) const BENCH: Bench = Bench {
     figures: &[
         Figure { key: "ns_per_packet", goal: None },
         Figure { key: "times_bare", goal: Some(bare_goal) },
+        Figure { key: "numbered_times_ortc", goal: Some(numbered_goal) },
         Figure { key: "str0m_times_ortc", goal: Some(peer_goal) },
         Figure { key: "webrtc_rs_times_ortc", goal: Some(peer_goal) },
         Figure { key: "open_ns", goal: None },
@@ -33,7 +34,10 @@ pub(crate) const BENCH: Bench = Bench {
 };
 
 /// Who is measured, in this order: what others are compared with comes first.
-const CONTESTANTS: &[&str] = &["bare", "bare-plain", "ortc", "str0m", "webrtc-rs"];
+///
+/// `ortc-numbered` is `ortc` with congestion control: it numbers what it sends, and the
+/// subscribers say what has come.
+const CONTESTANTS: &[&str] = &["bare", "bare-plain", "ortc", "ortc-numbered", "str0m", "webrtc-rs"];
 
 /// Those that time their steps.
 const TIMED: &[&str] = &["bare", "bare-plain", "ortc"];
@@ -55,6 +59,12 @@ fn bare_goal(parameters: &Map<String, Value>) -> Option<Limit> {
         (50, 160, 1, "gcm128") => Some(Limit::AtMost(1.15)),
         _ => None,
     }
+}
+
+/// How many times as much congestion control may need as what is without it.
+fn numbered_goal(parameters: &Map<String, Value>) -> Option<Limit> {
+    let usual = numbers(parameters)? == (50, 1200, 8, "gcm128");
+    usual.then_some(Limit::AtMost(1.15))
 }
 
 /// How many times as much a peer is to need.
@@ -82,6 +92,7 @@ fn compare(plan: &Plan, rows: &mut [Row]) {
     let Some(ours) = cost("ortc") else { return };
     let ratios = [
         ("times_bare", cost(plan.bare()).map(|bare| ours / bare)),
+        ("numbered_times_ortc", cost("ortc-numbered").map(|numbered| numbered / ours)),
         ("str0m_times_ortc", cost("str0m").map(|theirs| theirs / ours)),
         ("webrtc_rs_times_ortc", cost("webrtc-rs").map(|theirs| theirs / ours)),
     ];

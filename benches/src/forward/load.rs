@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ortc_io::{DatagramIo, ReceiveBatch, SendBatch, SocketId, UdpConfig, UdpIo};
-use ortc_rtp::{RtpHeader, RtpView, SrtpReceiver, SrtpSender, is_rtcp};
+use ortc_rtp::congestion::ArrivalLog;
+use ortc_rtp::{RtpHeader, RtpView, SrtpReceiver, SrtpSender, Ssrc, is_rtcp};
 use serde_json::Value;
 
 use super::clients::{Met, Side, meet};
-use super::plan::{PAYLOAD_TYPE, PUBLISHED, Plan, addresses_from_json, addresses_to_json};
+use super::plan::{
+    NUMBER_ID, PAYLOAD_TYPE, PUBLISHED, Plan, addresses_from_json, addresses_to_json,
+};
 use super::schedule::Schedule;
 use crate::contestant::{Contestant, Lines};
 use crate::error::{Failure, Result};
@@ -85,7 +88,45 @@ struct Sinks {
     side: Side,
     /// By slot of the socket: the SSRC that is received, and what opens it.
     srtp: Vec<(u32, SrtpReceiver)>,
+    /// By slot of the socket: what says what has come, where packets are numbered.
+    answers: Vec<Answer>,
+    outgoing: SendBatch,
     epoch: Instant,
+}
+
+/// Feedback of one subscriber about what it has opened.
+struct Answer {
+    socket: SocketId,
+    log: ArrivalLog,
+    srtp: SrtpSender,
+    remote: Option<SocketAddr>,
+    compound: Vec<u8>,
+}
+
+impl Answer {
+    /// Notes a packet, if it is numbered.
+    fn note(&mut self, now: Instant, remote: SocketAddr, packet: &RtpView<'_>, len: usize) {
+        let mut elements = packet.extensions().map_while(|element| element.ok());
+        let Some(element) = elements.find(|element| element.id == NUMBER_ID) else { return };
+        let Ok(number) = <[u8; 2]>::try_from(element.data) else { return };
+        self.remote = Some(remote);
+        self.log.on_packet(now, u16::from_be_bytes(number), packet.ssrc(), len);
+    }
+
+    /// Says what has come, if that is due.
+    fn write(&mut self, now: Instant, batch: &mut SendBatch) -> Result<()> {
+        self.compound.clear();
+        let (Some(remote), true) =
+            (self.remote, self.log.write_due(now, Ssrc(1), &mut self.compound))
+        else {
+            return Ok(());
+        };
+        let len = self.compound.len();
+        self.compound.resize(len + self.srtp.rtcp_overhead(), 0);
+        let sealed = self.srtp.protect_rtcp(&mut self.compound, len)?;
+        batch.push(self.socket, remote, &self.compound[..sealed]);
+        Ok(())
+    }
 }
 
 /// What a run asks of the sinks.
@@ -115,7 +156,7 @@ impl Load {
             payload: FILLING.to_vec(),
         };
         let mut io = UdpIo::new(config)?;
-        let mut srtp = Vec::new();
+        let (mut srtp, mut answers) = (Vec::new(), Vec::new());
         for subscriber in 0..plan.subscribers {
             let (socket, local) = io.bind(any)?;
             if socket.slot as usize != subscriber {
@@ -124,8 +165,16 @@ impl Load {
             sockets.push((socket, local));
             let receiver = SrtpReceiver::from_keys(&plan.keys(subscriber + 1, true)?)?;
             srtp.push((Plan::sent(subscriber).0, receiver));
+            answers.push(Answer {
+                socket,
+                log: ArrivalLog::new(),
+                srtp: SrtpSender::from_keys(&plan.keys(subscriber + 1, true)?)?,
+                remote: None,
+                compound: Vec::new(),
+            });
         }
-        let sinks = Some(Sinks { side: Side::new(io), srtp, epoch });
+        let outgoing = SendBatch::new();
+        let sinks = Some(Sinks { side: Side::new(io), srtp, answers, outgoing, epoch });
         Ok(Self { plan: plan.clone(), publisher, sinks, sockets, epoch, met: None })
     }
 
@@ -321,6 +370,10 @@ impl Sinks {
                         let (ssrc, srtp) = &mut self.srtp[subscriber];
                         let opened = srtp.unprotect_rtp(bytes)?;
                         let published = published(&bytes[..opened.len], *ssrc)?;
+                        if let Ok(view) = RtpView::parse(&bytes[..opened.len]) {
+                            let answer = &mut self.answers[subscriber];
+                            answer.note(now, datagram.remote, &view, opened.len);
+                        }
                         delays.push(at_ns.saturating_sub(published));
                     }
                 }
@@ -329,6 +382,12 @@ impl Sinks {
                 }
             }
             self.side.tend(Instant::now());
+            for answer in &mut self.answers {
+                answer.write(Instant::now(), &mut self.outgoing)?;
+            }
+            if !self.outgoing.is_empty() {
+                self.side.io.send(&mut self.outgoing);
+            }
         }
         Ok((received, delays))
     }

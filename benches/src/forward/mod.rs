@@ -42,8 +42,9 @@ fn contestant(arguments: &[String]) -> Result<()> {
     let plan = Plan::from_argument(plan)?;
     let timed = timed == "true";
     match who.as_str() {
-        "ortc" => ours::run(&plan, 0, timed),
-        "ortc-padded" => ours::run(&plan, MAX_PADDING, timed),
+        "ortc" => ours::run(&plan, 0, timed, false),
+        "ortc-padded" => ours::run(&plan, MAX_PADDING, timed, false),
+        "ortc-numbered" => ours::run(&plan, 0, timed, true),
         "bare" => bare::run(&plan, true, timed),
         "bare-plain" => bare::run(&plan, false, timed),
         _ => Err(Failure::new(format!("{who} does not forward"))),

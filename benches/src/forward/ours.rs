@@ -11,10 +11,13 @@ use ortc_io::{ConnectionId, Join, Path, PathUpdate, SocketEvent};
 use ortc_rtp::{ForwardConfig, ForwardedPayloadType, ReceiverConfig, TrackSource};
 
 use super::counted::{Asked, Counted};
-use super::plan::{PAYLOAD_TYPE, PUBLISHED, Plan, addresses_from_json, addresses_to_json};
+use super::plan::{
+    NUMBER_ID, PAYLOAD_TYPE, PUBLISHED, Plan, addresses_from_json, addresses_to_json,
+};
 use crate::error::{Failure, Result};
 
-pub(crate) fn run(plan: &Plan, padding: u8, timed: bool) -> Result<()> {
+/// With `numbered`, what is sent has the numbers of transport-wide congestion control.
+pub(crate) fn run(plan: &Plan, padding: u8, timed: bool, numbered: bool) -> Result<()> {
     let mut asked = Asked::new();
     let remotes = addresses_from_json(&asked.next()?)?;
     let config = ForwarderConfig { padding, time_steps: timed, ..ForwarderConfig::default() };
@@ -58,6 +61,10 @@ pub(crate) fn run(plan: &Plan, padding: u8, timed: bool) -> Result<()> {
         }
         if connection > 0 {
             send(handle, ForwarderCommand::AddForward(id, forward(connection - 1)))?;
+            if numbered {
+                let ssrc = Plan::sent(connection - 1);
+                send(handle, ForwarderCommand::NumberSent(id, ssrc, Some(NUMBER_ID)))?;
+            }
         }
     }
     // Nobody in this process reads what is received: it is only forwarded.

@@ -12,6 +12,8 @@ use crate::error::{Failure, Result};
 
 /// The payload type of everything.
 pub(crate) const PAYLOAD_TYPE: PayloadType = PayloadType(96);
+/// The header extension that packets are numbered in, where they are.
+pub(crate) const NUMBER_ID: u8 = 3;
 /// What the publisher sends.
 pub(crate) const PUBLISHED: Ssrc = Ssrc(0x1000_0000);
 

@@ -13,6 +13,7 @@ use futures_util::stream::{poll_fn, unfold};
 use ortc_dtls::{Certificate, DtlsCommand, DtlsEvent};
 use ortc_ice::{Fork, IceCommand, IceConfig, IceEvent, SharedHost};
 use ortc_io::{Attach, Detach, Detached, SocketCommand};
+use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{RouteCommand, RtpCommand, RtpEvent};
 use tokio::sync::watch;
 
@@ -92,6 +93,7 @@ struct ChildrenStart {
     cname: String,
     transports: Transports,
     follow_network: bool,
+    bandwidth: BandwidthLimits,
 }
 
 impl ConnectionActor {
@@ -131,6 +133,7 @@ impl ConnectionActor {
             ice,
             transports: start.transports,
             follow_network: start.follow_network,
+            bandwidth: start.bandwidth,
             // RFC 7022 §4.2: 96 random bits are enough; we have 128.
             cname: cname.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
@@ -179,6 +182,9 @@ impl ConnectionActor {
         });
         let owner = weak.recipient();
         let rtp = transports.start_rtp(RtpStart { connection, cname: start.cname, routes, owner });
+        if start.bandwidth != BandwidthLimits::default() {
+            rtp.do_send(RtpCommand::LimitBandwidth(start.bandwidth));
+        }
         sockets.do_send(SocketCommand::Attach(Attach {
             connection,
             events: ice.socket_events,
@@ -505,7 +511,7 @@ impl Handler<RtpEvent> for ConnectionActor {
             RtpEvent::UnknownTrack(track) if !self.received.has(track.ssrc) => {
                 self.emit(RTCEvent::UnknownTrack(track.clone().into()));
             }
-            RtpEvent::UnknownTrack(_) | RtpEvent::Closed => {}
+            RtpEvent::UnknownTrack(_) | RtpEvent::BandwidthChanged(_) | RtpEvent::Closed => {}
         }
         self.feed(Input::Rtp(event), context);
     }

@@ -1,7 +1,8 @@
 //! Which codecs this crate sends and receives.
 
 use ortc_rtp::{
-    CodecName, RTCCodec, RTCHeaderExtension, RTCTrackDescription, ToneRedundancy, TrackKind,
+    CodecName, RTCCodec, RTCHeaderExtension, RTCTrackDescription, RtcpFeedback, ToneRedundancy,
+    TrackKind,
 };
 
 use crate::format::MediaFormat;
@@ -11,11 +12,12 @@ use crate::format::MediaFormat;
 pub struct RTCCapabilities {
     /// The audio codecs, `dtmf` among them.
     pub audio_codecs: Vec<RTCCodec>,
-    /// The video codecs.
+    /// The video codecs, and behind them `rtx` for each of them (RFC 4588).
     pub video_codecs: Vec<RTCCodec>,
     /// The header extensions that are known to make sense wherever media is forwarded to, with
     /// ids that they may have. Others that both sides of a forwarded track describe are passed on
-    /// too, unless they concern one connection only. Not in the drafts.
+    /// too, unless they concern one connection only, as that of transport-wide congestion control
+    /// does, which is the last. Not in the drafts.
     pub header_extensions: Vec<RTCHeaderExtension>,
 }
 
@@ -23,21 +25,23 @@ pub struct RTCCapabilities {
 #[doc(alias = "getRTCCapabilities")]
 pub fn rtc_capabilities() -> RTCCapabilities {
     // `red` is no codec of its own: what it repeats has to be described with it.
-    let own = CodecName::all().filter(|codec| *codec != CodecName::Red);
-    let (video, audio) = own.partition(|codec| codec.kind() == TrackKind::Video);
+    let own = CodecName::all().filter(|codec| !matches!(codec, CodecName::Red | CodecName::Rtx));
+    let (video, audio): (Vec<_>, Vec<_>) = own.partition(|codec| codec.kind() == TrackKind::Video);
     let describe = |codecs: Vec<CodecName>| codecs.into_iter().map(CodecName::default_codec);
+    let mut header_extensions: Vec<_> = RTCHeaderExtension::known().collect();
+    header_extensions.extend(RTCHeaderExtension::transport_number(&header_extensions));
     RTCCapabilities {
         audio_codecs: describe(audio).collect(),
-        video_codecs: describe(video).collect(),
-        header_extensions: RTCHeaderExtension::known().collect(),
+        video_codecs: with_retransmission(describe(video).collect()),
+        header_extensions,
     }
 }
 
 /// The codec of this name, with the payload type that browsers use; `None` when unknown.
 ///
 /// Names are compared without regard to case: `opus`, `alaw` (or `PCMA`), `ulaw` (or `PCMU`),
-/// `dtmf`, `red`, `vp8`, `vp9`, `av1`, `h264`. What `red` repeats is to be added: see
-/// [`RTCCodec::repeated`].
+/// `dtmf`, `red`, `vp8`, `vp9`, `av1`, `h264`, `rtx`. What `red` repeats is to be added: see
+/// [`RTCCodec::repeated`]; and `rtx` is that of VP8, see [`RTCCodec::retransmitted`].
 #[doc(alias = "getRTCCodec")]
 pub fn rtc_codec(name: &str) -> Option<RTCCodec> {
     CodecName::parse(name).map(CodecName::default_codec)
@@ -45,12 +49,56 @@ pub fn rtc_codec(name: &str) -> Option<RTCCodec> {
 
 /// The codecs that a local track of this format is offered with.
 pub(crate) fn offered(format: MediaFormat) -> Vec<RTCCodec> {
-    vec![format.codec().default_codec()]
+    with_retransmission(vec![format.codec().default_codec()])
+}
+
+/// The codecs that a received track is forwarded with: as they are received, but for what the
+/// sender acts upon, which is us.
+pub(crate) fn forwarded(received: &RTCTrackDescription) -> Vec<RTCCodec> {
+    let mut codecs = received.codecs.clone();
+    for codec in &mut codecs {
+        let own = codec.known().and_then(CodecName::default_feedback);
+        // Of sound, nothing is sent again unless its source does so.
+        let nack = RtcpFeedback::Nack;
+        codec.rtcp_feedback =
+            own.or_else(|| codec.takes(nack).then(|| vec![nack.as_str().to_owned()]));
+    }
+    with_retransmission(codecs)
+}
+
+/// The same codecs without what only the media plane does: acting upon feedback.
+pub(crate) fn without_feedback(mut codecs: Vec<RTCCodec>) -> Vec<RTCCodec> {
+    codecs.retain(|codec| codec.known() != Some(CodecName::Rtx));
+    codecs.iter_mut().for_each(|codec| codec.rtcp_feedback = None);
+    codecs
+}
+
+/// Adds `rtx` for each codec of pictures that has none yet, under the number that browsers use,
+/// the next one, or any that is free.
+fn with_retransmission(mut codecs: Vec<RTCCodec>) -> Vec<RTCCodec> {
+    let pictures = |codec: &&RTCCodec| is_supported(TrackKind::Video, codec);
+    for codec in codecs.iter().filter(pictures).cloned().collect::<Vec<_>>() {
+        let is_free = |id: &u8| !codecs.iter().any(|codec| codec.payload_id == *id);
+        let mut wanted = [codec.payload_id + 1].into_iter().chain(96..=127).chain(35..=63);
+        let sent_again = |other: &RTCCodec| other.associated_type() == Some(codec.payload_type());
+        if !codecs.iter().any(sent_again)
+            && let Some(id) = wanted.find(|id| !(64..=95).contains(id) && *id < 128 && is_free(id))
+        {
+            codecs.push(codec.retransmitted(id));
+        }
+    }
+    codecs
+}
+
+/// Whether packets of this codec, or those of `rtx` for it, are among `chosen`.
+pub(crate) fn goes_with(chosen: &[RTCCodec], codec: &RTCCodec) -> bool {
+    let original = codec.associated_type();
+    chosen.iter().any(|it| original == Some(it.payload_type()))
 }
 
 /// Whether frames of tracks of `kind` can be received with this codec.
 pub(crate) fn is_supported(kind: TrackKind, codec: &RTCCodec) -> bool {
-    let has_frames = |known| !matches!(known, CodecName::Dtmf | CodecName::Red);
+    let has_frames = |known| !matches!(known, CodecName::Dtmf | CodecName::Red | CodecName::Rtx);
     codec.known().is_some_and(|known| known.kind() == kind && has_frames(known))
 }
 
@@ -61,6 +109,12 @@ pub(crate) fn received(description: &RTCTrackDescription) -> RTCTrackDescription
     received.codecs.retain(|codec| {
         is_supported(description.kind, codec)
             || matches!(codec.known(), Some(CodecName::Dtmf | CodecName::Red))
+            || codec.associated_type().is_some_and(|original| {
+                let codecs = &description.codecs;
+                codecs
+                    .iter()
+                    .any(|it| it.payload_type() == original && is_supported(description.kind, it))
+            })
     });
     received
 }

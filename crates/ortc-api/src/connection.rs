@@ -1,6 +1,7 @@
 mod handlers;
 mod local_socket;
 mod receiving;
+mod ssrcs;
 mod statistics;
 
 use std::collections::VecDeque;
@@ -43,11 +44,6 @@ const MAX_WAITING: usize = 1024;
 /// Tracks that one connection sends, and that it receives: far beyond any call, and a bound on
 /// what a signalling channel can make us hold.
 const MAX_TRACKS: usize = 256;
-
-/// SSRCs that one connection sends with in all its life, before those of removed tracks are
-/// taken again: SRTP keeps the indices of 256 on either side and can forget none of them, for
-/// no index may be used twice (RFC 3711 §9.1); a few are left for RTCP.
-const MAX_SSRCS: usize = 250;
 
 /// What is known of one side of a connection (ORTC drafts, "RTCConnectionSide").
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,8 +132,8 @@ pub(crate) struct SharedState {
     /// What other connections share of this one, or this one of another.
     pub(crate) local_side: Weak<LocalSide>,
     sending: Vec<RTCTrack>,
-    /// SSRCs of removed tracks, oldest first.
-    retired: VecDeque<Ssrc>,
+    /// SSRCs of removed tracks and of what was sent again of them, oldest first.
+    retired: VecDeque<(Ssrc, Option<Ssrc>)>,
     sending_streams: Vec<MediaStream>,
     receiving: Vec<(RTCTrackDescription, MediaStreamTrack)>,
     receiving_streams: Vec<MediaStream>,
@@ -273,7 +269,7 @@ impl Inner {
         let sent = state.sending.len();
         state.sending.retain(|other| other != track);
         if state.sending.len() < sent {
-            state.retired.push_back(ssrc);
+            state.retired.push_back((ssrc, track.rtx_ssrc_number()));
         }
         Ok(())
     }
@@ -344,6 +340,7 @@ impl RTCConnection {
                 interfaces: options.interfaces,
                 follow_network: options.follow_network,
                 connect_timeout: options.connect_timeout,
+                bandwidth: options.bandwidth,
                 ice_lite: options.ice_lite,
                 socket,
                 transports: options.transports,
@@ -550,16 +547,20 @@ impl RTCConnection {
         let mut added: Vec<RTCTrack> = Vec::new();
         for source in sources.into_iter().filter(|track| track.tones_of().is_none()) {
             let codecs = match source.reception() {
-                Some(received) => received.description().codecs.clone(),
+                Some(received) => codec::forwarded(&received.description()),
                 None => source.format().map(codec::offered).unwrap_or_default(),
             };
+            // Sockets of its own come with a media plane of its own, which sends nothing again.
+            let has_own_plane = self.inner.has_own_sockets;
+            let codecs = if has_own_plane { codec::without_feedback(codecs) } else { codecs };
             if state.sending.iter().any(|track| *track.source() == source) {
                 continue;
             }
             if state.sending.len() + added.len() >= MAX_TRACKS {
                 return Err(AddStreamError::TooManyTracks(MAX_TRACKS));
             }
-            let ssrc = self.free_ssrc(&mut state, &added)?;
+            let wants_rtx = source.kind() == TrackKind::Video && !has_own_plane;
+            let ssrc = self.free_ssrcs(&mut state, &added, wants_rtx)?;
             let connection = Arc::downgrade(&self.inner);
             added.push(RTCTrack::new(connection, source, ssrc, codecs, stream, enabled));
         }
@@ -581,29 +582,6 @@ impl RTCConnection {
         }
         drop(state);
         self.fold_tones(stream)
-    }
-
-    /// A random SSRC that this connection does not use yet, or has not for the longest time.
-    fn free_ssrc(
-        &self,
-        state: &mut SharedState,
-        added: &[RTCTrack],
-    ) -> Result<Ssrc, AddStreamError> {
-        if state.sending.len() + added.len() + state.retired.len() >= MAX_SSRCS
-            && let Some(oldest) = state.retired.pop_front()
-        {
-            return Ok(oldest);
-        }
-        loop {
-            let random = self.inner.engine.random().map_err(|_| AddStreamError::Entropy)?;
-            let ssrc = Ssrc(u32::from_be_bytes([random[0], random[1], random[2], random[3]]));
-            let taken = state.sending.iter().chain(added).any(|track| track.ssrc_number() == ssrc)
-                || state.retired.contains(&ssrc)
-                || state.receiving.iter().any(|(_, track)| track.received_ssrc() == Some(ssrc));
-            if ssrc.0 != 0 && !taken {
-                return Ok(ssrc);
-            }
-        }
     }
 
     /// Stops sending a stream (ORTC drafts, "removeStream"). A stream that is not sent is ignored.
@@ -664,7 +642,11 @@ impl RTCConnection {
             return Err(ReceiveTrackError::Closed);
         }
         let same = |(other, _): &(RTCTrackDescription, _)| other.ssrc == description.ssrc;
-        if let Some(at) = state.receiving.iter().position(same) {
+        let known = state.receiving.iter().position(same);
+        if let Some(taken) = state.taken_ssrc(description)? {
+            return Err(ReceiveTrackError::DuplicateSsrc(taken.0.to_string()));
+        }
+        if let Some(at) = known {
             return self.receive_as(&mut state, at, description);
         }
         if state.receiving.len() >= MAX_TRACKS {

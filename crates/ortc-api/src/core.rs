@@ -190,6 +190,7 @@ impl ConnectionCore {
             Input::Ice(event) => self.on_ice(event),
             Input::Dtls(event) => self.on_dtls(event),
             Input::Rtp(RtpEvent::Closed) => self.routes_closed(),
+            Input::Rtp(RtpEvent::BandwidthChanged(bits)) => self.emit(RTCEvent::Bandwidth(bits)),
             // Of interest to the streams, which are the shell's.
             Input::Rtp(_) => {}
             Input::Detached => {

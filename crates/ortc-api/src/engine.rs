@@ -11,6 +11,7 @@ use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
 use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot};
 use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates, TcpPort};
 use ortc_io::{ConnectionId, LinkNames};
+use ortc_rtp::congestion::BandwidthLimits;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::actor::ConnectionActor;
@@ -205,6 +206,7 @@ pub(crate) struct Start {
     pub(crate) interfaces: InterfaceFilter,
     pub(crate) follow_network: bool,
     pub(crate) connect_timeout: Duration,
+    pub(crate) bandwidth: BandwidthLimits,
     pub(crate) ice_lite: bool,
     pub(crate) socket: Option<SocketUse>,
     pub(crate) transports: Transports,

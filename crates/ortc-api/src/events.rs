@@ -43,6 +43,10 @@ pub enum RTCEvent {
     /// authenticated packets raise it; once for each track, and again when its pairs change. At
     /// most eight come in a second, and 64 wait for a reader.
     UnknownTrack(RTCUnknownTrack),
+    /// What may be sent, in bits per second, all tracks and their headers together: an addition of
+    /// ours. Comes when it has changed by 5 %, at most every half second, or fallen by 15 %; and
+    /// not at all while the peer says nothing about what has come.
+    Bandwidth(u64),
     /// A STUN or TURN server is of no use, or not any more: an addition of ours. The connection
     /// goes on without it.
     IceServerFailed {
@@ -105,6 +109,8 @@ pub enum RTCEventKind {
     AddDtmfHandler,
     /// [`RTCEvent::UnknownTrack`].
     UnknownTrack,
+    /// [`RTCEvent::Bandwidth`].
+    Bandwidth,
     /// [`RTCEvent::IceServerFailed`].
     IceServerFailed,
 }
@@ -123,6 +129,7 @@ impl Event for RTCEvent {
             Self::AddStream(_) => RTCEventKind::AddStream,
             Self::AddDtmfHandler(_) => RTCEventKind::AddDtmfHandler,
             Self::UnknownTrack(_) => RTCEventKind::UnknownTrack,
+            Self::Bandwidth(_) => RTCEventKind::Bandwidth,
             Self::IceServerFailed { .. } => RTCEventKind::IceServerFailed,
         }
     }

@@ -85,6 +85,7 @@
 //! | `RTCTrack::start`, `stop` | remembered | nothing | `Closed`; `Removed` after `remove` |
 //! | `RTCTrack::remove` | removed | `Removed` | `Closed` |
 //! | `set_codecs`, `set_msid`, `set_media_attributes`, `set_rtp_ext_headers`, `set_header_extensions` | described from now on | the last counts | `set_codecs`, `set_rtp_ext_headers`, `set_header_extensions`: `Closed`; the others only describe |
+//! | `RTCTrack::set_max_bitrate` | counts from now on | the last counts | `Closed` |
 //! | `events`, `on_x`, `add_event_listener` | the first gets what came before it | all get what comes | the stream has ended, no handler is called |
 //! | `close` | closes | nothing | nothing |
 //!
@@ -92,6 +93,19 @@
 //! has not happened; closing, connecting, removing and subscribing still go through. A
 //! connection that its peer has closed, or that has failed, closes itself: it says so in
 //! [`RTCEvent::Disconnected`], and from then on is as after `close`.
+//!
+//! # How much may be sent
+//!
+//! Video is described with transport-wide feedback: its packets are numbered, and a peer that knows
+//! of it, as browsers and this crate do, says what has come. What may be sent is estimated from
+//! that, and told by [`RTCEvent::Bandwidth`] in bits per second, all tracks and their headers
+//! together; it never comes where the peer says nothing. Set the bit rate of an encoder by it,
+//! less what sound takes. Where it begins and what it stays within is
+//! [`RTCConnectionOptions::with_bandwidth`]; [`RTCTrack::set_max_bitrate`] says what a track needs
+//! at most, so that no more is probed for. Packets of a picture go out in bursts of 5 ms; whoever
+//! sends more than is told is delayed by half a second at most, and then adds to the queue on the
+//! way. Without any of it: [`RTCTrack::set_codecs`] with codecs whose `rtcp_feedback` does not name
+//! `transport-cc`.
 //!
 //! # How large pictures may be
 //!
@@ -316,9 +330,11 @@ pub use ortc_ice::{
 };
 pub use ortc_io::{InterfaceAddress, InterfaceKind, ListenerStats};
 pub use ortc_rtp::codec::PacketizeError;
+pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
-    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, TrackKind,
+    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RtcpFeedback,
+    TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;

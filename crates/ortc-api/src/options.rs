@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use ortc_dtls::{Certificate, DtlsVersion};
 use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates};
+use ortc_rtp::congestion::BandwidthLimits;
 
 use crate::engine::Engine;
 use crate::socket::RTCSocket;
@@ -52,6 +53,9 @@ pub struct RTCConnectionOptions {
     /// Has telephone keys sent and heard in the sound of G.711 tracks that are described without
     /// a `dtmf` codec, for peers that know no telephone events; by default there are none.
     pub in_band_dtmf: bool,
+    /// What the estimate of what may be sent begins with and stays within; see
+    /// [`RTCEvent::Bandwidth`](crate::RTCEvent::Bandwidth).
+    pub bandwidth: BandwidthLimits,
     /// The versions of DTLS that are spoken; 1.2 alone by default, as browsers are tested with.
     pub dtls_version: DtlsVersion,
     /// Who makes the transport actors; the default ones, unless they are swapped.
@@ -76,6 +80,7 @@ impl Default for RTCConnectionOptions {
             socket: None,
             allow_unverified_remote: false,
             certificate: None,
+            bandwidth: BandwidthLimits::default(),
             dtls_version: DtlsVersion::default(),
             transports: Transports::default(),
         }
@@ -228,6 +233,14 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_in_band_dtmf(mut self, in_band: bool) -> Self {
         self.in_band_dtmf = in_band;
+        self
+    }
+
+    /// Sets the bit rates that it begins with, sends at least and sends at most, all tracks
+    /// together: an addition to the drafts.
+    #[must_use]
+    pub fn with_bandwidth(mut self, limits: BandwidthLimits) -> Self {
+        self.bandwidth = limits;
         self
     }
 

@@ -190,6 +190,7 @@ pub(crate) mod tests {
             media_attributes: None,
             rtp_ext_headers: None,
             header_extensions: Vec::new(),
+            rtx_ssrc: None,
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 use ortc_io::ring::RingReceiver;
 use ortc_rtp::{
-    InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription,
-    RtpCommand, Ssrc, TrackKind,
+    CodecName, InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes,
+    RTCTrackDescription, RtcpFeedback, RtpCommand, Ssrc, TrackKind,
 };
 
 use crate::codec;
@@ -30,6 +30,8 @@ struct TrackInner {
     connection: Weak<Inner>,
     source: MediaStreamTrack,
     ssrc: Ssrc,
+    /// Of what is sent again.
+    rtx_ssrc: Option<Ssrc>,
     /// What the source has to keep to; shared with its outlet.
     bounds: Arc<Bounds>,
     state: Mutex<TrackState>,
@@ -41,6 +43,7 @@ struct TrackState {
     ext_headers: BTreeMap<String, String>,
     /// Of a forwarded track, with the ids that it is sent with.
     header_extensions: Vec<RTCHeaderExtension>,
+    max_bitrate: Option<u64>,
     enabled: bool,
     removed: bool,
     /// The telephone keys that are sent with it, and what they call it.
@@ -51,7 +54,7 @@ impl RTCTrack {
     pub(crate) fn new(
         connection: Weak<Inner>,
         source: MediaStreamTrack,
-        ssrc: Ssrc,
+        (ssrc, rtx_ssrc): (Ssrc, Option<Ssrc>),
         codecs: Vec<RTCCodec>,
         stream: &MediaStream,
         enabled: bool,
@@ -59,19 +62,26 @@ impl RTCTrack {
         let received = source.reception().map(Reception::description);
         let received = received.as_ref().map(|it| &it.header_extensions);
         let passes = |extension: &&RTCHeaderExtension| !extension.is_hop_by_hop();
-        let header_extensions = received.into_iter().flatten().filter(passes).cloned().collect();
+        let mut header_extensions: Vec<_> =
+            received.into_iter().flatten().filter(passes).cloned().collect();
+        // Without numbers there is no feedback about them.
+        if codecs.iter().any(|codec| codec.takes(RtcpFeedback::TransportWide)) {
+            header_extensions.extend(RTCHeaderExtension::transport_number(&header_extensions));
+        }
         let state = TrackState {
             codecs,
             msid: vec![stream.id().to_owned()],
             ext_headers: BTreeMap::new(),
             header_extensions,
+            max_bitrate: None,
             enabled,
             removed: false,
             tones: None,
         };
         let bounds = Arc::default();
         let state = Mutex::new(state);
-        Self { inner: Arc::new(TrackInner { connection, source, ssrc, bounds, state }) }
+        let inner = TrackInner { connection, source, ssrc, rtx_ssrc, bounds, state };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The track that is sent.
@@ -91,6 +101,11 @@ impl RTCTrack {
 
     pub(crate) fn ssrc_number(&self) -> Ssrc {
         self.inner.ssrc
+    }
+
+    /// The SSRC of what is sent again, if there is one, whether it is described or not.
+    pub(crate) fn rtx_ssrc_number(&self) -> Option<Ssrc> {
+        self.inner.rtx_ssrc
     }
 
     /// Ids of the streams that this track belongs to.
@@ -217,8 +232,17 @@ impl RTCTrack {
         self.inner.source == *source || sends_tones()
     }
 
-    /// The codecs of a list that are sent: one, or of a forwarded track all that may come.
+    /// The codecs of a list that are sent: one, or of a forwarded track all that may come; with
+    /// those by which they are sent again.
     fn choose(&self, codecs: &[RTCCodec]) -> Vec<RTCCodec> {
+        let mut chosen = self.choose_originals(codecs);
+        let again: Vec<_> =
+            codecs.iter().filter(|it| codec::goes_with(&chosen, it)).cloned().collect();
+        chosen.extend(again);
+        chosen
+    }
+
+    fn choose_originals(&self, codecs: &[RTCCodec]) -> Vec<RTCCodec> {
         let source = &self.inner.source;
         if let Some(format) = source.format() {
             return codecs
@@ -230,7 +254,10 @@ impl RTCTrack {
         }
         let received = source.reception().map(|it| it.description());
         let received = received.as_ref().map_or(&[][..], |it| &it.codecs);
-        let comes = |codec: &&RTCCodec| received.iter().any(|other| other.is_same_format(codec));
+        let comes = |codec: &&RTCCodec| {
+            codec.known() != Some(CodecName::Rtx)
+                && received.iter().any(|other| other.is_same_format(codec))
+        };
         codecs.iter().filter(comes).cloned().collect()
     }
 
@@ -297,7 +324,8 @@ impl RTCTrack {
 
     /// The header extensions that its packets may have (RFC 8285), with their ids. Those of a
     /// forwarded track are by default those that it is received with, but for what concerns one
-    /// connection only; a local track has none.
+    /// connection only; a local track has none. Either has that of transport-wide congestion
+    /// control where its codecs have feedback about it, as those of video do.
     pub fn header_extensions(&self) -> Vec<RTCHeaderExtension> {
         lock(&self.inner.state).header_extensions.clone()
     }
@@ -306,7 +334,8 @@ impl RTCTrack {
     /// those that its peer has for them: from now on and in descriptions. One that the track is
     /// received with, by the name in the description of its sender, gets the id given here. All
     /// others are left out, and so is what concerns one connection only
-    /// ([`RTCHeaderExtension::is_hop_by_hop`]).
+    /// ([`RTCHeaderExtension::is_hop_by_hop`]), but for the numbers of transport-wide congestion
+    /// control, which are this connection's own.
     ///
     /// Numbers of packets stay continuous; of video, a key frame is asked for.
     ///
@@ -335,6 +364,27 @@ impl RTCTrack {
         Ok(sent?)
     }
 
+    /// Caps what is to be sent of this track, in bits per second, or not any more: an addition to
+    /// the drafts.
+    ///
+    /// Where all tracks of video have a cap, [`RTCEvent::Bandwidth`](crate::RTCEvent::Bandwidth)
+    /// tells no more than their sum, and no more is probed for. A frame that an application sends
+    /// in spite of it is sent.
+    ///
+    /// # Errors
+    /// When the track has been removed, or its connection closed.
+    pub fn set_max_bitrate(&self, bits_per_second: Option<u64>) -> Result<(), TrackError> {
+        let mut state = lock(&self.inner.state);
+        self.command(&state, RtpCommand::CapSender(self.inner.ssrc, bits_per_second))?;
+        state.max_bitrate = bits_per_second;
+        Ok(())
+    }
+
+    /// The cap that was set, in bits per second.
+    pub fn max_bitrate(&self) -> Option<u64> {
+        lock(&self.inner.state).max_bitrate
+    }
+
     /// What the peer has to know to receive this track.
     #[doc(alias = "getDescription")]
     pub fn description(&self) -> RTCTrackDescription {
@@ -343,6 +393,7 @@ impl RTCTrack {
 
     fn describe(&self, state: &TrackState) -> RTCTrackDescription {
         let attributes = self.media_attributes();
+        let is_sent_again = state.codecs.iter().any(|it| it.associated_type().is_some());
         RTCTrackDescription {
             kind: self.kind(),
             ssrc: self.ssrc(),
@@ -351,6 +402,7 @@ impl RTCTrack {
             media_attributes: (!attributes.is_empty()).then_some(attributes),
             rtp_ext_headers: (!state.ext_headers.is_empty()).then(|| state.ext_headers.clone()),
             header_extensions: state.header_extensions.clone(),
+            rtx_ssrc: self.inner.rtx_ssrc.filter(|_| is_sent_again).map(|ssrc| ssrc.0.to_string()),
         }
     }
 

@@ -379,6 +379,18 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::TakeSnapshot(connection, reply) => {
                 ForwarderCommand::TakeSessionSnapshot(connection, reply)
             }
+            RouteCommand::NumberSent(connection, ssrc, id) => {
+                ForwarderCommand::NumberSent(connection, ssrc, id)
+            }
+            RouteCommand::AnswerNumbers(connection, ssrc, id) => {
+                ForwarderCommand::AnswerNumbers(connection, ssrc, id)
+            }
+            RouteCommand::CapSender(connection, ssrc, cap) => {
+                ForwarderCommand::CapSender(connection, ssrc, cap)
+            }
+            RouteCommand::LimitBandwidth(connection, limits) => {
+                ForwarderCommand::LimitBandwidth(connection, limits)
+            }
             RouteCommand::Close(connection) => ForwarderCommand::Close(connection),
         };
         self.forward(command, context);

@@ -8,6 +8,7 @@ use ortc_io::{
     Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, SendControl, Share,
     SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
+use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
     ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent,
     SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, ToneRoute,
@@ -101,6 +102,14 @@ pub enum ForwarderCommand {
     RequestKeyFrame(ConnectionId, Ssrc),
     /// Asks for a snapshot of a connection's media.
     TakeSessionSnapshot(ConnectionId, SnapshotReply),
+    /// Numbers the packets of a sending track with those of all others that are, or not any more.
+    NumberSent(ConnectionId, Ssrc, Option<u8>),
+    /// Answers the numbers of a receiving track's packets with feedback, or not any more.
+    AnswerNumbers(ConnectionId, Ssrc, Option<u8>),
+    /// Sets what the estimate of what may be sent begins with and stays within.
+    LimitBandwidth(ConnectionId, BandwidthLimits),
+    /// Caps what is to be sent of a sending track, in bits per second.
+    CapSender(ConnectionId, Ssrc, Option<u64>),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
     /// there is no such connection.
     Close(ConnectionId),

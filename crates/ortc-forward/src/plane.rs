@@ -154,6 +154,18 @@ impl Plane {
                     reply.send(snapshot);
                 }
             }
+            ForwarderCommand::NumberSent(id, ssrc, number_id) => {
+                self.with_session(id, io, |session| session.number_sent(ssrc, number_id));
+            }
+            ForwarderCommand::AnswerNumbers(id, ssrc, number_id) => {
+                self.with_session(id, io, |session| session.answer_numbers(ssrc, number_id));
+            }
+            ForwarderCommand::CapSender(id, ssrc, cap) => {
+                self.with_session(id, io, |session| session.cap_sender(ssrc, cap));
+            }
+            ForwarderCommand::LimitBandwidth(id, limits) => {
+                self.with_session(id, io, |session| session.limit_bandwidth(limits));
+            }
             ForwarderCommand::Close(id) => {
                 if !self.close(now, id, io) {
                     self.outbox.push(ForwarderEvent::Route(RouteEvent::Closed(id)));

@@ -136,6 +136,7 @@ impl Registry {
             RouteEvent::Closed(connection) => (connection, true),
             RouteEvent::ReceiverConnected(connection, _)
             | RouteEvent::ReceiverDisconnected(connection, ..)
+            | RouteEvent::BandwidthChanged(connection, _)
             | RouteEvent::UnknownTrack(connection, _) => (connection, false),
         };
         let Some(entry) = self.entries.get_mut(&connection) else { return };

@@ -203,6 +203,12 @@ impl<T> Popped<T> {
 }
 
 impl<T> RingReceiver<T> {
+    /// Items that wait to be taken.
+    #[expect(clippy::len_without_is_empty, reason = "a `pop` says whether there is one")]
+    pub fn len(&self) -> usize {
+        self.shared.len.load(Ordering::Acquire)
+    }
+
     /// Takes the oldest item.
     pub fn pop(&mut self) -> Popped<T> {
         // Before looking: what was pushed before the producer went is then seen.

@@ -104,7 +104,25 @@ impl RtpActor {
             RtpCommand::AddTap(ssrc, tap) => Some(RouteCommand::AddTap(id, ssrc, tap)),
             RtpCommand::RequestKeyFrame(ssrc) => Some(RouteCommand::RequestKeyFrame(id, ssrc)),
             RtpCommand::TakeSnapshot(reply) => Some(RouteCommand::TakeSnapshot(id, reply)),
+            RtpCommand::LimitBandwidth(limits) => Some(RouteCommand::LimitBandwidth(id, limits)),
+            RtpCommand::CapSender(ssrc, cap) => Some(RouteCommand::CapSender(id, ssrc, cap)),
             RtpCommand::Close => None,
+        }
+    }
+
+    /// What follows a command where the description of its track names numbers.
+    fn numbering(&self, command: &RtpCommand) -> Option<RouteCommand> {
+        let id = self.connection;
+        match command {
+            RtpCommand::Send { description, .. } | RtpCommand::Forward { description, .. } => {
+                let number_id = Some(description.transport_number_id()?);
+                Some(RouteCommand::NumberSent(id, description.ssrc().ok()?, number_id))
+            }
+            RtpCommand::Receive { description, .. } | RtpCommand::UpdateReceiver(description) => {
+                let number_id = Some(description.transport_number_id()?);
+                Some(RouteCommand::AnswerNumbers(id, description.ssrc().ok()?, number_id))
+            }
+            _ => None,
         }
     }
 
@@ -138,6 +156,8 @@ impl RtpActor {
         let mut payload_types: Vec<_> = received
             .codecs
             .iter()
+            // What was sent again is put back among the rest where it is received.
+            .filter(|codec| codec.known() != Some(CodecName::Rtx))
             .filter_map(|codec| {
                 let sent = description.codecs.iter().find(|sent| sent.is_same_format(codec))?;
                 let clock_rate = received.clock_rate_of(codec)?;
@@ -234,10 +254,18 @@ impl Handler<RtpCommand> for RtpActor {
     fn handle(&mut self, command: RtpCommand, _context: &mut Context<Self>) {
         if self.state != State::AwaitingCommands {
             tracing::debug!(id = ?self.connection, "a command for closed media is dropped");
-        } else if matches!(command, RtpCommand::Close) {
+            return;
+        }
+        if matches!(command, RtpCommand::Close) {
             self.close();
-        } else if let Some(command) = self.compile(command) {
+            return;
+        }
+        let numbering = self.numbering(&command);
+        if let Some(command) = self.compile(command) {
             self.routes.do_send(command);
+            if let Some(numbering) = numbering {
+                self.routes.do_send(numbering);
+            }
         } else {
             // The owner validates before it sends; dropping the ring tells the application.
             tracing::error!(id = ?self.connection, "a track description that is not valid");
@@ -255,6 +283,7 @@ impl Handler<RouteEvent> for RtpActor {
                 (id, RtpEvent::TrackDisconnected(ssrc, reason))
             }
             RouteEvent::UnknownTrack(id, track) => (id, RtpEvent::UnknownTrack(track)),
+            RouteEvent::BandwidthChanged(id, bits) => (id, RtpEvent::BandwidthChanged(bits)),
             RouteEvent::Closed(id) => (id, RtpEvent::Closed),
         };
         if connection != self.connection || self.state == State::Closed {

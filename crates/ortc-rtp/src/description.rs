@@ -1,10 +1,12 @@
 mod error;
+mod feedback;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::error::DescriptionError;
+pub use self::feedback::RtcpFeedback;
 use crate::{PayloadType, RTCHeaderExtension, Ssrc, header_extension};
 
 /// Most codecs in one description: there are 96 payload types beside RTCP.
@@ -55,11 +57,13 @@ pub enum CodecName {
     Av1,
     /// RFC 6184.
     H264,
+    /// Packets of the codecs beside it that are sent again, RFC 4588.
+    Rtx,
 }
 
 impl CodecName {
     /// All of them, with their names in descriptions.
-    const ALL: [(Self, &str); 9] = [
+    const ALL: [(Self, &str); 10] = [
         (Self::Opus, "opus"),
         (Self::Alaw, "alaw"),
         (Self::Ulaw, "ulaw"),
@@ -69,6 +73,7 @@ impl CodecName {
         (Self::Vp9, "vp9"),
         (Self::Av1, "av1"),
         (Self::H264, "h264"),
+        (Self::Rtx, "rtx"),
     ];
 
     /// Other names of theirs: those of RTP (RFC 3551 §6, RFC 4733 §7.1.1).
@@ -100,7 +105,7 @@ impl CodecName {
         match self {
             Self::Opus | Self::Alaw | Self::Ulaw | Self::Red => TrackKind::Audio,
             Self::Dtmf => TrackKind::Dtmf,
-            Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H264 => TrackKind::Video,
+            Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H264 | Self::Rtx => TrackKind::Video,
         }
     }
 
@@ -110,7 +115,7 @@ impl CodecName {
         match self {
             Self::Opus => 48_000,
             Self::Alaw | Self::Ulaw | Self::Dtmf | Self::Red => 8_000,
-            Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H264 => 90_000,
+            Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H264 | Self::Rtx => 90_000,
         }
     }
 
@@ -123,6 +128,7 @@ impl CodecName {
             Self::Av1 => 45,
             Self::Red => 63,
             Self::Vp8 => 96,
+            Self::Rtx => 97,
             Self::Vp9 => 98,
             Self::H264 => 102,
             Self::Dtmf => 110,
@@ -135,7 +141,9 @@ impl CodecName {
     ///
     /// `dtmf` and `red` have no clock rate: they take that of the audio beside them. What `red`
     /// repeats is to be added, see [`RTCCodec::repeated`]. H.264 is constrained
-    /// baseline, level 3.1, in packetization mode 1 (RFC 6184 §8.1), as browsers have it.
+    /// baseline, level 3.1, in packetization mode 1 (RFC 6184 §8.1), as browsers have it. `rtx`
+    /// is that of VP8; see [`RTCCodec::retransmitted`] for others. Feedback is that of
+    /// [`CodecName::default_feedback`].
     pub fn default_codec(self) -> RTCCodec {
         let param = |name: &str, value: &str| RTCCodecParam {
             name: name.into(),
@@ -158,14 +166,16 @@ impl CodecName {
                     param("packetization-mode", "1"),
                     param("profile-level-id", "42e01f"),
                 ],
+                Self::Rtx => vec![param("apt", "96")],
                 _ => Vec::new(),
             },
+            rtcp_feedback: self.default_feedback(),
         }
     }
 
     /// Whether its payload format allows no other clock rate.
     fn has_fixed_clock_rate(self) -> bool {
-        !matches!(self, Self::Alaw | Self::Ulaw | Self::Dtmf | Self::Red)
+        !matches!(self, Self::Alaw | Self::Ulaw | Self::Dtmf | Self::Red | Self::Rtx)
     }
 
     /// Whether it is no sound of its own, but stands beside a codec that is.
@@ -183,7 +193,7 @@ pub struct RTCCodec {
     #[serde(rename = "payload-id")]
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 127)))]
     pub payload_id: u8,
-    /// `opus`, `alaw`, `ulaw`, `dtmf`, `red`, `vp8`, `h264`, … compared without regard to case.
+    /// `opus`, `alaw`, `ulaw`, `dtmf`, `red`, `vp8`, `h264`, `rtx`, … compared without regard to case.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub name: String,
     /// `audio`, `video` or `dtmf` (ORTC draft A's example).
@@ -199,6 +209,15 @@ pub struct RTCCodec {
     /// Format parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub params: Vec<RTCCodecParam>,
+    /// What the sender acts upon, and a receiver may send it, in the words of SDP's `rtcp-fb`
+    /// (RFC 4585 §4.2): `nack`, `nack pli`, `ccm fir`, `transport-cc`, `goog-remb`, `ack ccfb`;
+    /// at most 32, and what is not known is ignored. Absent, it is `nack pli`. A field of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(max = 32), inner(length(max = 64), regex(pattern = "^[!-~]+( [!-~]+)*$")))
+    )]
+    pub rtcp_feedback: Option<Vec<String>>,
 }
 
 /// A format parameter of a codec (ORTC drafts, "RTCCodecParam").
@@ -257,6 +276,11 @@ pub struct RTCTrackDescription {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 32)))]
     pub header_extensions: Vec<RTCHeaderExtension>,
+    /// The SSRC of packets that are sent again by a codec `rtx` (RFC 4588), in decimal; not that
+    /// of the track. Without one, what is sent again is sent on the track's own. A field of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9]+$")))]
+    pub rtx_ssrc: Option<String>,
 }
 
 impl RTCCodec {
@@ -292,6 +316,8 @@ impl RTCCodec {
                 }
                 // What it repeats is of the same payload types.
                 Some(CodecName::Red) => self.redundant_types() == other.redundant_types(),
+                // What it sends again is of the same payload type.
+                Some(CodecName::Rtx) => self.associated_type() == other.associated_type(),
                 // RFC 9628 §6.1.
                 Some(CodecName::Vp9) => {
                     self.param("profile-id").unwrap_or("0")
@@ -379,7 +405,7 @@ impl RTCCodec {
                     found,
                 })
             }
-            _ => Ok(()),
+            _ => self.validate_feedback(),
         }
     }
 }
@@ -390,12 +416,7 @@ impl RTCTrackDescription {
     /// # Errors
     /// [`DescriptionError::Ssrc`] when it is no decimal number of 32 bits.
     pub fn ssrc(&self) -> Result<Ssrc, DescriptionError> {
-        let digits = !self.ssrc.is_empty() && self.ssrc.bytes().all(|b| b.is_ascii_digit());
-        digits
-            .then(|| self.ssrc.parse().ok())
-            .flatten()
-            .map(Ssrc)
-            .ok_or_else(|| DescriptionError::Ssrc { found: clip(&self.ssrc) })
+        parse_ssrc(&self.ssrc).ok_or_else(|| DescriptionError::Ssrc { found: clip(&self.ssrc) })
     }
 
     /// Checks everything that the types leave open. Codecs that are not known are no error.
@@ -417,6 +438,7 @@ impl RTCTrackDescription {
                 return Err(DescriptionError::DuplicatePayloadId { payload_id });
             }
         }
+        self.validate_retransmission()?;
         if self.msid.len() > MAX_MSIDS {
             return Err(DescriptionError::TooManyMsids { found: self.msid.len() });
         }
@@ -434,8 +456,8 @@ impl RTCTrackDescription {
     }
 
     /// The clock rate of one of its codecs in Hz: its own, or the default of its name; that of
-    /// the first audio codec for telephone events and `red`. `None` for an unknown codec without
-    /// one.
+    /// the first audio codec for telephone events and `red`, that of the original for `rtx`.
+    /// `None` for an unknown codec without one.
     pub fn clock_rate_of(&self, codec: &RTCCodec) -> Option<u32> {
         let own = |codec: &RTCCodec| {
             codec.clock_rate.or_else(|| codec.known().map(CodecName::default_clock_rate))
@@ -445,7 +467,21 @@ impl RTCTrackDescription {
             let audio = self.codecs.iter().find(|codec| !is_beside(codec));
             return audio.and_then(own).or_else(|| own(codec));
         }
+        if codec.clock_rate.is_none()
+            && let Some(original) = codec.associated_type()
+        {
+            let original = self.codecs.iter().find(|codec| codec.payload_type() == original);
+            return original.and_then(own).or_else(|| own(codec));
+        }
         own(codec)
+    }
+
+    /// The id of the header extension with the numbers of transport-wide congestion control, if its
+    /// sender acts upon feedback about them.
+    pub fn transport_number_id(&self) -> Option<u8> {
+        let acts = self.codecs.iter().any(|codec| codec.takes(RtcpFeedback::TransportWide));
+        let mut named = self.header_extensions.iter().filter(|it| it.is_transport_number());
+        named.next().filter(|_| acts).map(|extension| extension.id)
     }
 
     /// The payload types of a codec.
@@ -455,13 +491,20 @@ impl RTCTrackDescription {
     }
 
     /// The payload types that can be received, with their clock rates in Hz; codecs that are
-    /// unknown and name none are left out.
+    /// unknown and name none are left out, and so is `rtx`, which has an SSRC of its own.
     pub fn payload_types(&self) -> Vec<(PayloadType, u32)> {
         self.codecs
             .iter()
+            .filter(|codec| codec.known() != Some(CodecName::Rtx))
             .filter_map(|codec| Some((codec.payload_type(), self.clock_rate_of(codec)?)))
             .collect()
     }
+}
+
+/// An SSRC in decimal, without a sign.
+fn parse_ssrc(text: &str) -> Option<Ssrc> {
+    let is_decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_decimal.then(|| text.parse().ok().map(Ssrc)).flatten()
 }
 
 /// Keeps foreign text short enough for a message.
@@ -485,7 +528,9 @@ mod tests {
 
     fn codec(payload_id: u8, name: &str, clock_rate: Option<u32>) -> RTCCodec {
         let (kind, num_channels) = (None, None);
-        RTCCodec { payload_id, name: name.into(), kind, clock_rate, num_channels, params: vec![] }
+        let (params, rtcp_feedback) = (vec![], None);
+        let name = name.into();
+        RTCCodec { payload_id, name, kind, clock_rate, num_channels, params, rtcp_feedback }
     }
 
     fn with(change: impl FnOnce(&mut RTCTrackDescription)) -> Result<(), DescriptionError> {
@@ -516,10 +561,12 @@ mod tests {
             "codecs": [{
                 "payload-id": 97, "name": "H264",
                 "params": [{ "name": "packetization-mode", "value": "1" }, { "name": "x", "value": null }],
+                "rtcpFeedback": ["nack", "ack ccfb"],
             }],
             "mediaAttributes": [{ "videoMaxWidth": 640 }, { "videoMaxHeight": 480 }],
             "rtpExtHeaders": { "room": "7" },
             "headerExtensions": [{ "uri": "urn:3gpp:video-orientation", "id": 4 }],
+            "rtxSsrc": "77",
         });
         let description: RTCTrackDescription = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(description.validate(), Ok(()));
@@ -658,6 +705,7 @@ mod tests {
             (98, Some(90_000), None),
             (45, Some(90_000), None),
             (102, Some(90_000), None),
+            (97, Some(90_000), None),
         ];
         assert_eq!(got, expected);
         let params: Vec<_> = description.codecs[8]

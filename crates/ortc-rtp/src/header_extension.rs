@@ -13,6 +13,13 @@ const MAX_URI_LEN: usize = 256;
 /// The id that the one-byte form keeps for itself (RFC 8285 §4.2).
 const RESERVED_ID: u8 = 15;
 
+/// The numbers that all packets of a connection have together, for feedback about them.
+const TRANSPORT_NUMBER: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// The id that it has by default: that of Chromium, as a browser has one id for one name.
+const TRANSPORT_NUMBER_ID: u8 = 3;
+
 /// What only concerns the two ends of one connection: times and numbers of sending, and names
 /// of its own media sections. Passed on, it would lead the receiver astray.
 const HOP_BY_HOP: [&str; 6] = [
@@ -21,7 +28,7 @@ const HOP_BY_HOP: [&str; 6] = [
     "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
     "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
-    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+    TRANSPORT_NUMBER,
 ];
 
 /// What is known to make sense at whoever receives the media in the end, in the order of the
@@ -67,6 +74,20 @@ impl RTCHeaderExtension {
     /// 1 on.
     pub fn known() -> impl Iterator<Item = Self> {
         (1..).zip(END_TO_END).map(|(id, uri)| Self { uri: uri.to_owned(), id })
+    }
+
+    /// That of transport-wide congestion control (draft-holmer-rmcat-transport-wide-cc-extensions-01
+    /// §2), with the id that it has by default, or the lowest that `others` leave free; `None` if
+    /// they leave none of the one-byte form.
+    pub fn transport_number(others: &[Self]) -> Option<Self> {
+        let is_free = |id: &u8| others.iter().all(|other| other.id != *id);
+        let id = std::iter::once(TRANSPORT_NUMBER_ID).chain(1..RESERVED_ID).find(is_free)?;
+        Some(Self { uri: TRANSPORT_NUMBER.to_owned(), id })
+    }
+
+    /// Whether it is that of transport-wide congestion control.
+    pub fn is_transport_number(&self) -> bool {
+        self.uri == TRANSPORT_NUMBER
     }
 
     /// Whether it concerns one connection only, so that it is never passed on: `abs-send-time`,

@@ -12,6 +12,7 @@
 //! | one stream, one writer | [`SendStream`], [`ReceiveStream`], [`Reporter`], [`RtcpScheduler`], [`TonePlacer`], [`ToneSplitter`] |
 //! | Opus (RFC 7587) | [`OpusPacketizer`], [`OpusDepacketizer`] |
 //! | frames of every codec, cut and put together | [`codec::Packetizer`], [`codec::FrameAssembler`] |
+//! | congestion control | [`congestion`] |
 //! | one connection of all these | [`RtpSession`] |
 //! | the control plane's side | [`RTCTrackDescription`], [`RtpActor`], [`RouteCommand`], [`RouteEvent`] |
 //!
@@ -91,6 +92,7 @@
 mod actor;
 pub mod codec;
 mod compound;
+pub mod congestion;
 mod description;
 mod error;
 mod ext_headers;
@@ -107,7 +109,7 @@ pub use actor::RtpActor;
 pub use compound::{ReportBlock, RtcpPacket, RtcpView, SenderInfo, is_rtcp};
 pub use description::{
     CodecName, DescriptionError, RTCCodec, RTCCodecParam, RTCMediaAttributes, RTCTrackDescription,
-    TrackKind,
+    RtcpFeedback, TrackKind,
 };
 pub use error::{RtpError, SrtpError};
 pub use ext_headers::{DEFAULT_EXT_HEADERS_ID, read_ext_headers, write_ext_headers};

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{ConnectionId, SrtpKeys};
 
+use crate::congestion::BandwidthLimits;
 use crate::{CodecName, RTCTrackDescription, SessionSnapshot};
 
 /// A synchronization source (RFC 3550 §3).
@@ -305,6 +306,17 @@ pub enum RouteCommand {
     RequestKeyFrame(ConnectionId, Ssrc),
     /// Asks for a snapshot of a connection's media.
     TakeSnapshot(ConnectionId, SnapshotReply),
+    /// Numbers the packets of a sending track, in the header extension of this id, with those of
+    /// all other tracks of the connection that are numbered, so that the peer can say what has
+    /// come, and when (draft-holmer-rmcat-transport-wide-cc-extensions-01); or not any more.
+    NumberSent(ConnectionId, Ssrc, Option<u8>),
+    /// Answers such numbers of a receiving track, in the header extension of this id; or not any
+    /// more.
+    AnswerNumbers(ConnectionId, Ssrc, Option<u8>),
+    /// Sets what the estimate of what may be sent begins with and stays within.
+    LimitBandwidth(ConnectionId, BandwidthLimits),
+    /// Caps what is to be sent of a sending track, in bits per second.
+    CapSender(ConnectionId, Ssrc, Option<u64>),
     /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
     /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
     Close(ConnectionId),
@@ -330,6 +342,8 @@ pub enum RouteEvent {
     /// Authentic packets of a track have come that nobody has described. Comes again when its
     /// pairs change; at most eight come in a second.
     UnknownTrack(ConnectionId, UnknownTrack),
+    /// What may be sent has changed: in bits per second, all tracks together.
+    BandwidthChanged(ConnectionId, u64),
     /// The routes of a connection are gone.
     Closed(ConnectionId),
 }
@@ -389,6 +403,10 @@ pub enum RtpCommand {
     RequestKeyFrame(Ssrc),
     /// Asks for a snapshot of the media.
     TakeSnapshot(SnapshotReply),
+    /// Sets what the estimate of what may be sent begins with and stays within.
+    LimitBandwidth(BandwidthLimits),
+    /// Caps what is to be sent of a sending track, in bits per second.
+    CapSender(Ssrc, Option<u64>),
     /// Says BYE and lets go of everything.
     Close,
 }
@@ -403,6 +421,8 @@ pub enum RtpEvent {
     TrackDisconnected(Ssrc, DisconnectReason),
     /// RTP of a track has come that nobody has described.
     UnknownTrack(UnknownTrack),
+    /// What may be sent has changed: in bits per second, all tracks together.
+    BandwidthChanged(u64),
     /// All is let go of.
     Closed,
 }

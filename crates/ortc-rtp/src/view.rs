@@ -5,6 +5,9 @@ pub(crate) const FIXED_HEADER: usize = 12;
 
 /// In the first byte of an RTP header: padding follows the payload (RFC 3550 §5.1).
 pub(crate) const PADDED: u8 = 0x20;
+/// What an element of two bytes adds to a header at most, in either form: the block's own header
+/// and one word.
+pub(crate) const NUMBER_ROOM: usize = 8;
 
 /// Profile of the one-byte form (RFC 8285 §4.2).
 const ONE_BYTE_PROFILE: u16 = 0xBEDE;

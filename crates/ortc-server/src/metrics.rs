@@ -88,7 +88,7 @@ impl Page {
         self.counter(
             "ortc_padding_bytes_total",
             "Bytes of padding that forwarded packets got to be of one size.",
-            media.padding_sent,
+            media.padding_bytes,
         );
         self.labelled(
             "ortc_rtcp_compounds_total",

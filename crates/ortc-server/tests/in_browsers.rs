@@ -50,6 +50,11 @@ fn people_meet_on_the_page_of_a_room() {
 }
 
 #[test]
+fn pictures_get_the_bandwidth_that_there_is() {
+    in_browsers("bandwidth");
+}
+
+#[test]
 fn a_page_is_served_over_tls() {
     let scratch = Scratch::new("tls");
     // The certificate and its key, in one file.

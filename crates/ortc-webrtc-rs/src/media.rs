@@ -500,6 +500,12 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             }
             // Dropping the reply says that there are no statistics here.
             RouteCommand::TakeSnapshot(..) => {}
+            RouteCommand::NumberSent(..)
+            | RouteCommand::AnswerNumbers(..)
+            | RouteCommand::CapSender(..)
+            | RouteCommand::LimitBandwidth(..) => {
+                tracing::debug!("webrtc-rs has no congestion control here");
+            }
             RouteCommand::Close(_) => self.close(context),
         }
     }

@@ -78,6 +78,11 @@ event_handler!(
     (RTCUnknownTrack), RTCEvent::UnknownTrack(track) => (track)
 );
 event_handler!(
+    /// Sets the handler of what may be sent, in bits per second: an addition to the drafts; see
+    /// [`RTCEvent::Bandwidth`].
+    on_bandwidth, Bandwidth, (u64), RTCEvent::Bandwidth(bits) => (bits)
+);
+event_handler!(
     /// Sets the handler of telephone keys of the peer, which
     /// [`receive_track`](Self::receive_track) of an audio track with a `dtmf` codec brings (ORTC
     /// draft B, "onadddtmfhandler").

@@ -181,7 +181,7 @@ fn packets_of_a_picture_that_differ_by_a_byte_leave_in_one_run_with_padding() {
             }
             let stats = room.servers[0].stats().await;
             let new = |length: usize| stats.runs.lengths[length - 1] - before.lengths[length - 1];
-            (new(4), new(8), stats.media.padding_sent)
+            (new(4), new(8), stats.media.padding_bytes)
         })
     };
     assert_eq!(runs(|_| {}), (2 * 3, 0, 0));

@@ -101,8 +101,8 @@ enum Unpacker {
 }
 
 impl Depacketizer {
-    /// Makes a depacketizer; `None` for [`CodecName::Dtmf`] and [`CodecName::Red`],
-    /// which have no frames of their own.
+    /// Makes a depacketizer; `None` for [`CodecName::Dtmf`], [`CodecName::Red`] and
+    /// [`CodecName::Rtx`], which have no frames of their own.
     pub fn new(codec: CodecName) -> Option<Self> {
         let unpacker = match codec {
             CodecName::Opus => Unpacker::Opus,
@@ -111,7 +111,7 @@ impl Depacketizer {
             CodecName::Vp9 => Unpacker::Vp9,
             CodecName::Av1 => Unpacker::Av1(av1::Unpacker::default()),
             CodecName::H264 => Unpacker::H264(h264::Unpacker::default()),
-            CodecName::Dtmf | CodecName::Red => return None,
+            CodecName::Dtmf | CodecName::Red | CodecName::Rtx => return None,
         };
         let needs_key = !matches!(unpacker, Unpacker::Opus | Unpacker::G711);
         Some(Self {

@@ -13,9 +13,12 @@ pub fn begins_key_frame(codec: CodecName, payload: &[u8]) -> bool {
         CodecName::Vp9 => vp9::begins_key(payload),
         CodecName::Av1 => av1::begins_key(payload),
         CodecName::H264 => h264::begins_key(payload),
-        CodecName::Opus | CodecName::Alaw | CodecName::Ulaw | CodecName::Dtmf | CodecName::Red => {
-            false
-        }
+        CodecName::Opus
+        | CodecName::Alaw
+        | CodecName::Ulaw
+        | CodecName::Dtmf
+        | CodecName::Rtx
+        | CodecName::Red => false,
     }
 }
 

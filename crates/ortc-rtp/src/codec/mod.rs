@@ -108,8 +108,8 @@ enum State {
 }
 
 impl Packetizer {
-    /// Makes a packetizer; `None` for [`CodecName::Dtmf`] and [`CodecName::Red`],
-    /// which have no frames of their own.
+    /// Makes a packetizer; `None` for [`CodecName::Dtmf`], [`CodecName::Red`] and
+    /// [`CodecName::Rtx`], which have no frames of their own.
     pub fn new(codec: CodecName) -> Option<Self> {
         let state = match codec {
             CodecName::Opus | CodecName::Alaw | CodecName::Ulaw => {
@@ -119,7 +119,7 @@ impl Packetizer {
             CodecName::Vp9 => State::Vp9(vp9::Packetizer::default()),
             CodecName::Av1 => State::Av1,
             CodecName::H264 => State::H264,
-            CodecName::Dtmf | CodecName::Red => return None,
+            CodecName::Dtmf | CodecName::Red | CodecName::Rtx => return None,
         };
         Some(Self { codec, state })
     }

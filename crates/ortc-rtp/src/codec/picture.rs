@@ -13,9 +13,12 @@ pub fn picture_size(codec: CodecName, frame: &[u8]) -> Option<(u32, u32)> {
         CodecName::Vp9 => vp9(&mut Bits::new(frame)),
         CodecName::Av1 => av1(&mut Bits::new(sequence_header(frame)?)),
         CodecName::H264 => h264(&mut Bits::new(&parameter_set(frame)?)),
-        CodecName::Opus | CodecName::Alaw | CodecName::Ulaw | CodecName::Dtmf | CodecName::Red => {
-            None
-        }
+        CodecName::Opus
+        | CodecName::Alaw
+        | CodecName::Ulaw
+        | CodecName::Dtmf
+        | CodecName::Red
+        | CodecName::Rtx => None,
     }
 }
 

@@ -76,6 +76,47 @@ pub enum DescriptionError {
         /// Its payload type.
         payload_id: u8,
     },
+    /// A codec `rtx` does not say what it sends again.
+    #[error(
+        "the codec \"rtx\" with payload-id {payload_id} needs a parameter apt that is the \
+         payload-id of another codec of the track (RFC 4588 §8.1)"
+    )]
+    AssociatedType {
+        /// Its payload type.
+        payload_id: u8,
+    },
+    /// The SSRC of what is sent again is no decimal number of 32 bits.
+    #[error(
+        "the rtxSsrc {found:?} is not a decimal number from 0 to 4294967295: pass it as a string \
+         of digits"
+    )]
+    RtxSsrc {
+        /// What it is, cut to 32 characters.
+        found: String,
+    },
+    /// What is sent again has the SSRC of the track.
+    #[error("rtxSsrc is the ssrc of the track: what is sent again needs one of its own")]
+    SameRtxSsrc,
+    /// A codec names more feedback than there is.
+    #[error(
+        "the codec with payload-id {payload_id} has {found} entries of rtcpFeedback, at most 32 \
+         are taken"
+    )]
+    TooMuchFeedback {
+        /// Its payload type.
+        payload_id: u8,
+        /// How many there are.
+        found: usize,
+    },
+    /// A kind of feedback is no name of one.
+    #[error(
+        "an rtcpFeedback of the codec with payload-id {payload_id} is not 1 to 64 printable ASCII \
+         characters with single spaces, such as \"nack pli\""
+    )]
+    Feedback {
+        /// The codec's payload type.
+        payload_id: u8,
+    },
     /// The track belongs to too many streams.
     #[error("msid has {found} ids, at most 16 are taken")]
     TooManyMsids {

@@ -74,16 +74,6 @@ impl SendExtHeaders {
         }
         is_due
     }
-
-    /// Writes a header without extension, and the block behind it; returns the length.
-    pub(super) fn write(&self, header: &[u8; FIXED_HEADER], out: &mut [u8]) -> Option<usize> {
-        let len = FIXED_HEADER + self.len();
-        let out = out.get_mut(..len)?;
-        out[..FIXED_HEADER].copy_from_slice(header);
-        out[0] |= 0x10;
-        out[FIXED_HEADER..].copy_from_slice(&self.block);
-        Some(len)
-    }
 }
 
 impl RtpSession {

@@ -10,7 +10,7 @@ use super::ext_headers::SendExtHeaders;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use crate::stream::{Rewriter, SendStream};
 use crate::view::PADDED;
-use crate::{ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
+use crate::{Extension, ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
 
 /// How often a key frame of one track is asked for at the most: whatever joins or is lost in
 /// between is served by the same one. An encoder needs some 100 ms for it, and each costs as
@@ -195,7 +195,9 @@ impl RtpSession {
         }
         let body = packet.body().len() + usize::from(padding.min(MAX_PADDING));
         let pairs = sender.ext_headers.as_ref().map_or(0, |pairs| pairs.len());
-        let room = forward.rewriter.header_room(packet) + body + keys.sender.overhead();
+        let is_numbered = sender.number_id.is_some();
+        let room =
+            forward.rewriter.header_room(packet, is_numbered) + body + keys.sender.overhead();
         if forward.rewriter.payload_type(packet).is_none() {
             drops.not_forwarded += 1;
             None
@@ -227,7 +229,8 @@ impl RtpSession {
             self.stats.send_drops.silenced += 1;
             return None;
         }
-        let Sender { stream, feed: Feed::Forward(forward), ext_headers, .. } = sender else {
+        let Sender { stream, feed: Feed::Forward(forward), ext_headers, number_id, .. } = sender
+        else {
             return None;
         };
         let types = forward.rewriter.payload_type(packet)?;
@@ -240,15 +243,17 @@ impl RtpSession {
         if placed.begins && forward.needs_key_frames {
             self.upstream.push(forward.source);
         }
-        let mut header = stream.note_forwarded(now, placed, packet.payload().len());
+        let mut header =
+            stream.note_forwarded(now, placed, packet.payload().len(), packet.marker());
         header.payload_type = types.sent;
-        header.marker = packet.marker();
         let len = packet.header_len() + packet.body().len() + keys.sender.overhead();
         let is_due =
             |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header.fixed(), packet.payload(), len);
         let is_due = ext_headers.as_mut().is_some_and(is_due);
         let pairs = ext_headers.as_ref().filter(|_| is_due).map(|pairs| pairs.element());
-        let header_len = forward.rewriter.write_header(header, packet, pairs, out)?;
+        let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
+        let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
+        let header_len = forward.rewriter.write_header(header, packet, pairs, element, out)?;
         let (padding, added) = padding(if packet.is_padded() { 0 } else { opened.padding });
         let padding = &padding[..added];
         if added > 0 {
@@ -256,7 +261,10 @@ impl RtpSession {
         }
         match keys.sender.protect_rtp_behind(header_len, packet.body(), padding, out) {
             Ok(len) => {
-                self.stats.padding_sent += added as u64;
+                if number.is_some() {
+                    self.congestion.on_sent(now, target.ssrc, header.sequence, len);
+                }
+                self.stats.padding_bytes += added as u64;
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;
                 self.datagrams.count_sent(len);

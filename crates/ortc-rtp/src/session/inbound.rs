@@ -27,6 +27,8 @@ pub(super) struct Receiver {
     packets: RingSender<ReceivedPacket>,
     pub(super) taps: Vec<Tap>,
     pub(super) tones: Option<ToneSplitter>,
+    /// The header extension that has the numbers to be answered.
+    pub(super) number_id: Option<u8>,
 }
 
 impl Receiver {
@@ -39,6 +41,7 @@ impl Receiver {
             packets,
             taps: Vec::new(),
             tones: None,
+            number_id: None,
         }
     }
 
@@ -164,11 +167,10 @@ impl RtpSession {
 
     /// Hands an opened packet to its track; whether there is one that takes it.
     pub(super) fn deliver(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) -> bool {
-        let drops = &mut self.stats.receive_drops;
         let view = match RtpView::parse(packet) {
             Ok(view) => view,
             Err(error) => {
-                drops.count_malformed(error);
+                self.stats.receive_drops.count_malformed(error);
                 return false;
             }
         };
@@ -176,6 +178,10 @@ impl RtpSession {
             self.keep_early(now, index, &view, packet);
             return false;
         };
+        if let Some(id) = self.receivers[at].number_id {
+            self.on_numbered(now, &view, id, packet.len());
+        }
+        let drops = &mut self.stats.receive_drops;
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);
         let copy = || ReceivedPacket {
@@ -264,7 +270,7 @@ impl RtpSession {
                 receiver.stream.on_bye(now);
             }
         }
-        let mut answered = false;
+        let mut answered = self.on_congestion_feedback(now, packet);
         for ssrc in packet.key_frame_requests() {
             answered |= self.on_key_frame_request(ssrc);
         }

@@ -1,5 +1,6 @@
 //! The media of one connection, composed of SRTP, streams and reports.
 
+mod bandwidth;
 mod ext_headers;
 mod forward;
 mod inbound;
@@ -107,6 +108,7 @@ pub struct RtpSession {
     ext_headers_id: u8,
     outbox: Outbox,
     upstream: Upstream,
+    congestion: bandwidth::Congestion,
     scheduler: RtcpScheduler,
     reporter: Reporter,
     events: VecDeque<RouteEvent>,
@@ -115,7 +117,7 @@ pub struct RtpSession {
     datagrams: DatagramCounts,
 }
 
-/// As many as SRTP keeps the indices of: an SSRC that is forgotten here is refused there.
+/// Tracks that were sent: the numbers of each are kept with its SSRC, as SRTP keeps its indices.
 const MAX_RETIRED: usize = 256;
 
 /// Both directions of SRTP.
@@ -164,6 +166,7 @@ impl RtpSession {
             ext_headers_id: options.ext_headers_id.max(1),
             outbox: Outbox::default(),
             upstream: Upstream::default(),
+            congestion: bandwidth::Congestion::default(),
             scheduler,
             reporter,
             events: VecDeque::new(),
@@ -231,6 +234,7 @@ impl RtpSession {
             Ok(at) => {
                 self.senders[at].feed = feed;
                 self.senders[at].enabled = enabled;
+                self.senders[at].number_id = None;
                 at
             }
             Err(at) => {
@@ -251,6 +255,7 @@ impl RtpSession {
     pub fn enable_sender(&mut self, ssrc: Ssrc, enabled: bool) {
         if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
             self.senders[at].enable(enabled);
+            self.update_cap();
         }
     }
 
@@ -258,6 +263,7 @@ impl RtpSession {
     pub fn remove_sender(&mut self, now: Instant, ssrc: Ssrc) {
         if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
             let sender = self.senders.remove(at);
+            self.update_cap();
             self.outbox.forget(ssrc);
             self.queue_goodbyes(now, std::slice::from_ref(&sender));
             if self.retired.len() == MAX_RETIRED {
@@ -311,6 +317,7 @@ impl RtpSession {
         self.retired.clear();
         self.receivers.clear();
         self.tone_routes.clear();
+        self.congestion.clear();
         self.parking = Parking::default();
         self.unknown = None;
         self.events.push_back(RouteEvent::Closed(self.connection));
@@ -349,6 +356,7 @@ impl RtpSession {
             .chain(self.receivers.iter().filter_map(|receiver| receiver.key_frames.poll_timeout()))
             .chain(self.parking.poll_timeout())
             .chain(self.unknown_timeout())
+            .chain(self.poll_congestion())
             .min_by_key(|(at, _)| *at)
     }
 
@@ -364,6 +372,7 @@ impl RtpSession {
             self.raise(self.receivers[at].ssrc(), event);
         }
         self.request_due_key_frames(now);
+        self.queue_congestion_feedback(now);
         if self.keys.is_some() && self.scheduler.is_due(now) {
             self.queue_reports(now);
         }

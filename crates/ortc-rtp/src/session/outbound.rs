@@ -9,8 +9,10 @@ use super::ext_headers::SendExtHeaders;
 use super::forward::Forward;
 use super::tones::SendTones;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
-use crate::view::FIXED_HEADER;
-use crate::{InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc, TonePacket};
+use crate::view::{FIXED_HEADER, NUMBER_ROOM};
+use crate::{
+    Extension, InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc, TonePacket,
+};
 
 /// Longest datagram that is sent: an Ethernet frame without the headers of IPv4 and UDP.
 pub(super) const MAX_DATAGRAM: usize = 1_472;
@@ -31,6 +33,10 @@ pub(super) struct Sender {
     /// What its packets tell of it, until the peer knows.
     pub(super) ext_headers: Option<Box<SendExtHeaders>>,
     pub(super) enabled: bool,
+    /// The header extension that its packets are numbered in.
+    pub(super) number_id: Option<u8>,
+    /// What is to be sent of it at most, in bits per second.
+    pub(super) max_bitrate: Option<u64>,
     /// Packets sent when the last report was made.
     reported: u64,
 }
@@ -84,6 +90,14 @@ impl Feed {
         }
     }
 
+    /// Packets of an application that wait.
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Self::Ring(packets) => packets.len(),
+            Self::Forward(_) => 0,
+        }
+    }
+
     pub(super) fn register(&self, waker: &Waker) {
         match self {
             Self::Ring(packets) => packets.register(waker),
@@ -98,7 +112,16 @@ impl Feed {
 
 impl Sender {
     pub(super) fn new(stream: SendStream, feed: Feed, enabled: bool) -> Self {
-        Self { stream, feed, tones: None, ext_headers: None, enabled, reported: 0 }
+        Self {
+            stream,
+            feed,
+            tones: None,
+            ext_headers: None,
+            enabled,
+            number_id: None,
+            max_bitrate: None,
+            reported: 0,
+        }
     }
 
     /// The next packet: tones before the audio, which they are to silence.
@@ -150,6 +173,8 @@ pub(super) struct Outbox {
     compounds: VecDeque<Vec<u8>>,
     /// A packet that was taken from its ring and is not written yet.
     packet: Option<(Ssrc, OutgoingPacket, Place)>,
+    /// A sender that padding is to be sent with.
+    padding: Option<Ssrc>,
     /// The sender whose turn it is.
     turn: usize,
 }
@@ -158,11 +183,13 @@ impl Outbox {
     /// Drops a readied packet of a sender that is gone.
     pub(super) fn forget(&mut self, ssrc: Ssrc) {
         self.packet.take_if(|(of, ..)| *of == ssrc);
+        self.padding.take_if(|of| *of == ssrc);
     }
 
     pub(super) fn clear(&mut self) {
         self.compounds.clear();
         self.packet = None;
+        self.padding = None;
     }
 }
 
@@ -184,16 +211,26 @@ impl RtpSession {
             return Some(compound.len() + rtcp_overhead);
         }
         let room = |packet: &OutgoingPacket, place: &Place| {
-            FIXED_HEADER + packet.payload.len() + place.growth() + overhead
+            FIXED_HEADER + NUMBER_ROOM + packet.payload.len() + place.growth() + overhead
         };
         if let Some((ssrc, packet, place)) = &self.outbox.packet {
             return Some(room(packet, place) + self.ext_headers_room(*ssrc));
         }
+        if self.outbox.padding.is_some() {
+            return Some(Self::padding_room() + overhead);
+        }
+        let is_held = self.holds_pictures(now);
         let mut idle = 0;
         let mut dropped = 0;
         while idle < self.senders.len() && dropped < MAX_DROPS {
             let turn = self.outbox.turn % self.senders.len();
             let sender = &mut self.senders[turn];
+            if is_held && sender.is_paced() && sender.feed.waiting() > 0 {
+                self.hold();
+                self.outbox.turn = turn + 1;
+                idle += 1;
+                continue;
+            }
             let drops = &mut self.stats.send_drops;
             match sender.pop() {
                 Popped::Item(_) if !sender.enabled => {
@@ -223,7 +260,8 @@ impl RtpSession {
                 }
             }
         }
-        None
+        self.outbox.padding = self.padding_target(now);
+        self.outbox.padding.map(|_| Self::padding_room() + overhead)
     }
 
     /// Writes and seals the packet that [`next_transmit`](Self::next_transmit) has readied
@@ -250,14 +288,21 @@ impl RtpSession {
                 }
             };
         }
+        if self.outbox.packet.is_none()
+            && let Some(ssrc) = self.outbox.padding
+        {
+            out.get(..Self::padding_room() + keys.sender.overhead())?;
+            self.outbox.padding = None;
+            return self.write_padding(now, ssrc, out);
+        }
         let (_, waiting, place) = self.outbox.packet.as_ref()?;
         let len = waiting.payload.len() + place.growth();
-        if out.len() < FIXED_HEADER + len + keys.sender.overhead() {
+        if out.len() < FIXED_HEADER + NUMBER_ROOM + len + keys.sender.overhead() {
             return None;
         }
         let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let Sender { stream, feed, tones, ext_headers, .. } = &mut self.senders[at];
+        let Sender { stream, feed, tones, ext_headers, number_id, .. } = &mut self.senders[at];
         let header = match (feed, place) {
             (feed, Place::Tone(tone)) => {
                 let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
@@ -265,25 +310,43 @@ impl RtpSession {
                 if let Feed::Forward(forward) = feed {
                     forward.rewriter.interrupt();
                 }
-                header.fixed()
+                header
             }
             (Feed::Forward(forward), Place::Inserted(payload_type)) => {
                 let placed = forward.rewriter.insert(now, stream);
-                let header = stream.note_forwarded(now, placed, packet.payload.len());
-                RtpHeader { payload_type, marker: packet.marker, ..header }.fixed()
+                let header =
+                    stream.note_forwarded(now, placed, packet.payload.len(), packet.marker);
+                RtpHeader { payload_type, marker: packet.marker, ..header }
             }
             _ => stream.next_header(now, &packet),
         };
-        let len = header.len() + packet.payload.len() + keys.sender.overhead();
-        let is_due = |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header, &packet.payload, len);
-        let is_due = ext_headers.as_mut().is_some_and(is_due);
-        let pairs = ext_headers.as_ref().filter(|_| is_due);
-        let sealed = match pairs.and_then(|pairs| pairs.write(&header, out)) {
-            Some(len) => keys.sender.protect_rtp_behind(len, &packet.payload, &[], out),
-            None => keys.sender.protect_rtp_from(&header, &packet.payload, out),
+        let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
+        let len = FIXED_HEADER + NUMBER_ROOM + packet.payload.len() + keys.sender.overhead();
+        let is_due = |pairs: &mut Box<SendExtHeaders>| {
+            out.len() >= len + pairs.len() && pairs.is_due(&header.fixed(), &packet.payload, len)
         };
+        let is_due = ext_headers.as_mut().is_some_and(is_due);
+        let mut elements = [Extension { id: 0, data: &[] }; 2];
+        let mut count = 0;
+        if let Some(pairs) = ext_headers.as_ref().filter(|_| is_due) {
+            elements[count] = pairs.element();
+            count += 1;
+        }
+        if let Some((id, data)) = &number {
+            elements[count] = Extension { id: *id, data };
+            count += 1;
+        }
+        let header = RtpHeader { extensions: &elements[..count], ..header };
+        let sealed = match header.write(out) {
+            Ok(len) => keys.sender.protect_rtp_behind(len, &packet.payload, &[], out),
+            Err(error) => Err(error.into()),
+        };
+        let is_numbered = number.is_some();
         match sealed {
             Ok(len) => {
+                if is_numbered {
+                    self.congestion.on_sent(now, ssrc, header.sequence, len);
+                }
                 self.stats.rtp_sent += 1;
                 self.datagrams.count_sent(len);
                 Some(len)
@@ -300,6 +363,7 @@ impl RtpSession {
     /// many packets that were.
     pub fn discard_transmits(&mut self) -> usize {
         let media = self.drain_rings();
+        self.hold_nothing();
         let compounds = self.outbox.compounds.drain(..).count() as u64;
         self.stats.send_drops.no_path += media;
         self.stats.send_drops.rtcp += compounds;

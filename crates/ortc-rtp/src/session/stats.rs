@@ -10,6 +10,8 @@ pub struct SessionStats {
     /// Of those, packets of other sessions that were forwarded.
     pub rtp_forwarded: u64,
     /// Bytes of padding in those, added so that packets are of one size.
+    pub padding_bytes: u64,
+    /// Packets of nothing but padding, which probe for more bandwidth; they are in no other count.
     pub padding_sent: u64,
     /// RTCP compounds sealed and handed out.
     pub rtcp_sent: u64,
@@ -38,7 +40,7 @@ pub struct ReceiveDrops {
     pub not_encrypted: u64,
     /// Seen before, or older than the replay window.
     pub replayed: u64,
-    /// Of an SSRC beyond the 256 that have state, or beyond the 32 that may be undescribed.
+    /// Of an SSRC beyond the 512 that have state, or beyond the 32 that may be undescribed.
     pub too_many_ssrcs: u64,
     /// The index ran out.
     pub index_exhausted: u64,
@@ -85,6 +87,7 @@ impl SessionStats {
         let Self { receive_drops, send_drops, .. } = other;
         self.rtp_sent += other.rtp_sent;
         self.rtp_forwarded += other.rtp_forwarded;
+        self.padding_bytes += other.padding_bytes;
         self.padding_sent += other.padding_sent;
         self.rtcp_sent += other.rtcp_sent;
         self.rtp_received += other.rtp_received;

@@ -20,7 +20,7 @@ pub struct RtpOpened {
 
 /// Opens the RTP and RTCP of one connection in place.
 ///
-/// Keeps a replay window of 128 packets per SSRC, for RTP and RTCP each, and at most 256
+/// Keeps a replay window of 128 packets per SSRC, for RTP and RTCP each, and at most 512
 /// SSRCs. Nothing of that is touched before a packet has proved authentic.
 #[derive(Debug)]
 pub struct SrtpReceiver {

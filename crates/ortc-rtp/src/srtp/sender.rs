@@ -12,7 +12,7 @@ const RTCP_INDICES: u32 = 1 << 31;
 /// Seals the RTP and RTCP of one connection, in place or into another buffer.
 ///
 /// Keeps a rollover counter and a window of used indices per SSRC: an index is never used
-/// twice, for that would give the plaintext away (RFC 3711 §9.1). At most 256 SSRCs.
+/// twice, for that would give the plaintext away (RFC 3711 §9.1). At most 512 SSRCs.
 #[derive(Debug)]
 pub struct SrtpSender {
     profile: SrtpProfile,

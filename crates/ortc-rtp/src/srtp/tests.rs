@@ -343,15 +343,15 @@ fn the_table_of_ssrcs_is_bounded_and_known_ones_go_on() {
     let (mut sender, mut receiver) = pair(SrtpProfile::AeadAes128Gcm);
     let (key, salt) = material(SrtpProfile::AeadAes128Gcm);
     let mut results = Vec::new();
-    for ssrc in 0..300u32 {
+    for ssrc in 0..600u32 {
         // A sender has the same bound: take a fresh one.
         let mut fresh = SrtpSender::new(SrtpProfile::AeadAes128Gcm, &key, &salt).unwrap();
         let mut plain = packet(1);
         plain[8..12].copy_from_slice(&ssrc.to_be_bytes());
         results.push(open(&mut receiver, &sealed(&mut fresh, &plain)).map(|_| ()));
     }
-    assert_eq!(results[..256], [Ok(()); 256]);
-    assert_eq!(results[256..], [Err(SrtpError::TooManySsrcs); 44]);
+    assert_eq!(results[..512], [Ok(()); 512]);
+    assert_eq!(results[512..], [Err(SrtpError::TooManySsrcs); 88]);
     let mut plain = packet(2);
     plain[8..12].copy_from_slice(&17u32.to_be_bytes());
     assert_eq!(open(&mut receiver, &sealed(&mut sender, &plain)), Ok(plain));

@@ -5,7 +5,7 @@ use crate::{SrtpError, Ssrc};
 const WIDTH: u64 = 128;
 
 /// Most SSRCs that one direction of a connection keeps state for: 64 bytes each.
-const MAX_SSRCS: usize = 256;
+const MAX_SSRCS: usize = 512;
 
 /// One more than the highest index of an RTP packet (RFC 3711 §9.2).
 const RTP_INDICES: u64 = 1 << 48;

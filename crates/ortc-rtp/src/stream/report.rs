@@ -81,6 +81,11 @@ impl Reporter {
         Self { ssrc, cname: cut(cname) }
     }
 
+    /// Whom feedback comes from.
+    pub fn ssrc(&self) -> Ssrc {
+        self.ssrc
+    }
+
     /// Replaces the CNAME.
     pub fn set_cname(&mut self, cname: &str) {
         self.cname = cut(cname);

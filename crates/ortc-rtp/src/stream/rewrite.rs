@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::SendStream;
 use super::clock::in_clock_units;
-use crate::view::{FIXED_HEADER, PADDED};
+use crate::view::{FIXED_HEADER, NUMBER_ROOM, PADDED};
 use crate::{Extension, ForwardedPayloadType, RtpHeader, RtpView};
 
 /// Most elements of a header extension that are passed on: as many as the one-byte form has
@@ -18,6 +18,7 @@ const MAX_ELEMENTS: usize = 15;
 /// | [`pause`](Self::pause), and packets again | go on without a gap | keep the pause: the source's clock went on |
 /// | [`switch`](Self::switch) to another source, and packets again | go on without a gap | go on by the time that has passed |
 /// | [`insert`](Self::insert)ed packets, and packets again | go on without a gap | as received |
+/// | [`pad`](Self::pad)ding, and packets again | go on without a gap, and late ones keep their order | as received |
 ///
 /// What comes late, from before a pause, a switch or an insertion, is not sent: its number is
 /// taken.
@@ -27,6 +28,8 @@ pub struct Rewriter {
     /// Ids of header extension elements as received, and as sent.
     extensions: Vec<(u8, u8)>,
     run: Option<Run>,
+    /// The run that the present one has followed after padding: what comes late belongs to it.
+    before: Option<Run>,
     /// The highest index of the source that was sent.
     highest: Option<u64>,
     /// Whether the next run goes on where the one before was interrupted.
@@ -66,6 +69,7 @@ impl Rewriter {
             payload_types,
             extensions,
             run: None,
+            before: None,
             highest: None,
             is_interrupted: false,
             timestamp_shift: None,
@@ -74,7 +78,7 @@ impl Rewriter {
 
     /// Breaks off: nothing is sent for a while, and then it goes on with the same source.
     pub fn pause(&mut self) {
-        self.run = None;
+        (self.run, self.before) = (None, None);
         self.is_interrupted = false;
     }
 
@@ -89,6 +93,17 @@ impl Rewriter {
     /// too late.
     pub fn interrupt(&mut self) {
         self.is_interrupted |= self.run.take().is_some();
+        self.before = None;
+    }
+
+    /// Leaves the next number to a packet of padding. Unlike with [`insert`](Self::insert), what was
+    /// on its way of the source is not too late.
+    pub fn pad(&mut self) {
+        let (Some(run), Some(highest)) = (self.run, self.highest) else { return };
+        if run.first <= highest {
+            self.before = Some(run);
+        }
+        self.run = Some(Run { first: highest + 1, shift: run.shift.wrapping_add(1) });
     }
 
     /// Breaks off: from now on packets come from another source, with a clock of its own.
@@ -103,7 +118,14 @@ impl Rewriter {
     }
 
     /// Most bytes that the header of `packet` takes as it is sent.
-    pub(crate) fn header_room(&self, packet: &RtpView<'_>) -> usize {
+    ///
+    /// `number` says that there is one more element, of two bytes, behind those that are passed on.
+    pub(crate) fn header_room(&self, packet: &RtpView<'_>, number: bool) -> usize {
+        let added = if number { NUMBER_ROOM } else { 0 };
+        added + self.own_header_room(packet)
+    }
+
+    fn own_header_room(&self, packet: &RtpView<'_>) -> usize {
         if self.extensions.is_empty() {
             return FIXED_HEADER;
         }
@@ -124,12 +146,12 @@ impl Rewriter {
             return None;
         }
         let begins = self.run.is_none() && !std::mem::take(&mut self.is_interrupted);
-        let run = *self.run.get_or_insert_with(|| Run {
+        let mut run = *self.run.get_or_insert_with(|| Run {
             first: index,
             shift: stream.next_index().wrapping_sub(index),
         });
         if index < run.first {
-            return None;
+            run = self.before.filter(|before| index >= before.first)?;
         }
         self.highest = self.highest.max(Some(index));
         let shift = *self.timestamp_shift.get_or_insert_with(|| {
@@ -156,25 +178,27 @@ impl Rewriter {
         Some(received.wrapping_add(self.timestamp_shift?))
     }
 
-    /// Writes the header of a packet with the elements that are passed on, and one of our own;
-    /// returns its length. `out` has [`header_room`](Self::header_room), and room for our own.
+    /// Writes the header of a packet with the elements that are passed on, pairs of our own before
+    /// them and a number behind; returns its length. `out` has [`header_room`](Self::header_room),
+    /// and room for the pairs.
     pub(crate) fn write_header(
         &self,
         header: RtpHeader<'_>,
         packet: &RtpView<'_>,
-        own: Option<Extension<'_>>,
+        pairs: Option<Extension<'_>>,
+        number: Option<Extension<'_>>,
         out: &mut [u8],
     ) -> Option<usize> {
         let padding = if packet.is_padded() { PADDED } else { 0 };
-        let passes = !self.extensions.is_empty() && packet.header_len() != FIXED_HEADER;
-        let len = if own.is_none() && !passes {
+        let passes = !self.extensions.is_empty() && packet.header_len() > FIXED_HEADER;
+        let len = if !passes && pairs.is_none() && number.is_none() {
             out.get_mut(..FIXED_HEADER)?.copy_from_slice(&header.fixed());
             FIXED_HEADER
         } else {
-            let mut elements = [Extension { id: 0, data: &[] }; MAX_ELEMENTS];
+            let mut elements = [Extension { id: 0, data: &[] }; MAX_ELEMENTS + 1];
             let mut count = 0;
-            if let Some(own) = own {
-                elements[0] = own;
+            if let Some(pairs) = pairs {
+                elements[0] = pairs;
                 count = 1;
             }
             // A malformed element ends the block; what came before it is sound.
@@ -186,6 +210,10 @@ impl Rewriter {
                     elements[count] = Extension { id: *id, data: element.data };
                     count += 1;
                 }
+            }
+            if let Some(number) = number {
+                elements[count] = number;
+                count += 1;
             }
             RtpHeader { extensions: &elements[..count], ..header }.write(out).ok()?
         };
@@ -227,7 +255,7 @@ mod tests {
             let now = self.start + Duration::from_millis(ms);
             let placed =
                 self.rewriter.place(now, &self.stream, index, timestamp, VP8.clock_rate)?;
-            self.stream.note_forwarded(now, placed, 10);
+            self.stream.note_forwarded(now, placed, 10, true);
             Some((placed.index, placed.timestamp, placed.begins))
         }
     }
@@ -275,10 +303,29 @@ mod tests {
         let now = f.start + Duration::from_millis(15);
         let placed = f.rewriter.insert(now, &f.stream);
         assert_eq!((placed.index, placed.timestamp, placed.begins), (103, 5_900 + 450, false));
-        f.stream.note_forwarded(now, placed, 4);
+        f.stream.note_forwarded(now, placed, 4, true);
         // Its number would have been 101, and what it follows is sent.
         assert_eq!(f.send(16, 11, 1_450), None);
         assert_eq!(f.send(20, 13, 2_800), Some((104, 6_800, false)));
+    }
+
+    #[test]
+    fn padding_takes_a_number_and_what_comes_late_keeps_its_own() {
+        let mut f = Fixture::new();
+        f.send(0, 10, 1_000);
+        f.send(1, 12, 1_010);
+        for expected in [103, 104] {
+            f.rewriter.pad();
+            assert_eq!(f.stream.next_padding().sequence, expected);
+        }
+        assert_eq!(f.send(2, 11, 1_005), Some((101, 5_005, false)));
+        assert_eq!(f.send(3, 14, 1_020), Some((106, 5_020, false)));
+        assert_eq!(f.send(4, 13, 1_015), Some((105, 5_015, false)));
+        f.rewriter.pad();
+        assert_eq!(f.stream.next_padding().sequence, 107);
+        assert_eq!(f.send(5, 15, 1_025), Some((108, 5_025, false)));
+        // Of the run before the last there is nothing known any more.
+        assert_eq!(f.send(6, 11, 1_005), None);
     }
 
     #[test]
@@ -307,14 +354,17 @@ mod tests {
         ] {
             let rewriter = Rewriter::new(vec![VP8], map);
             let mut out = [0; 96];
-            let room = rewriter.header_room(&view);
+            let room = rewriter.header_room(&view, true);
+            let number = Extension { id: 9, data: &[1, 2] };
             let sent = RtpHeader { extensions: &[], payload_type: VP8.sent, ..header };
-            let len = rewriter.write_header(sent, &view, None, &mut out[..room]).unwrap();
+            let len =
+                rewriter.write_header(sent, &view, None, Some(number), &mut out[..room]).unwrap();
             let view = RtpView::parse(&out[..len]).unwrap();
             let got: Vec<_> = view
                 .extensions()
                 .map(|element| element.map(|e| (e.id, e.data.to_vec())).unwrap())
                 .collect();
+            let expected = [expected, vec![(9, vec![1, 2])]].concat();
             assert_eq!((got, view.payload_type(), view.marker()), (expected, VP8.sent, true));
         }
     }

@@ -20,6 +20,8 @@ pub struct SendStream {
     /// The newest packet: when it was sent, and its timestamp.
     newest: Option<(Instant, u32)>,
     stats: SendStreamStats,
+    /// Whether the newest packet was the last of its picture.
+    is_between_pictures: bool,
 }
 
 /// What a [`SendStream`] has sent, and what the peer says about it.
@@ -67,6 +69,7 @@ impl SendStream {
             timestamp_offset,
             newest: None,
             stats: SendStreamStats::default(),
+            is_between_pictures: false,
         }
     }
 
@@ -97,7 +100,7 @@ impl SendStream {
     }
 
     /// Numbers the next packet and returns its header; `packet` counts as sent.
-    pub fn next_header(&mut self, now: Instant, packet: &OutgoingPacket) -> [u8; FIXED_HEADER] {
+    pub fn next_header(&mut self, now: Instant, packet: &OutgoingPacket) -> RtpHeader<'static> {
         let timestamp = self.timestamp_offset.wrapping_add(packet.timestamp as u32);
         let header = RtpHeader {
             payload_type: self.payload_type,
@@ -109,20 +112,45 @@ impl SendStream {
         };
         self.next_index += 1;
         self.newest = Some((now, timestamp));
+        self.is_between_pictures = packet.marker;
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;
-        header.fixed()
+        header
     }
 
-    /// Notes a packet whose numbers come from a [`Rewriter`](super::Rewriter); it counts as
-    /// sent. Returns its header, without extension.
+    /// Whether the newest packet had the marker: was the last of its picture, if it is one of
+    /// pictures.
+    pub fn is_between_pictures(&self) -> bool {
+        self.is_between_pictures
+    }
+
+    /// Numbers a packet of padding, at the time of the newest packet, and returns its header,
+    /// without extension. It counts as sent, with no octets (RFC 3550 §6.4.1).
+    pub fn next_padding(&mut self) -> RtpHeader<'static> {
+        let sequence = self.next_index as u16;
+        self.next_index += 1;
+        self.stats.packets += 1;
+        RtpHeader {
+            payload_type: self.payload_type,
+            marker: false,
+            sequence,
+            timestamp: self.newest.map_or(self.timestamp_offset, |(_, newest)| newest),
+            ssrc: self.ssrc,
+            extensions: &[],
+        }
+    }
+
+    /// Notes a packet whose numbers come from a [`Rewriter`](super::Rewriter), and its marker; it
+    /// counts as sent. Returns its header, without extension.
     pub fn note_forwarded(
         &mut self,
         now: Instant,
         placed: Placed,
         payload_len: usize,
+        marker: bool,
     ) -> RtpHeader<'static> {
         if placed.index >= self.next_index {
+            self.is_between_pictures = marker;
             self.next_index = placed.index + 1;
             self.newest = Some((now, placed.timestamp));
         }
@@ -130,7 +158,7 @@ impl SendStream {
         self.stats.octets += payload_len as u64;
         RtpHeader {
             payload_type: self.payload_type,
-            marker: false,
+            marker,
             sequence: placed.index as u16,
             timestamp: placed.timestamp,
             ssrc: self.ssrc,
@@ -216,7 +244,7 @@ impl SendStream {
     ) -> Option<usize> {
         let len = FIXED_HEADER + packet.payload.len();
         let out = out.get_mut(..len)?;
-        out[..FIXED_HEADER].copy_from_slice(&self.next_header(now, packet));
+        out[..FIXED_HEADER].copy_from_slice(&self.next_header(now, packet).fixed());
         out[FIXED_HEADER..].copy_from_slice(&packet.payload);
         Some(len)
     }
@@ -310,7 +338,7 @@ mod tests {
         let mut stream = SendStream::new(Ssrc(9), PayloadType(0), 8_000, 5, 0);
         assert_eq!(stream.next_packet(now, &packet(0), &mut [0; 15]), None);
         assert_eq!(stream.sender_info(now, 0), None);
-        assert_eq!(stream.next_header(now, &packet(0))[2..4], [0, 5]);
+        assert_eq!(stream.next_header(now, &packet(0)).sequence, 5);
     }
 
     #[test]

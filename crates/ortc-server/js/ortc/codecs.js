@@ -10,6 +10,7 @@ const KNOWN = [
   { name: "vp9", wire: "VP9", kind: "video", clockRate: 90000 },
   { name: "av1", wire: "AV1", kind: "video", clockRate: 90000 },
   { name: "h264", wire: "H264", kind: "video", clockRate: 90000 },
+  { name: "rtx", wire: "rtx", kind: "video", isRepair: true },
 ];
 
 /** What is known of a codec by its name, whatever its case; undefined if nothing is. */
@@ -18,12 +19,46 @@ export function known(name) {
   return KNOWN.find(codec => codec.name === lower || codec.others?.includes(lower));
 }
 
-/** What a peer is asked to do for the pictures that it sends (RFC 4585, RFC 5104). */
+/**
+ * What a sender of pictures acts upon (RFC 4585, RFC 5104): a browser does, and a peer that does
+ * not say is asked for it.
+ */
 const FEEDBACK = ["nack", "nack pli", "ccm fir", "goog-remb"];
+
+/** When each packet has come: the sender has to number its packets for that. */
+export const TRANSPORT_WIDE = "transport-cc";
+
+/** The header extension with the numbers of a connection's packets. */
+export const NUMBERS = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/**
+ * The id that a description has for these numbers, if its sender acts upon feedback about them;
+ * null if it does not, or the id is none of the short form, which is all that a browser writes.
+ */
+export function numberId({ headerExtensions, codecs }) {
+  const isAnswered = codecs.some(({ rtcpFeedback }) => rtcpFeedback?.includes(TRANSPORT_WIDE));
+  const named = Array.isArray(headerExtensions) ? headerExtensions.find(it => it?.uri === NUMBERS) : null;
+  return isAnswered && Number.isInteger(named?.id) && named.id >= 1 && named.id <= 14 ? named.id : null;
+}
+
+/** Of `rtx`, the payload type of what it sends again (RFC 4588); null of all others. */
+export function associated({ name, params = [] }) {
+  if (!known(name)?.isRepair) return null;
+  const apt = params.find(param => param.name === "apt")?.value;
+  return /^\d{1,3}$/.test(apt ?? "") ? Number(apt) : null;
+}
+
+/** The codec `rtx` among these by which a codec is sent again; undefined if there is none. */
+export const repairOf = (codec, codecs) => codecs.find(it => associated(it) === codec["payload-id"]);
+
+/** Whether packets of both have one meaning, if they have one payload type. */
+export function isSame(one, other) {
+  return known(one.name) === known(other.name) && associated(one) === associated(other);
+}
 
 /**
  * The codecs of one section of the browser's own description, as the drafts have them, in its
- * order: each name once, keys once for each clock rate.
+ * order: each name once, keys once for each clock rate, and `rtx` once for each that has it.
  */
 export function codecsOf(section) {
   const params = new Map();
@@ -37,16 +72,26 @@ export function codecsOf(section) {
   const maps = [...section.matchAll(/^a=rtpmap:(\d+) ([^/\s]+)\/(\d+)(?:\/(\d+))?/gm)];
   maps.sort((a, b) => order.indexOf(a[1]) - order.indexOf(b[1]));
   const codecs = [];
+  const repairs = [];
+  const feedback = new Map();
+  for (const [, id, what] of section.matchAll(/^a=rtcp-fb:(\S+) (.*?)\r?$/gm)) {
+    if (FEEDBACK.includes(what) || what === TRANSPORT_WIDE) feedback.set(id, [...(feedback.get(id) ?? []), what]);
+  }
   for (const [, id, wire, rate] of maps) {
     const codec = KNOWN.find(codec => codec.wire.toLowerCase() === wire.toLowerCase());
     if (!codec) continue;
     const found = describe(codec, Number(id), Number(rate), params.get(id));
+    if (codec.isRepair) {
+      repairs.push(found);
+      continue;
+    }
+    if (codec.kind === "video") found.rtcpFeedback = feedback.get(id) ?? [];
     const at = codecs.findIndex(other =>
       other.name === codec.name && (codec.kind !== "dtmf" || other.clockRate === found.clockRate));
     if (at < 0) codecs.push(found);
     else if (codec.name === "h264" && rank(found) > rank(codecs[at])) codecs[at] = found;
   }
-  return codecs;
+  return [...codecs, ...codecs.map(codec => repairOf(codec, repairs)).filter(Boolean)];
 }
 
 function describe({ name, kind, numChannels }, id, clockRate, params = []) {
@@ -87,6 +132,16 @@ export function validateCodecs(codecs) {
     }
     if (seen.has(id)) throw new TypeError(`codecs: payload-id ${id} is there twice`);
     seen.add(id);
+    const feedback = codec.rtcpFeedback ?? [];
+    if (!Array.isArray(feedback) || feedback.length > 32 || !feedback.every(what => typeof what === "string")) {
+      throw new TypeError(`codecs: the rtcpFeedback of payload-id ${id} is no list of at most 32 strings`);
+    }
+  }
+  for (const codec of codecs.filter(codec => known(codec.name)?.isRepair)) {
+    const original = codecs.find(it => it["payload-id"] === associated(codec));
+    if (!original || known(original.name)?.isRepair) {
+      throw new TypeError(`codecs: the apt of payload-id ${codec["payload-id"]} is no payload-id of another codec`);
+    }
   }
 }
 
@@ -95,6 +150,8 @@ export function clockRate(codec, codecs) {
   if (codec.clockRate) return codec.clockRate;
   const is = known(codec.name);
   if (is?.clockRate) return is.clockRate;
+  const original = codecs.find(other => other["payload-id"] === associated(codec));
+  if (original && original !== codec) return clockRate(original, codecs);
   const sound = codecs.find(other => known(other.name)?.kind === "audio");
   return sound ? clockRate(sound, codecs) : 8000;
 }
@@ -104,9 +161,13 @@ export const sameCodecs = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 const IS_PARAM = /^[\w.+-]{1,64}$/;
 const IS_VALUE = /^[\x21-\x3a\x3c-\x7e]{0,512}$/;
+const IS_FEEDBACK = /^[\w.+-]{1,32}( [\w.+-]{1,32}){0,2}$/;
 
-/** The lines by which a browser knows a codec under its payload type. */
-export function codecLines(codec, codecs, rateOfKeys) {
+/**
+ * The lines by which a browser knows a codec under its payload type. `feedback` is what its sender
+ * acts upon, as far as it has said so.
+ */
+export function codecLines(codec, codecs, rateOfKeys, feedback) {
   const is = known(codec.name);
   const id = codec["payload-id"];
   const rate = is.kind === "dtmf" && rateOfKeys ? rateOfKeys : clockRate(codec, codecs);
@@ -118,6 +179,11 @@ export function codecLines(codec, codecs, rateOfKeys) {
   return [
     `a=rtpmap:${id} ${is.wire}/${rate}${channels}`,
     ...(params.length ? [`a=fmtp:${id} ${params.join(";")}`] : []),
-    ...(is.kind === "video" ? FEEDBACK.map(what => `a=rtcp-fb:${id} ${what}`) : []),
+    ...feedbackOf(is, feedback).map(what => `a=rtcp-fb:${id} ${what}`),
   ];
+}
+
+function feedbackOf({ kind, isRepair }, feedback) {
+  if (isRepair || kind === "dtmf") return [];
+  return feedback?.filter(what => IS_FEEDBACK.test(what)) ?? (kind === "video" ? FEEDBACK : []);
 }

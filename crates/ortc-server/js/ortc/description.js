@@ -8,7 +8,7 @@
 //   receive  a track that the peer has described
 //   gone     ended: its place is taken by the next one that is added
 
-import { codecLines, known } from "./codecs.js";
+import { NUMBERS, TRANSPORT_WIDE, associated, codecLines, isSame, known, repairOf } from "./codecs.js";
 
 /** Where pictures begin, in kbit/s: a peer that estimates nothing never says that there is room. */
 const START_KBPS = 1000;
@@ -23,10 +23,19 @@ export function sectionsOf(text) {
       kind,
       mid: line(/^a=mid:(\S+)/m),
       ssrc: line(/^a=ssrc:(\d+)/m),
+      rtxSsrc: line(/^a=ssrc-group:FID \d+ (\d+)/m),
+      numberId: numbersOf(section),
       isRejected: port === "0" && !/^a=bundle-only/m.test(section),
       direction: line(/^a=(sendrecv|sendonly|recvonly|inactive)\r?$/m),
     };
   });
+}
+
+/** The id that the browser has for the numbers of its packets. */
+function numbersOf(section) {
+  const all = section.matchAll(/^a=extmap:(\d+)\S* (\S+)/gm);
+  const id = [...all].find(([, , uri]) => uri === NUMBERS)?.[1];
+  return id ? Number(id) : null;
 }
 
 /** The browser's description of itself, with credentials of our own. */
@@ -54,26 +63,48 @@ export function settle(sections, told = new Map()) {
     // A number once given to a codec keeps its parameters, whoever names it next.
     if (!taken.has(id)) {
       const before = told.get(id);
-      const isSame = before && known(before.codec.name) === known(codec.name);
       const own = { codec, all: section.codecs, rateOfKeys: section.rateOfKeys };
-      taken.set(id, isSame ? before : own);
+      taken.set(id, before && isSame(before.codec, codec) ? before : own);
       told.set(id, taken.get(id));
     }
     const other = taken.get(id);
-    return known(other.codec.name) === known(codec.name) ? other : null;
+    // What a sender acts upon is its own: it may differ from section to section.
+    return isSame(other.codec, codec) ? { ...other, feedback: codec.rtcpFeedback } : null;
   };
   const rank = ({ role, isFree }) => (role === "anchor" ? 3 : isFree ? 2 : role === "receive" ? 1 : 0);
   const live = sections.filter(({ role }) => role !== "gone");
   for (const section of live.sort((a, b) => rank(a) - rank(b))) {
     if (section.isFree) {
-      section.codecs = section.codecs.map(codec => (claim(section, codec) ? codec : renumbered(codec, taken)));
+      section.codecs = makeRoom(section.codecs, taken, codec => claim(section, codec));
     }
     const codecs = section.codecs.filter(codec => known(codec.name));
     const claimed = codecs.map(codec => claim(section, codec));
     const keepsFirst = section.role === "anchor" || claimed[0];
-    settled.set(section, keepsFirst ? claimed.filter(Boolean) : []);
+    settled.set(section, keepsFirst ? withoutStrays(claimed.filter(Boolean)) : []);
   }
   return settled;
+}
+
+/** The codecs, each under a payload type that it can have, and `rtx` with what it sends again. */
+function makeRoom(codecs, taken, claim) {
+  const moved = new Map();
+  return codecs.map(codec => {
+    const original = moved.get(associated(codec));
+    const own = original === undefined ? codec : { ...codec, params: [{ name: "apt", value: `${original}` }] };
+    const settled = claim(own) ? own : renumbered(own, taken);
+    if (settled !== own) claim(settled);
+    moved.set(codec["payload-id"], settled["payload-id"]);
+    return settled;
+  });
+}
+
+/** Without `rtx` of what is not there; and a codec whose `rtx` is not there is not sent again. */
+function withoutStrays(claimed) {
+  const codecs = claimed.map(({ codec }) => codec);
+  return claimed.filter(({ codec }) => {
+    const original = associated(codec);
+    return original === null || codecs.some(it => it["payload-id"] === original);
+  });
 }
 
 /** The codec under a payload type that nothing stands for yet. */
@@ -124,14 +155,33 @@ function liveSection(peer, section, codecs) {
     `a=${directionOf(section)}`,
     "a=rtcp-mux",
     "a=rtcp-rsize",
-    ...codecs.flatMap(({ codec, all, rateOfKeys }) => withStart(codecLines(codec, all, rateOfKeys), codec)),
-    ...streamLines(section),
+    ...numberLines(section, codecs),
+    ...codecs.flatMap(it =>
+      withStart(codecLines(it.codec, it.all, it.rateOfKeys, feedbackOf(section, it, codecs)), it.codec)),
+    ...streamLines(section, codecs),
   ];
+}
+
+/**
+ * What the sender of a section acts upon. Lost packets that it would send again by an `rtx` that
+ * the browser cannot be told of are not asked for.
+ */
+function feedbackOf({ role, rtxSsrc, numberId }, { codec, feedback }, codecs) {
+  const isLost = role === "receive" && rtxSsrc && !repairOf(codec, codecs.map(it => it.codec));
+  const isLeftOut = what => (isLost && what === "nack") || (!numberId && what === TRANSPORT_WIDE);
+  return feedback?.filter(what => !isLeftOut(what));
+}
+
+/** The numbers of packets, where there is feedback about them. */
+function numberLines({ numberId }, codecs) {
+  const isAnswered = codecs.some(({ feedback }) => feedback?.includes(TRANSPORT_WIDE));
+  return numberId && isAnswered ? [`a=extmap:${numberId} ${NUMBERS}`] : [];
 }
 
 /** Pictures begin at a bit rate that shows something. */
 function withStart(lines, codec) {
-  if (known(codec.name).kind !== "video") return lines;
+  const { kind, isRepair } = known(codec.name);
+  if (kind !== "video" || isRepair) return lines;
   const id = codec["payload-id"];
   const start = `x-google-start-bitrate=${START_KBPS}`;
   const at = lines.findIndex(line => line.startsWith(`a=fmtp:${id} `));
@@ -144,11 +194,14 @@ function directionOf({ role, isOpen }) {
   return role === "anchor" ? "inactive" : "sendonly";
 }
 
-function streamLines({ role, ssrc, msid, trackId }) {
+function streamLines({ role, ssrc, rtxSsrc, msid, trackId }, codecs) {
   if (role !== "receive") return [];
   const streams = msid.length ? msid : ["-"];
+  const hasRtx = rtxSsrc && codecs.some(({ codec }) => associated(codec) !== null);
   return [
     ...streams.map(stream => `a=msid:${stream} ${trackId}`),
+    ...(hasRtx ? [`a=ssrc-group:FID ${ssrc} ${rtxSsrc}`] : []),
     `a=ssrc:${ssrc} cname:${trackId}`,
+    ...(hasRtx ? [`a=ssrc:${rtxSsrc} cname:${trackId}`] : []),
   ];
 }

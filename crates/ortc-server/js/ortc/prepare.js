@@ -2,7 +2,7 @@
 // a certificate's fingerprint and the SSRCs of tracks yet to be added; a browser makes all of
 // these later. So some are made ahead, one set for each connection: a certificate is never shared.
 
-import { codecsOf, keysBeside } from "./codecs.js";
+import { codecsOf, keysBeside, repairOf } from "./codecs.js";
 import { sectionsOf, withCredentials } from "./description.js";
 import { credentials, parseHex } from "./identity.js";
 
@@ -15,15 +15,21 @@ export const SPARE_TRACKS = 4;
 const ready = [];
 let making = 0;
 let local = { audio: [], video: [] };
+/** The id that this browser has for the numbers of its packets; null if it has none. */
+let numbers = null;
 
 /** What this browser sends and receives, by kind: codecs with its own payload types. */
 export const localCodecs = () => local;
+
+/** What a section has for the numbers of its packets: those of pictures have them. */
+export const localNumberId = kind => (kind === "video" ? numbers : null);
 
 /** The codecs that a track is sent with, unless others are asked for: few, so that few clash. */
 export function usualCodecs(kind) {
   const preferred = { audio: "opus", video: "vp8" }[kind];
   const first = local[kind].find(({ name }) => name === preferred) ?? local[kind][0];
-  return [first, ...(kind === "audio" ? [keysBeside(first, local.audio)] : [])].filter(Boolean);
+  const beside = kind === "audio" ? keysBeside(first, local.audio) : first && repairOf(first, local.video);
+  return [first, beside].filter(Boolean);
 }
 
 /** Completes when as many connections can be constructed as ever at once. */
@@ -69,7 +75,8 @@ async function prepare() {
   const own = credentials(fingerprint);
   const described = sectionsOf(text);
   local = { audio: codecsOf(described[0].text), video: codecsOf(described[1].text) };
-  const sections = described.map(({ mid, kind, ssrc }, at) => ({
+  numbers = described[1].numberId;
+  const sections = described.map(({ mid, kind, ssrc, rtxSsrc }, at) => ({
     mid,
     kind,
     role: at < 2 ? "anchor" : "send",
@@ -77,6 +84,8 @@ async function prepare() {
     isOpen: false,
     codecs: at < 2 ? local[kind] : usualCodecs(kind),
     ssrc,
+    rtxSsrc,
+    numberId: at < 2 ? null : localNumberId(kind),
     transceiver: transceivers[at],
   }));
   return { pc, sections, local: own, fingerprint, offer: withCredentials(text, own) };

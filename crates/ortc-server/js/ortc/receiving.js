@@ -1,6 +1,6 @@
 // What is received: described tracks, the streams that they belong to, and their comings and goings.
 
-import { known, sameCodecs, validateCodecs } from "./codecs.js";
+import { known, numberId, sameCodecs, validateCodecs } from "./codecs.js";
 import { ReceivedTones, RTCDTMFHandler, receivedTrack } from "./dtmf.js";
 import { fire, handlers, ownEvents } from "./events.js";
 import { localCodecs } from "./prepare.js";
@@ -37,12 +37,13 @@ export class Receiving {
   }
 
   add(description) {
-    const { kind, ssrc, msid, codecs } = validate(description);
+    const { kind, ssrc, rtxSsrc, msid, codecs } = validate(description);
     const described = this.#tracks.get(ssrc);
     if (described) {
       const is = described.description;
       // Channels repeat messages.
-      if (is.kind === kind && sameCodecs(is.codecs, codecs) && is.msid.join() === msid.join()) return;
+      const isRepeated = is.kind === kind && is.rtxSsrc === rtxSsrc && is.msid.join() === msid.join();
+      if (isRepeated && sameCodecs(is.codecs, codecs)) return;
       throw new DOMException(`a track of ssrc ${ssrc} is described already, otherwise`, "InvalidStateError");
     }
     if (this.#tracks.size >= MAX_TRACKS) {
@@ -50,7 +51,7 @@ export class Receiving {
     }
     const own = localCodecs()[kind];
     const usable = codecs.filter(codec => own.some(other => other.name === known(codec.name)?.name));
-    if (!usable.some(codec => known(codec.name).kind === kind)) {
+    if (!usable.some(codec => known(codec.name).kind === kind && !known(codec.name).isRepair)) {
       throw new DOMException("this browser supports none of these codecs", "NotSupportedError");
     }
     const keys = own.find(codec => codec.kind === "dtmf");
@@ -58,14 +59,16 @@ export class Receiving {
     const section = {
       kind,
       ssrc,
+      rtxSsrc,
       msid: msid.map(token),
       trackId: `track-${ssrc}-${++this.#count}`,
       codecs: usable,
+      numberId: numberId({ ...description, codecs: usable }),
       // A browser that has one rate for keys takes them under that name only.
       rateOfKeys: hasOwnRate ? null : keys?.clockRate,
     };
     this.#tracks.set(ssrc, {
-      description: structuredClone({ kind, ssrc, msid, codecs }),
+      description: structuredClone({ kind, ssrc, rtxSsrc, msid, codecs }),
       section, streams: [], media: null, isLive: false, packets: 0,
     });
     this.#transport.receive(section);
@@ -183,15 +186,17 @@ const token = id => (IS_TOKEN.test(id) ? id : `x${Array.from(new TextEncoder().e
 /** Throws a TypeError that names what is wrong. */
 export function validate(description) {
   if (description === null || typeof description !== "object") throw new TypeError("no track description");
-  const { kind, ssrc, msid, codecs } = description;
+  const { kind, ssrc, rtxSsrc, msid, codecs } = description;
   if (kind !== "audio" && kind !== "video") throw new TypeError("track: kind is not audio or video");
-  if (!/^\d{1,10}$/.test(ssrc ?? "") || Number(ssrc) > 0xffffffff) {
-    throw new TypeError("track: ssrc is no decimal number of 32 bits");
+  const isSsrc = text => typeof text === "string" && /^\d{1,10}$/.test(text) && Number(text) <= 0xffffffff;
+  if (!isSsrc(ssrc)) throw new TypeError("track: ssrc is no decimal number of 32 bits");
+  if (rtxSsrc != null && (!isSsrc(rtxSsrc) || Number(rtxSsrc) === Number(ssrc))) {
+    throw new TypeError("track: rtxSsrc is no decimal number of 32 bits that is not ssrc");
   }
   const isId = id => typeof id === "string" && id.length >= 1 && id.length <= 256;
   if (!Array.isArray(msid) || msid.length > 16 || !msid.every(isId)) {
     throw new TypeError("track: msid is no list of at most 16 ids");
   }
   validateCodecs(codecs);
-  return { kind, ssrc: String(Number(ssrc)), msid, codecs };
+  return { kind, ssrc: String(Number(ssrc)), rtxSsrc: rtxSsrc == null ? null : String(Number(rtxSsrc)), msid, codecs };
 }

@@ -1,6 +1,6 @@
 // RTCTrack: a track that is sent.
 
-import { known, keysBeside, validateCodecs } from "./codecs.js";
+import { NUMBERS, TRANSPORT_WIDE, associated, known, keysBeside, validateCodecs } from "./codecs.js";
 import { capabilities } from "./capabilities.js";
 import { localCodecs } from "./prepare.js";
 import { sentCodecs } from "./transport.js";
@@ -53,7 +53,7 @@ export class RTCTrack {
     validateCodecs(list);
     const mine = list.filter(codec =>
       localCodecs()[this.kind].some(own => known(codec.name)?.name === own.name));
-    if (!mine.some(codec => known(codec.name).kind === this.kind)) {
+    if (!mine.some(codec => known(codec.name).kind === this.kind && !known(codec.name).isRepair)) {
       throw new DOMException("this browser sends none of these codecs", "NotSupportedError");
     }
     this.#codecs = list;
@@ -87,6 +87,11 @@ export class RTCTrack {
   getDescription() {
     const description = { kind: this.kind, ssrc: this.ssrc, msid: this.msid, codecs: this.codecs };
     if (this.#mediaAttributes) description.mediaAttributes = this.mediaAttributes;
+    const { rtxSsrc, numberId } = this.#section;
+    if (numberId && this.#codecs.some(codec => codec.rtcpFeedback?.includes(TRANSPORT_WIDE))) {
+      description.headerExtensions = [{ uri: NUMBERS, id: numberId }];
+    }
+    if (rtxSsrc && this.#codecs.some(codec => associated(codec) !== null)) description.rtxSsrc = rtxSsrc;
     return description;
   }
 

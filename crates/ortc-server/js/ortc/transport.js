@@ -6,7 +6,7 @@
 
 import { keysBeside } from "./codecs.js";
 import { describePeer, sectionsOf, withCredentials } from "./description.js";
-import { SPARE_TRACKS, localCodecs, usualCodecs } from "./prepare.js";
+import { SPARE_TRACKS, localCodecs, localNumberId, usualCodecs } from "./prepare.js";
 
 export class Transport {
   #pc;
@@ -156,6 +156,7 @@ export class Transport {
     const described = new Map(sectionsOf(text).map(it => [it.mid, it]));
     for (const section of added.filter(it => it.role === "send")) {
       section.ssrc = described.get(section.mid)?.ssrc;
+      section.rtxSsrc = described.get(section.mid)?.rtxSsrc;
     }
     await this.#pc.setLocalDescription({ type: "answer", sdp: withCredentials(text, this.#local) });
     this.#forgetGone();
@@ -172,7 +173,9 @@ export class Transport {
     return ["audio", "video"].flatMap(kind => {
       const free = this.#sections.filter(it => it.role === "send" && it.isFree && it.kind === kind);
       return Array.from({ length: Math.max(0, SPARE_TRACKS - free.length) }, () =>
-        ({ kind, role: "send", isFree: true, isOpen: false, codecs: usualCodecs(kind) }));
+        ({
+          kind, role: "send", isFree: true, isOpen: false, codecs: usualCodecs(kind), numberId: localNumberId(kind),
+        }));
     });
   }
 

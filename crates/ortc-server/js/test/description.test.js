@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { numberId } from "../ortc/codecs.js";
 import { describePeer, sectionsOf, settle, withCredentials } from "../ortc/description.js";
 
 const OPUS = { "payload-id": 111, name: "opus", clockRate: 48000, numChannels: 2 };
@@ -40,6 +41,31 @@ test("pictures are asked for repairs and begin at a bit rate that shows somethin
   const text = describePeer(PEER, [section("send", { kind: "video", codecs: [VP8] })], 1);
   for (const line of ["nack", "nack pli", "ccm fir"]) assert.ok(text.includes(`a=rtcp-fb:96 ${line}\r\n`), line);
   assert.match(text, /a=fmtp:96 x-google-start-bitrate=\d+\r\n/);
+});
+
+const NUMBERS = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+test("the numbers of packets are named where there is feedback about them, and else nothing of it", () => {
+  const codecs = [{ ...VP8, rtcpFeedback: ["nack", "transport-cc"] }];
+  const video = more => section("receive", { kind: "video", ssrc: "1", trackId: "t", codecs, ...more });
+  const about = more => describePeer(PEER, [video(more)], 1).split("\r\n").filter(line => /transport/.test(line));
+  assert.deepEqual(about({ numberId: 7 }), [`a=extmap:7 ${NUMBERS}`, "a=rtcp-fb:96 transport-cc"]);
+  assert.deepEqual(about({ numberId: null }), []);
+  assert.deepEqual(about({ numberId: 7, codecs: [{ ...VP8, rtcpFeedback: ["nack"] }] }), []);
+  assert.deepEqual(about({ numberId: 7, codecs: [VP8] }), []);
+  const own = `v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=extmap:2/sendonly urn:x\r\na=extmap:5 ${NUMBERS}\r\n`;
+  assert.equal(sectionsOf(own)[0].numberId, 5);
+  assert.equal(sectionsOf("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n")[0].numberId, null);
+});
+
+test("the id of the numbers is taken from a description that has feedback about them", () => {
+  const codecs = [{ ...VP8, rtcpFeedback: ["transport-cc"] }];
+  const id = (headerExtensions, all = codecs) => numberId({ headerExtensions, codecs: all });
+  assert.equal(id([{ uri: "urn:x", id: 1 }, { uri: NUMBERS, id: 3 }]), 3);
+  assert.equal(id([{ uri: NUMBERS, id: 3 }], [VP8]), null);
+  for (const wrong of [undefined, null, 5, "x", [], [null], [{ uri: NUMBERS }], [{ uri: NUMBERS, id: 15 }], [{ uri: NUMBERS, id: "3" }]]) {
+    assert.equal(id(wrong), null);
+  }
 });
 
 test("a payload type stands for one codec: what is sent goes before what is described", () => {

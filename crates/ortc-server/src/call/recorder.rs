@@ -301,6 +301,7 @@ mod tests {
                 media_attributes: None,
                 rtp_ext_headers: None,
                 header_extensions: Vec::new(),
+                rtx_ssrc: None,
             };
             Recorder::new(&self.0, &description)
         }

@@ -1,0 +1,276 @@
+//! Whether a queue grows or empties, from how far apart packets were sent and came
+//! (draft-ietf-rmcat-gcc-02 §5.1 to §5.4; the trendline filter is what libwebrtc has in the
+//! place of the Kalman filter since).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::history::PacketResult;
+
+/// Packets that were sent within this time are looked at together (§5.2).
+const GROUP: Duration = Duration::from_millis(5);
+
+/// Packets that come within this time of each other, although they were sent further apart, have
+/// waited together somewhere: a burst of a wireless link, which says nothing about a queue.
+const BURST_US: i64 = 5_000;
+const MAX_BURST_US: i64 = 100_000;
+
+/// Groups that the line is laid through.
+const WINDOW: usize = 20;
+
+/// How much of the smoothed delay is kept with each group.
+const SMOOTHING: f64 = 0.9;
+
+/// Makes the slope comparable with the threshold, which is one of delays in milliseconds.
+const GAIN: f64 = 4.0;
+const MAX_DELTAS: u32 = 60;
+
+/// Growth of the threshold per millisecond, and its fall (§5.4: so that it yields to a flow that
+/// fills queues, and is not starved by it).
+const RISE: f64 = 0.0087;
+const FALL: f64 = 0.039;
+const MIN_THRESHOLD: f64 = 6.0;
+const MAX_THRESHOLD: f64 = 600.0;
+const FIRST_THRESHOLD: f64 = 12.5;
+
+/// What is further above the threshold is a jump, to which it does not adapt (§5.4).
+const JUMP: f64 = 15.0;
+
+/// For so long the slope must be above the threshold before that counts (§5.4).
+const OVERUSE_MS: f64 = 10.0;
+
+/// What the queue on the way does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// It stays as it is.
+    #[default]
+    Normal,
+    /// It grows: more is sent than gets through.
+    Over,
+    /// It empties.
+    Under,
+}
+
+/// Packets that were sent in one go.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    first_sent: Instant,
+    sent: Instant,
+    first_arrived_us: i64,
+    arrived_us: i64,
+}
+
+/// Finds out what the queue on the way does.
+#[derive(Debug, Default)]
+pub(super) struct DelayDetector {
+    current: Option<Group>,
+    previous: Option<Group>,
+    line: Trendline,
+}
+
+impl DelayDetector {
+    /// Takes a packet that has come; they are to be given in the order of sending.
+    pub(super) fn on_packet(&mut self, now: Instant, packet: &PacketResult) {
+        let Some(arrived_us) = packet.arrived_us else { return };
+        let new = Group {
+            first_sent: packet.sent_at,
+            sent: packet.sent_at,
+            first_arrived_us: arrived_us,
+            arrived_us,
+        };
+        let Some(current) = &mut self.current else {
+            self.current = Some(new);
+            return;
+        };
+        if packet.sent_at < current.first_sent {
+            return;
+        }
+        let is_burst = {
+            let (sent, arrived) =
+                (since_us(packet.sent_at, current.sent), arrived_us - current.arrived_us);
+            sent == 0
+                || (arrived < sent
+                    && arrived <= BURST_US
+                    && arrived_us - current.first_arrived_us < MAX_BURST_US)
+        };
+        if is_burst || packet.sent_at - current.first_sent <= GROUP {
+            current.sent = current.sent.max(packet.sent_at);
+            current.arrived_us = current.arrived_us.max(arrived_us);
+            return;
+        }
+        let complete = std::mem::replace(current, new);
+        if let Some(before) = self.previous.replace(complete) {
+            let sent = since_us(complete.sent, before.sent);
+            let arrived = complete.arrived_us - before.arrived_us;
+            self.line.on_group(now, sent as f64 / 1e3, arrived as f64 / 1e3, complete.arrived_us);
+        }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.line.usage
+    }
+}
+
+fn since_us(at: Instant, before: Instant) -> i64 {
+    match at.checked_duration_since(before) {
+        Some(since) => since.as_micros() as i64,
+        None => -((before - at).as_micros() as i64),
+    }
+}
+
+/// Lays a line through the delays of groups: a slope above zero is a queue that grows.
+#[derive(Debug)]
+struct Trendline {
+    /// Time of arrival and smoothed delay, both in milliseconds.
+    delays: VecDeque<(f64, f64)>,
+    first_arrived_us: Option<i64>,
+    accumulated: f64,
+    smoothed: f64,
+    deltas: u32,
+    threshold: f64,
+    adapted_at: Option<Instant>,
+    over_for: f64,
+    over_count: u32,
+    before: f64,
+    usage: Usage,
+}
+
+impl Default for Trendline {
+    fn default() -> Self {
+        Self {
+            delays: VecDeque::new(),
+            first_arrived_us: None,
+            accumulated: 0.0,
+            smoothed: 0.0,
+            deltas: 0,
+            threshold: FIRST_THRESHOLD,
+            adapted_at: None,
+            over_for: -1.0,
+            over_count: 0,
+            before: 0.0,
+            usage: Usage::Normal,
+        }
+    }
+}
+
+impl Trendline {
+    fn on_group(&mut self, now: Instant, sent_ms: f64, arrived_ms: f64, arrived_us: i64) {
+        self.deltas = (self.deltas + 1).min(1_000);
+        let first = *self.first_arrived_us.get_or_insert(arrived_us);
+        self.accumulated += arrived_ms - sent_ms;
+        self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
+        self.delays.push_back(((arrived_us - first) as f64 / 1e3, self.smoothed));
+        if self.delays.len() > WINDOW {
+            self.delays.pop_front();
+        }
+        let slope = if self.delays.len() == WINDOW { self.slope() } else { None };
+        self.detect(now, slope.unwrap_or(self.before), sent_ms);
+    }
+
+    /// The slope by least squares; `None` if all came at one time.
+    fn slope(&self) -> Option<f64> {
+        let count = self.delays.len() as f64;
+        let sum = self.delays.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        let (x, y) = (sum.0 / count, sum.1 / count);
+        let (mut above, mut below) = (0.0, 0.0);
+        for (at, delay) in &self.delays {
+            above += (at - x) * (delay - y);
+            below += (at - x) * (at - x);
+        }
+        (below > 0.0).then(|| above / below)
+    }
+
+    fn detect(&mut self, now: Instant, slope: f64, sent_ms: f64) {
+        if self.deltas < 2 {
+            return;
+        }
+        let trend = f64::from(self.deltas.min(MAX_DELTAS)) * slope * GAIN;
+        if trend > self.threshold {
+            // Over for half of the first group, as nobody knows when it began (§5.4).
+            self.over_for =
+                if self.over_for < 0.0 { sent_ms / 2.0 } else { self.over_for + sent_ms };
+            self.over_count += 1;
+            if self.over_for > OVERUSE_MS && self.over_count > 1 && slope >= self.before {
+                (self.over_for, self.over_count) = (0.0, 0);
+                self.usage = Usage::Over;
+            }
+        } else {
+            (self.over_for, self.over_count) = (-1.0, 0);
+            self.usage = if trend < -self.threshold { Usage::Under } else { Usage::Normal };
+        }
+        self.before = slope;
+        self.adapt(now, trend.abs());
+    }
+
+    fn adapt(&mut self, now: Instant, trend: f64) {
+        let since = now.saturating_duration_since(self.adapted_at.unwrap_or(now));
+        self.adapted_at = Some(now);
+        if trend > self.threshold + JUMP {
+            return;
+        }
+        let gain = if trend < self.threshold { FALL } else { RISE };
+        let ms = (since.as_secs_f64() * 1e3).min(100.0);
+        let adapted = self.threshold + gain * (trend - self.threshold) * ms;
+        self.threshold = adapted.clamp(MIN_THRESHOLD, MAX_THRESHOLD);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends a packet every 10 ms; `delay_ms` says how long each takes.
+    fn run(delay_ms: impl Fn(u64) -> f64) -> Vec<Usage> {
+        let start = Instant::now();
+        let mut detector = DelayDetector::default();
+        (0..200)
+            .map(|n| {
+                let sent_at = start + Duration::from_millis(10 * n);
+                let arrived_us = ((10 * n) as f64 * 1e3 + delay_ms(n) * 1e3) as i64;
+                let packet = PacketResult {
+                    number: n,
+                    sent_at,
+                    len: 1_000,
+                    arrived_us: Some(arrived_us),
+                    was_lost: false,
+                    cluster: 0,
+                };
+                detector.on_packet(sent_at + Duration::from_millis(50), &packet);
+                detector.usage()
+            })
+            .collect()
+    }
+
+    fn first(usages: &[Usage], wanted: Usage) -> Option<usize> {
+        usages.iter().position(|usage| *usage == wanted)
+    }
+
+    #[test]
+    fn a_delay_that_stays_is_normal_whatever_it_is() {
+        assert!(run(|_| 300.0).iter().all(|usage| *usage == Usage::Normal));
+        // Some jitter without a direction.
+        let jitter = |n: u64| 20.0 + f64::from((n * 7 % 5) as u32);
+        assert!(run(jitter).iter().all(|usage| *usage != Usage::Over));
+    }
+
+    #[test]
+    fn a_queue_that_grows_is_overuse_within_a_quarter_of_a_second_and_emptying_is_underuse() {
+        let usages = run(|n| match n {
+            0..50 => 20.0,
+            50..100 => 20.0 + (n - 50) as f64 * 3.0,
+            _ => (170.0 - (n - 100) as f64 * 3.0).max(20.0),
+        });
+        let over = first(&usages, Usage::Over).unwrap();
+        assert!((51..75).contains(&over), "{over}");
+        let under = first(&usages, Usage::Under).unwrap();
+        assert!((100..140).contains(&under), "{under}");
+        assert_eq!(usages[199], Usage::Normal);
+    }
+
+    #[test]
+    fn packets_that_waited_together_are_one_burst() {
+        // A link that lets out what has come every 40 ms.
+        let usages = run(|n| (40 - 10 * (n % 4)) as f64);
+        assert!(usages.iter().all(|usage| *usage != Usage::Over));
+    }
+}

@@ -1,0 +1,426 @@
+//! How much may be sent, of all that is known.
+
+use std::time::{Duration, Instant};
+
+use super::aimd::RateControl;
+use super::alr::LimitDetector;
+use super::arrivals::MAX_INTERVAL;
+use super::delay::{DelayDetector, Usage};
+use super::history::PacketResult;
+use super::loss::LossBound;
+use super::probe::{ProbeCluster, ProbeController, ProbeEstimator};
+use super::throughput::Throughput;
+
+/// Without feedback for so long, and some round trips, less is sent, and again after as long.
+const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE_FACTOR: f64 = 0.7;
+
+/// A queue that an overuse has left is emptied by sending less than gets through: the more the
+/// longer it is, down to a half, and not for longer than so: another flow may keep it full.
+const QUEUE: f64 = 0.05;
+const LONG_QUEUE: f64 = 0.4;
+const LEAST_SHARE: f64 = 0.5;
+const SENT: f64 = 1.2;
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// A queue of this length that grows is one too many, however slowly it does, so that all flows
+/// that share it notice it at once. If it is not shorter between one time and the next, somebody
+/// else keeps it: then only longer ones count.
+const LONG: f64 = 0.08;
+const LONGEST: f64 = 0.6;
+const LONGER: f64 = 1.5;
+const SHORTER: f64 = 0.98;
+
+/// What is on its way at most, as time at the estimate besides the least round trip and the
+/// distance of feedback, and as some packets: what is over
+/// that waits somewhere, and is noticed so before any feedback has come through the queue. The
+/// share that is sent then falls with the square, down to so little.
+const IN_FLIGHT: Duration = Duration::from_millis(150);
+const IN_FLIGHT_BITS: f64 = 8.0 * 3_000.0;
+const LEAST_IN_FLIGHT_SHARE: f64 = 0.1;
+
+/// The least delay is that of the last ten to twenty seconds: clocks drift and paths change.
+const BASE: Duration = Duration::from_secs(10);
+
+/// A change is told when it is by so much, and not more often; a fall is told at once.
+const TOLD_CHANGE: f64 = 0.05;
+const TOLD_FALL: f64 = 0.15;
+const TOLD_INTERVAL: Duration = Duration::from_millis(500);
+
+/// More is sent in a moment than the rate says, so that pictures do not wait.
+const PACING: f64 = 2.5;
+const PACING_WHILE_DRAINING: f64 = 1.1;
+
+/// What a send-side estimate begins with and stays within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BandwidthLimits {
+    /// What is taken to be there before anything is known, in bits per second.
+    pub start: u64,
+    /// What is sent at least, in bits per second, whatever the network says.
+    pub min: u64,
+    /// What is sent at most, in bits per second; nothing above it is probed for.
+    pub max: u64,
+}
+
+impl Default for BandwidthLimits {
+    /// 300 kbit/s to begin with, 30 kbit/s at least and 10 Mbit/s at most.
+    fn default() -> Self {
+        Self { start: 300_000, min: 30_000, max: 10_000_000 }
+    }
+}
+
+impl BandwidthLimits {
+    /// The same, in an order that makes sense.
+    fn sound(self) -> Self {
+        let min = self.min.max(5_000);
+        let max = self.max.max(min);
+        Self { start: self.start.clamp(min, max), min, max }
+    }
+}
+
+/// Estimates how much may be sent on a connection, from what feedback says about what was sent.
+///
+/// The bound by delays and that by losses (draft-ietf-rmcat-gcc-02) are both kept; the lower one
+/// counts, and a cap that the peer names (REMB). Probes find out what neither can know. It
+/// has no timer: whatever passes is noticed when something is sent or acknowledged.
+#[derive(Debug)]
+pub struct BandwidthEstimator {
+    limits: BandwidthLimits,
+    detector: DelayDetector,
+    rate: RateControl,
+    loss: LossBound,
+    throughput: Throughput,
+    limit: LimitDetector,
+    was_limited: bool,
+    controller: ProbeController,
+    probes: ProbeEstimator,
+    pending: [Option<ProbeCluster>; 2],
+    remb_bps: f64,
+    cap_bps: f64,
+    round_trip: Duration,
+    epoch: Instant,
+    /// The least delay of the last seconds and of those before, and the least round trip.
+    base: [Option<(i64, Duration)>; 2],
+    base_at: Instant,
+    in_flight: u64,
+    queue: Duration,
+    long: f64,
+    was_short: bool,
+    draining_since: Option<Instant>,
+    feedback_at: Option<Instant>,
+    /// How far feedback is apart.
+    interval: Duration,
+    silent_at: Option<Instant>,
+    overused_at: Option<Instant>,
+    told: Option<(Instant, f64)>,
+}
+
+impl BandwidthEstimator {
+    /// Makes one that knows nothing.
+    pub fn new(now: Instant, limits: BandwidthLimits) -> Self {
+        let limits = limits.sound();
+        Self {
+            limits,
+            detector: DelayDetector::default(),
+            rate: RateControl::new(limits.start as f64),
+            loss: LossBound::default(),
+            throughput: Throughput::default(),
+            limit: LimitDetector::new(now),
+            was_limited: false,
+            controller: ProbeController::new(),
+            probes: ProbeEstimator::default(),
+            pending: [None; 2],
+            remb_bps: f64::MAX,
+            cap_bps: f64::MAX,
+            round_trip: Duration::from_millis(200),
+            epoch: now,
+            base: [None; 2],
+            base_at: now,
+            in_flight: 0,
+            queue: Duration::ZERO,
+            long: LONG,
+            was_short: true,
+            draining_since: None,
+            feedback_at: None,
+            interval: MAX_INTERVAL,
+            silent_at: None,
+            overused_at: None,
+            told: None,
+        }
+    }
+
+    /// Sets other limits; before the peer has said anything, also what it begins with.
+    pub fn set_limits(&mut self, limits: BandwidthLimits) {
+        self.limits = limits.sound();
+        if !self.is_informed() {
+            self.rate = RateControl::new(self.limits.start as f64);
+        }
+    }
+
+    /// Caps what is probed for and told, in bits per second: the application wants no more.
+    pub fn set_cap(&mut self, bits_per_second: Option<u64>) {
+        self.cap_bps = bits_per_second.map_or(f64::MAX, |bits| bits as f64);
+    }
+
+    /// Whether the peer has ever said anything: before that, nothing is known but what it began
+    /// with, and nothing should be held back for it.
+    pub fn is_informed(&self) -> bool {
+        self.feedback_at.is_some() || self.remb_bps < f64::MAX
+    }
+
+    /// What may be sent, in bits per second, all streams and their headers together.
+    pub fn target(&self) -> u64 {
+        self.target_bps() as u64
+    }
+
+    /// What is sent in a moment at most, in bits per second, if there is as much.
+    pub fn pacing_rate(&self) -> u64 {
+        let factor = if self.share() < 1.0 { PACING_WHILE_DRAINING } else { PACING };
+        (factor * self.target_bps()) as u64
+    }
+
+    /// The smoothed round trip, with the time that the peer holds its feedback back.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
+    /// How long the queue on the way is taken to be, above the least of the last seconds.
+    pub fn queue(&self) -> Duration {
+        self.queue
+    }
+
+    /// The target while no queue is being emptied.
+    fn estimate_bps(&self) -> f64 {
+        let bound = self.loss.bps().unwrap_or(f64::MAX).min(self.remb_bps);
+        let (min, max) = (self.limits.min as f64, self.max_bps());
+        self.rate.rate_bps().min(bound).clamp(min, max)
+    }
+
+    fn max_bps(&self) -> f64 {
+        (self.limits.max as f64).min(self.cap_bps).max(self.limits.min as f64)
+    }
+
+    fn target_bps(&self) -> f64 {
+        (self.estimate_bps() * self.share()).max(self.limits.min as f64)
+    }
+
+    /// The share of the estimate that is sent while a queue is being emptied.
+    fn share(&self) -> f64 {
+        let mut share = 1.0f64;
+        if self.draining_since.is_some() {
+            let long = (self.queue.as_secs_f64() - QUEUE) / LONG_QUEUE;
+            share = (1.0 - long.max(0.0)).max(LEAST_SHARE);
+        }
+        if let Some((_, round_trip)) = self.least() {
+            let span = round_trip + self.interval + IN_FLIGHT;
+            let room = self.estimate_bps() * span.as_secs_f64() + IN_FLIGHT_BITS;
+            let full = 8.0 * self.in_flight as f64 / room;
+            if full > 1.0 {
+                share = share.min((full * full).recip().max(LEAST_IN_FLIGHT_SHARE));
+            }
+        }
+        share
+    }
+
+    /// The least delay and round trip of the last ten to twenty seconds.
+    fn least(&self) -> Option<(i64, Duration)> {
+        let [before, now] = self.base;
+        match (before, now) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.min(b.1))),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Takes a packet that is sent, and how many bytes are on their way with it.
+    pub fn on_sent(&mut self, now: Instant, len: usize, in_flight: u64) {
+        self.in_flight = in_flight;
+        self.limit.on_sent(now, len, self.target_bps());
+        let Some(feedback_at) = self.feedback_at else { return };
+        let patience = SILENCE.max(3 * self.round_trip);
+        let since = self.silent_at.unwrap_or(feedback_at).max(feedback_at);
+        // What is sent after a pause has not been answered because it could not be.
+        if now < since + patience {
+            return;
+        }
+        if self.silent_at.is_some_and(|at| at >= feedback_at) {
+            let before = self.rate.rate_bps();
+            let after = (SILENCE_FACTOR * before).max(self.limits.min as f64);
+            self.rate.set(now, after);
+            self.controller.on_decrease(now, before, after);
+        }
+        self.silent_at = Some(now);
+    }
+
+    /// Takes a cap that the peer names for the sum of all streams (REMB), in bits per second.
+    pub fn on_remb(&mut self, bits_per_second: u64) {
+        self.remb_bps = bits_per_second as f64;
+    }
+
+    /// Takes what one message of feedback says, in the order of sending, and how many bytes are
+    /// still on their way.
+    pub fn on_feedback(&mut self, now: Instant, results: &[PacketResult], in_flight: u64) {
+        self.in_flight = in_flight;
+        if results.is_empty() {
+            return;
+        }
+        let since = self.feedback_at.map_or(MAX_INTERVAL, |at| now.saturating_duration_since(at));
+        self.interval = (7 * self.interval + since.min(MAX_INTERVAL)) / 8;
+        self.feedback_at = Some(now);
+        self.on_times(now, results);
+        let in_alr = self.limit.since().is_some();
+        if self.was_limited && !in_alr {
+            self.throughput.expect_change();
+        }
+        self.was_limited = in_alr;
+        let mut probed = None;
+        for packet in results {
+            self.loss.on_packet(packet);
+            // One that was taken for lost has come again, or late: its time says nothing.
+            if let Some(arrived_us) = packet.arrived_us
+                && !packet.was_lost
+            {
+                self.detector.on_packet(now, packet);
+                self.throughput.on_packet(arrived_us, packet.len, in_alr);
+                probed = self.probes.on_packet(packet).or(probed);
+            }
+        }
+        self.control(now, probed, in_alr);
+        self.loss.update(self.rate.rate_bps(), self.throughput.bps());
+        if self
+            .draining_since
+            .is_some_and(|since| now >= since + DRAIN || self.queue.as_secs_f64() < QUEUE)
+        {
+            self.draining_since = None;
+        }
+        self.probe(now, in_alr);
+    }
+
+    /// Round trip and queue, by the newest packets that came.
+    fn on_times(&mut self, now: Instant, results: &[PacketResult]) {
+        let came = results.iter().filter(|it| !it.was_lost);
+        let came = came.filter_map(|it| Some((it.sent_at, it.arrived_us?)));
+        let Some((newest, _)) = came.clone().last() else { return };
+        let sample = now.saturating_duration_since(newest);
+        self.round_trip = (7 * self.round_trip + sample) / 8;
+        let delay = came
+            .map(|(sent_at, arrived_us)| {
+                arrived_us - sent_at.saturating_duration_since(self.epoch).as_micros() as i64
+            })
+            .min();
+        let Some(delay) = delay else { return };
+        if now >= self.base_at + BASE {
+            self.base = [self.base[1], None];
+            self.base_at = now;
+        }
+        let least = self.base[1].map_or((delay, sample), |(least, round_trip)| {
+            (least.min(delay), round_trip.min(sample))
+        });
+        self.base[1] = Some(least);
+        let least = self.least().map_or(delay, |(least, _)| least);
+        self.queue = Duration::from_micros((delay - least).unsigned_abs());
+        if self.queue.as_secs_f64() < self.long / 3.0 {
+            self.was_short = true;
+            self.long = (self.long * SHORTER).max(LONG);
+        }
+    }
+
+    /// What the queue does, and whether it has become too long.
+    fn usage(&self) -> Usage {
+        match self.detector.usage() {
+            Usage::Normal if self.queue.as_secs_f64() >= self.long => Usage::Over,
+            usage => usage,
+        }
+    }
+
+    fn control(&mut self, now: Instant, probed: Option<f64>, in_alr: bool) {
+        let usage = self.usage();
+        let through = self.throughput.bps();
+        if usage == Usage::Over {
+            self.overused_at = Some(now);
+            // While a queue is emptied and all that is sent for that gets through, and no more,
+            // nothing new is known about the link.
+            let (sent, is_emptied) = (self.target_bps(), self.share() < 1.0);
+            let is_known = is_emptied && through.is_some_and(|bps| bps < SENT * sent);
+            if !is_known && self.rate.may_decrease(now, self.round_trip, through) {
+                let before = self.estimate_bps();
+                self.rate.update(now, usage, through, self.round_trip, in_alr);
+                if !std::mem::take(&mut self.was_short) {
+                    self.long = (self.long * LONGER).min(LONGEST);
+                }
+                self.draining_since.get_or_insert(now);
+                self.controller.on_decrease(now, before, self.estimate_bps());
+            }
+            return;
+        }
+        match probed {
+            Some(bps) => {
+                let max = self.max_bps();
+                // In the middle of a stream a probe only ever adds.
+                if bps > self.rate.rate_bps() || !self.has_rate() {
+                    let before = self.rate.rate_bps();
+                    self.rate.set(now, bps.min(max));
+                    self.throughput.on_probe(bps);
+                    self.controller.on_raise(now, before, bps);
+                    self.loss.on_probe(bps);
+                }
+                let further = self.controller.on_outcome(now, bps, max);
+                self.push_probe(now, further);
+            }
+            None => self.rate.update(now, usage, through, self.round_trip, in_alr),
+        }
+        let (min, max) = (self.limits.min as f64, self.max_bps());
+        let rate = self.rate.rate_bps();
+        if !(min..=max).contains(&rate) {
+            self.rate.set(now, rate.clamp(min, max));
+        }
+    }
+
+    /// Whether more is known than what it began with.
+    fn has_rate(&self) -> bool {
+        self.overused_at.is_some()
+    }
+
+    fn probe(&mut self, now: Instant, in_alr: bool) {
+        if self.pending.iter().any(Option::is_some) {
+            return;
+        }
+        let is_recent = |at: Instant| now < at + Duration::from_secs(2);
+        let is_congested = self.draining_since.is_some() || self.overused_at.is_some_and(is_recent);
+        let (rate, max) = (self.estimate_bps(), self.max_bps().min(self.remb_bps));
+        for cluster in self.controller.poll(now, rate, max, in_alr, is_congested) {
+            self.push_probe(now, cluster);
+        }
+    }
+
+    fn push_probe(&mut self, now: Instant, cluster: Option<ProbeCluster>) {
+        let Some(cluster) = cluster else { return };
+        if let Some(free) = self.pending.iter_mut().find(|it| it.is_none()) {
+            self.probes.expect(now, cluster);
+            *free = Some(cluster);
+        }
+    }
+
+    /// The next burst to be sent.
+    pub fn poll_probe(&mut self) -> Option<ProbeCluster> {
+        let next = self.pending[0].take().or_else(|| self.pending[1].take())?;
+        self.pending.rotate_left(1);
+        Some(next)
+    }
+
+    /// What may be sent, in bits per second, when that has changed by as much as is worth telling:
+    /// by 5 %, at most every half second, or by a fall of 15 %.
+    pub fn poll_change(&mut self, now: Instant) -> Option<u64> {
+        if !self.is_informed() {
+            return None;
+        }
+        let target = self.target_bps();
+        let is_due = self.told.is_none_or(|(at, told)| {
+            let change = (target - told) / told;
+            change < -TOLD_FALL || (change.abs() >= TOLD_CHANGE && now >= at + TOLD_INTERVAL)
+        });
+        is_due.then(|| {
+            self.told = Some((now, target));
+            target as u64
+        })
+    }
+}

@@ -1,0 +1,540 @@
+//! Congestion control of a connection: numbers that are common to all its tracks, feedback about
+//! them both ways, the estimate, and the pace.
+
+use std::time::{Duration, Instant};
+
+use super::RtpSession;
+use super::outbound::{Feed, Sender};
+use crate::congestion::{
+    ArrivalLog, BandwidthEstimator, BandwidthLimits, CongestionFeedback, Pacer, PacketResult, Remb,
+    SentHistory, TransportFeedback,
+};
+use crate::view::{FIXED_HEADER, NUMBER_ROOM};
+use crate::{Extension, RouteEvent, RtcpPacket, RtpHeader, RtpView, Ssrc};
+
+/// What a datagram has around it on most networks: the headers of IPv4 and UDP.
+const DATAGRAM_OVERHEAD: usize = 28;
+
+/// Longest padding that there is (RFC 3550 §5.1: its length is one byte).
+const PADDING: u8 = 255;
+
+/// What waits to be sent may wait for so long; packets of pictures usually have so many bits.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+const USUAL_BITS: f64 = 8.0 * 1_200.0;
+
+/// The clock of pictures, whose packets come in bursts that are worth pacing. Sound goes at once.
+const PICTURE_CLOCK: u32 = 90_000;
+
+/// Congestion control of one connection. It has no memory of its own until something is sent or
+/// received with a number.
+#[derive(Debug, Default)]
+pub(super) struct Congestion {
+    limits: BandwidthLimits,
+    /// The sum of the caps of all tracks that are numbered, if all have one.
+    cap: Option<u64>,
+    sending: Option<Box<Sending>>,
+    arrivals: Option<Box<ArrivalLog>>,
+    /// Whether a ring has packets that may not be sent yet.
+    is_held: bool,
+}
+
+#[derive(Debug)]
+struct Sending {
+    history: SentHistory,
+    estimator: BandwidthEstimator,
+    pacer: Pacer,
+    /// What one message of feedback says; kept for its memory.
+    results: Vec<PacketResult>,
+}
+
+impl Congestion {
+    fn sending(&mut self, now: Instant, first: u16) -> &mut Sending {
+        let (limits, cap) = (self.limits, self.cap);
+        self.sending.get_or_insert_with(|| {
+            let mut estimator = BandwidthEstimator::new(now, limits);
+            estimator.set_cap(cap);
+            Box::new(Sending {
+                history: SentHistory::new(now, first),
+                pacer: Pacer::new(now, estimator.pacing_rate()),
+                estimator,
+                results: Vec::new(),
+            })
+        })
+    }
+
+    /// The number of the next packet that is sent with one.
+    pub(super) fn next_number(&mut self, now: Instant) -> u16 {
+        self.sending(now, 0).history.next_number()
+    }
+
+    /// Notes a packet that is sent with the next number; `len` is that of the datagram.
+    pub(super) fn on_sent(&mut self, now: Instant, ssrc: Ssrc, sequence: u16, len: usize) {
+        let Sending { history, estimator, pacer, .. } = self.sending(now, 0);
+        let len = len + DATAGRAM_OVERHEAD;
+        let cluster = pacer.on_sent(now, len);
+        history.on_sent(now, ssrc, sequence, len, cluster);
+        estimator.on_sent(now, len, history.in_flight());
+    }
+
+    /// Whether packets that can wait have to wait now. Before the peer has said anything there is
+    /// nothing to wait for.
+    fn holds(&mut self, now: Instant) -> bool {
+        match &mut self.sending {
+            Some(sending) if sending.estimator.is_informed() => sending.pacer.next_at(now) > now,
+            _ => false,
+        }
+    }
+
+    /// Lets go of what was learnt: what comes is of another path, or nothing comes any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self { limits: self.limits, ..Self::default() };
+    }
+}
+
+/// The header of a packet with its number.
+pub(super) fn numbered(
+    header: RtpHeader<'_>,
+    id: u8,
+    number: u16,
+    out: &mut [u8; FIXED_HEADER + NUMBER_ROOM],
+) -> usize {
+    let data = number.to_be_bytes();
+    let extensions = [Extension { id, data: &data }];
+    // An id that is not 0 and two bytes always fit.
+    RtpHeader { extensions: &extensions, ..header }.write(out).unwrap_or(FIXED_HEADER)
+}
+
+impl Sender {
+    /// Whether its packets wait for their time.
+    pub(super) fn is_paced(&self) -> bool {
+        self.number_id.is_some()
+            && self.stream.clock_rate() == PICTURE_CLOCK
+            && matches!(self.feed, Feed::Ring(_))
+    }
+}
+
+impl RtpSession {
+    /// Sets what the estimate of what may be sent begins with and stays within; it begins anew.
+    pub fn limit_bandwidth(&mut self, limits: BandwidthLimits) {
+        self.congestion.limits = limits;
+        if let Some(sending) = &mut self.congestion.sending {
+            sending.estimator.set_limits(limits);
+        }
+    }
+
+    /// Has packets of a sending track numbered, in the header extension of this id, with those of
+    /// all other tracks that are, and feedback about them acted upon; or not, without an id. An
+    /// SSRC that is none is ignored.
+    pub fn number_sent(&mut self, ssrc: Ssrc, id: Option<u8>) {
+        if let Some(sender) = self.sender_mut(ssrc) {
+            sender.number_id = id.filter(|id| *id > 0);
+            self.update_cap();
+        }
+    }
+
+    /// Has the numbers of a receiving track's packets, in the header extension of this id,
+    /// answered with transport-wide feedback; or not, without an id. An SSRC that is none is
+    /// ignored.
+    pub fn answer_numbers(&mut self, ssrc: Ssrc, id: Option<u8>) {
+        if let Some(receiver) = self.receiver_mut(ssrc) {
+            receiver.number_id = id.filter(|id| *id > 0);
+        }
+    }
+
+    /// Caps what is to be sent of a sending track, in bits per second; an SSRC that is none is
+    /// ignored. Where all tracks that are numbered have a cap, no more than their sum is probed
+    /// for, or told to be there.
+    pub fn cap_sender(&mut self, ssrc: Ssrc, max_bitrate: Option<u64>) {
+        if let Some(sender) = self.sender_mut(ssrc) {
+            sender.max_bitrate = max_bitrate;
+            self.update_cap();
+        }
+    }
+
+    /// Has the estimate keep within the caps of the tracks there are.
+    pub(super) fn update_cap(&mut self) {
+        let numbered = self.senders.iter().filter(|it| it.number_id.is_some() && it.enabled);
+        let cap = numbered
+            .map(|sender| sender.max_bitrate)
+            .try_fold(0u64, |sum, cap| Some(sum.saturating_add(cap?)))
+            .filter(|cap| *cap > 0);
+        self.congestion.cap = cap;
+        if let Some(sending) = &mut self.congestion.sending {
+            sending.estimator.set_cap(cap);
+        }
+    }
+
+    /// What may be sent, in bits per second, all tracks together; `None` before the peer has said
+    /// anything about what has come.
+    pub fn available_outgoing_bitrate(&self) -> Option<u64> {
+        let sending = self.congestion.sending.as_ref()?;
+        sending.estimator.is_informed().then(|| sending.estimator.target())
+    }
+
+    /// Notes the number of a packet that has come.
+    pub(super) fn on_numbered(&mut self, now: Instant, view: &RtpView<'_>, id: u8, len: usize) {
+        let mut elements = view.extensions().map_while(Result::ok);
+        let Some(number) = elements.find(|element| element.id == id) else { return };
+        let Ok(number) = <[u8; 2]>::try_from(number.data) else { return };
+        let arrivals = self.congestion.arrivals.get_or_insert_default();
+        arrivals.on_packet(now, u16::from_be_bytes(number), view.ssrc(), len + DATAGRAM_OVERHEAD);
+    }
+
+    /// Takes feedback that is about congestion; whether it is.
+    pub(super) fn on_congestion_feedback(&mut self, now: Instant, packet: &RtcpPacket<'_>) -> bool {
+        let Some(sending) = self.congestion.sending.as_deref_mut() else { return false };
+        let Sending { history, estimator, pacer, results } = sending;
+        results.clear();
+        if let Some(feedback) = TransportFeedback::parse(packet) {
+            match feedback {
+                Ok(feedback) => history.on_feedback(now, &feedback, |it| results.push(it)),
+                Err(error) => self.stats.receive_drops.count_malformed(error),
+            }
+        } else if let Some(feedback) = CongestionFeedback::parse(packet) {
+            match feedback {
+                Ok(feedback) => {
+                    history.on_congestion_feedback(now, &feedback, |it| results.push(it));
+                }
+                Err(error) => self.stats.receive_drops.count_malformed(error),
+            }
+        } else if let Some(remb) = Remb::parse(packet) {
+            estimator.on_remb(remb.bits_per_second);
+        } else {
+            return false;
+        }
+        estimator.on_feedback(now, results, history.in_flight());
+        pacer.set_rate(now, estimator.pacing_rate());
+        while let Some(cluster) = estimator.poll_probe() {
+            pacer.push_probe(now, cluster);
+        }
+        self.tell_bandwidth(now);
+        true
+    }
+
+    fn tell_bandwidth(&mut self, now: Instant) {
+        let Some(sending) = &mut self.congestion.sending else { return };
+        if let Some(bits_per_second) = sending.estimator.poll_change(now) {
+            self.events.push_back(RouteEvent::BandwidthChanged(self.connection, bits_per_second));
+        }
+    }
+
+    /// When feedback is due, or what waits may be sent.
+    pub(super) fn poll_congestion(&self) -> Option<(Instant, &'static str)> {
+        let Congestion { sending, arrivals, is_held, .. } = &self.congestion;
+        let feedback = arrivals.as_ref().and_then(|arrivals| arrivals.poll_timeout());
+        let pace = sending.as_ref().filter(|sending| *is_held || sending.pacer.is_probing());
+        let pace = pace.map(|sending| (sending.pacer.wakes_at(), "what waits may be sent"));
+        feedback.into_iter().chain(pace).min_by_key(|(at, _)| *at)
+    }
+
+    /// Queues feedback that is due.
+    pub(super) fn queue_congestion_feedback(&mut self, now: Instant) {
+        if let Some(sending) = &mut self.congestion.sending {
+            // It is not to ask for the same moment again, even if nothing can be sent.
+            sending.pacer.next_at(now);
+        }
+        if self.keys.is_none() {
+            return;
+        }
+        let sender = self.reporter.ssrc();
+        let Some(arrivals) = &mut self.congestion.arrivals else { return };
+        let mut compound = Vec::new();
+        if arrivals.write_due(now, sender, &mut compound) {
+            self.queue(vec![compound]);
+        }
+        self.tell_bandwidth(now);
+    }
+
+    /// Whether what can wait has to wait now; asked once for each packet that is readied.
+    pub(super) fn holds_pictures(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.congestion.is_held)
+            && let Some(sending) = &mut self.congestion.sending
+        {
+            // An application that sends more than it is told to does not fill its ring for ever.
+            let paced = self.senders.iter().filter(|sender| sender.is_paced());
+            let waiting: usize = paced.map(|sender| sender.feed.waiting()).sum();
+            let needed = (waiting as f64 * USUAL_BITS / LONGEST_WAIT.as_secs_f64()) as u64;
+            let rate = sending.estimator.pacing_rate().max(needed);
+            sending.pacer.set_rate(now, rate);
+        }
+        self.congestion.holds(now)
+    }
+
+    /// Notes that nothing waits any more.
+    pub(super) fn hold_nothing(&mut self) {
+        self.congestion.is_held = false;
+    }
+
+    /// Notes that a ring was passed over for its packets have to wait.
+    pub(super) fn hold(&mut self) {
+        self.congestion.is_held = true;
+    }
+
+    /// The sending track that padding of a probe goes with, if there is to be one now: between
+    /// two pictures of it.
+    pub(super) fn padding_target(&mut self, now: Instant) -> Option<Ssrc> {
+        let sending = self.congestion.sending.as_mut()?;
+        if !sending.pacer.wants_padding(now) {
+            return None;
+        }
+        let takes = |sender: &&Sender| sender.enabled && sender.takes_padding();
+        self.senders.iter().find(takes).map(Sender::ssrc)
+    }
+
+    /// Room that a packet of padding takes, without what sealing adds.
+    pub(super) const fn padding_room() -> usize {
+        FIXED_HEADER + NUMBER_ROOM + PADDING as usize
+    }
+
+    /// Writes a packet of nothing but padding and seals it; returns its length.
+    pub(super) fn write_padding(
+        &mut self,
+        now: Instant,
+        ssrc: Ssrc,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let keys = self.keys.as_mut()?;
+        let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
+        let sender = &mut self.senders[at];
+        let id = sender.number_id?;
+        if let Feed::Forward(forward) = &mut sender.feed {
+            forward.rewriter.pad();
+        }
+        let header = sender.stream.next_padding();
+        let number = self.congestion.next_number(now);
+        let mut bytes = [0; FIXED_HEADER + NUMBER_ROOM];
+        let len = numbered(header, id, number, &mut bytes);
+        bytes[0] |= 0x20;
+        let mut padding = [0; PADDING as usize];
+        padding[PADDING as usize - 1] = PADDING;
+        match keys.sender.protect_rtp_from(&bytes[..len], &padding, out) {
+            Ok(len) => {
+                self.congestion.on_sent(now, ssrc, header.sequence, len);
+                self.stats.padding_sent += 1;
+                Some(len)
+            }
+            Err(error) => {
+                tracing::debug!(ssrc = ssrc.0, %error, "padding is not sealed");
+                self.stats.send_drops.not_sealed += 1;
+                None
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Whether padding may be sent: its last packet has ended a picture.
+    fn takes_padding(&self) -> bool {
+        self.number_id.is_some()
+            && self.stream.clock_rate() == PICTURE_CLOCK
+            && self.tones.is_none()
+            && self.stream.is_between_pictures()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use bytes::Bytes;
+    use ortc_io::ring::{RingSender, ring};
+    use ortc_io::{ConnectionId, SrtpKeys, SrtpProfile};
+
+    use super::*;
+    use crate::{OutgoingPacket, PayloadType, ReceiverConfig, SenderConfig};
+
+    const TRACK: Ssrc = Ssrc(0x1111);
+    const VP8: PayloadType = PayloadType(96);
+    const ID: ConnectionId = ConnectionId { slot: 3, generation: 1 };
+    const NUMBER_ID: u8 = 3;
+
+    /// Two sessions with a link in between that has a rate one way, in steps of a millisecond.
+    struct Pair {
+        start: Instant,
+        now: Instant,
+        a: RtpSession,
+        b: RtpSession,
+        frames: RingSender<OutgoingPacket>,
+        /// Bits a millisecond, and what is left of it.
+        rate: f64,
+        credit: f64,
+        queue: VecDeque<Vec<u8>>,
+        received: u64,
+        told: Vec<u64>,
+    }
+
+    impl Pair {
+        fn new(rate_bps: f64, numbered: bool) -> Self {
+            let now = Instant::now();
+            let (mut a, mut b) = (RtpSession::new(ID, 1, now), RtpSession::new(ID, 2, now));
+            let material: Vec<u8> = (0..56).collect();
+            for (session, is_client) in [(&mut a, true), (&mut b, false)] {
+                let profile = SrtpProfile::AeadAes128Gcm;
+                let keys = SrtpKeys::from_exported(profile, &material, is_client).unwrap();
+                session.set_keys(now, &keys).unwrap();
+            }
+            let (frames, packets) = ring(512);
+            a.add_sender(
+                now,
+                SenderConfig {
+                    ssrc: TRACK,
+                    payload_type: VP8,
+                    clock_rate: 90_000,
+                    cname: "a".to_owned(),
+                    packets,
+                    enabled: true,
+                },
+            );
+            let (packets, _) = ring(1);
+            let payload_types = vec![(VP8, 90_000)];
+            b.add_receiver(now, ReceiverConfig { ssrc: TRACK, payload_types, packets });
+            if numbered {
+                a.number_sent(TRACK, Some(NUMBER_ID));
+                b.answer_numbers(TRACK, Some(NUMBER_ID));
+            }
+            let (rate, credit) = (rate_bps / 1e3, 0.0);
+            let queue = VecDeque::new();
+            let told = Vec::new();
+            Self { start: now, now, a, b, frames, rate, credit, queue, received: 0, told }
+        }
+
+        /// Sends pictures of this rate in all, at 30 a second, for so many seconds.
+        fn run(&mut self, seconds: u64, wants: impl Fn(&RtpSession) -> u64) {
+            for _ in 0..seconds * 1_000 {
+                let ms = (self.now - self.start).as_millis() as u64;
+                if ms % 33 == 0 {
+                    self.frame(ms, wants(&self.a) as usize / 30 / 8);
+                }
+                self.turn();
+                self.now += Duration::from_millis(1);
+            }
+        }
+
+        fn frame(&mut self, ms: u64, bytes: usize) {
+            let count = bytes.div_ceil(1_200).max(1);
+            for n in 1..=count {
+                let payload = Bytes::from(vec![7; (bytes / count).max(1)]);
+                let packet = OutgoingPacket { payload, timestamp: 90 * ms, marker: n == count };
+                let _ = self.frames.push(packet);
+            }
+        }
+
+        fn turn(&mut self) {
+            let now = self.now;
+            for session in [&mut self.a, &mut self.b] {
+                if session.poll_timeout().is_some_and(|(at, _)| at <= now) {
+                    session.handle_timeout(now);
+                }
+            }
+            self.queue.extend(transmits(&mut self.a, now));
+            self.credit = if self.queue.is_empty() { 0.0 } else { self.credit + self.rate };
+            while let Some(first) = self.queue.front()
+                && self.credit >= 8.0 * first.len() as f64
+            {
+                self.credit -= 8.0 * first.len() as f64;
+                let mut datagram = self.queue.pop_front().unwrap();
+                self.received += datagram.len() as u64;
+                self.b.handle_datagram(now, &mut datagram);
+            }
+            for mut datagram in transmits(&mut self.b, now) {
+                self.a.handle_datagram(now, &mut datagram);
+            }
+            while let Some(event) = self.a.poll_event() {
+                if let RouteEvent::BandwidthChanged(ID, bits) = event {
+                    self.told.push(bits);
+                }
+            }
+        }
+    }
+
+    fn transmits(session: &mut RtpSession, now: Instant) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        while let Some(room) = session.next_transmit(now) {
+            let mut out = vec![0; room];
+            let len = session.write_transmit(now, &mut out).expect("what was readied is written");
+            out.truncate(len);
+            datagrams.push(out);
+        }
+        datagrams
+    }
+
+    #[test]
+    fn what_is_told_is_what_the_link_takes() {
+        let mut pair = Pair::new(2e6, true);
+        let wants = |a: &RtpSession| a.available_outgoing_bitrate().unwrap_or(300_000) * 9 / 10;
+        pair.run(20, wants);
+        let told = pair.told.last().copied().unwrap();
+        assert!((1_200_000..2_600_000).contains(&told), "{told}");
+        let (before, times) = (pair.received, pair.told.len());
+        pair.run(10, wants);
+        let rate = (pair.received - before) * 8 / 10;
+        assert!(rate > 1_200_000, "{rate}");
+        assert!(pair.told.len() - times <= 25, "it is not told all the time");
+        assert_eq!(pair.a.stats().feedback_ignored, 0);
+    }
+
+    #[test]
+    fn a_thin_stream_is_probed_with_padding_that_harms_nothing() {
+        let mut pair = Pair::new(3e6, true);
+        pair.run(15, |_| 100_000);
+        let told = pair.told.last().copied().unwrap();
+        assert!(told > 1_000_000, "{told}");
+        assert!(pair.a.stats().padding_sent > 20);
+        let stats = pair.b.receiver_stats(TRACK).unwrap();
+        assert_eq!(pair.b.stats().receive_drops.malformed, 0);
+        assert_eq!(pair.a.sender_stats(TRACK).unwrap().packets, stats.packets);
+    }
+
+    #[test]
+    fn a_cap_is_neither_told_nor_probed_beyond() {
+        let mut pair = Pair::new(3e6, true);
+        pair.a.cap_sender(TRACK, Some(500_000));
+        pair.run(15, |_| 100_000);
+        assert_eq!(pair.told.iter().max().copied(), Some(500_000));
+    }
+
+    #[test]
+    fn without_numbers_there_is_no_memory_no_feedback_and_no_waiting() {
+        let mut pair = Pair::new(3e6, false);
+        pair.run(5, |_| 2_000_000);
+        assert_eq!((pair.told.len(), pair.a.available_outgoing_bitrate()), (0, None));
+        assert!(pair.a.congestion.sending.is_none() && pair.b.congestion.arrivals.is_none());
+        let mut silent = Pair::new(3e6, true);
+        silent.b.answer_numbers(TRACK, None);
+        silent.run(5, |_| 2_000_000);
+        assert_eq!(silent.a.available_outgoing_bitrate(), None);
+        assert!(silent.received >= pair.received, "nothing is held back without feedback");
+    }
+
+    #[test]
+    fn an_application_that_does_not_listen_is_not_held_back_for_ever() {
+        let mut pair = Pair::new(1e9, true);
+        pair.a.limit_bandwidth(BandwidthLimits { start: 300_000, min: 30_000, max: 300_000 });
+        pair.run(10, |_| 2_000_000);
+        let rate = pair.received * 8 / 10;
+        assert!(rate > 1_900_000, "{rate}");
+        assert_eq!(pair.told.iter().max().copied(), Some(300_000));
+        let waiting = pair.a.senders[0].feed.waiting();
+        assert!(waiting < 160, "{waiting} wait");
+    }
+
+    #[test]
+    fn runs_stay_together_while_pictures_are_paced() {
+        let mut pair = Pair::new(1e9, true);
+        pair.a.limit_bandwidth(BandwidthLimits { start: 1 << 22, min: 1 << 22, max: 1 << 22 });
+        pair.run(2, |_| 300_000);
+        pair.frame(2_001, 40_000);
+        let mut bursts = Vec::new();
+        while pair.a.senders[0].feed.waiting() > 0 {
+            let sent = transmits(&mut pair.a, pair.now);
+            if !sent.is_empty() {
+                bursts.push(sent.len());
+            }
+            let (at, _) = pair.a.poll_timeout().unwrap();
+            pair.now = at;
+            pair.a.handle_timeout(at);
+        }
+        assert!(bursts.len() > 4 && bursts.len() < 12, "{bursts:?}");
+        assert!(bursts[..bursts.len() - 1].iter().all(|burst| *burst >= 3), "{bursts:?}");
+    }
+}
