@@ -62,7 +62,7 @@ export interface RTCIceCandidateDescription {
   /** Of a TCP candidate, who connects (RFC 6544 §4.5): it does (`active`), or it waits to be
    * connected to (`passive`); `so` is both at once. An addition of ours, in the spelling of
    * browsers. */
-  tcpType?: "active" | "passive" | "so";
+  tcpType?: "active" | "passive" | "so" | null;
   /** `udp` (or `tcp`), in lower case. */
   transport: string;
   /** `host`, `srflx`, `prflx` or `relay`. */
