@@ -42,7 +42,7 @@ async fn two_connections_find_each_other_by_names_and_no_address_is_signalled() 
         .await
         .expect("connected in time");
     }
-    let signalled = signalled.lock().unwrap();
+    let signalled = signalled.lock().unwrap().clone();
     assert!(signalled.len() >= 6, "of UDP and TCP, on loopback at least: {signalled:?}");
     for candidate in signalled.iter() {
         let value: serde_json::Value = serde_json::from_str(candidate).unwrap();
