@@ -64,6 +64,10 @@ export interface RTCIceCandidateDescription {
   relAddress?: string | null;
   /** The port of that base. */
   relPort?: number | null;
+  /** Of a TCP candidate, who connects (RFC 6544 §4.5): it does (`active`), or it waits to be
+   * connected to (`passive`); `so` is both at once. An addition of ours, in the spelling of
+   * browsers. */
+  tcpType?: "active" | "passive" | "so" | null;
   /** `udp` (or `tcp`), in lower case. */
   transport: string;
   /** `host`, `srflx`, `prflx` or `relay`. */

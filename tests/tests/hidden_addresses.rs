@@ -3,14 +3,18 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ortc_api::{RTCConnection, RTCConnectionOptions, RTCEvent, TcpCandidates};
+use ortc_api::{
+    Engine, EngineConfig, RTCConnection, RTCConnectionOptions, RTCEvent, TcpCandidates,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn two_connections_find_each_other_by_names_and_no_address_is_signalled() {
+    let engine = Engine::new(EngineConfig::new()).unwrap();
     let options = || {
         RTCConnectionOptions::new()
+            .with_engine(engine.clone())
             .with_loopback(true)
             .with_mdns_candidates(true)
             .with_tcp_candidates(TcpCandidates::ALL)
@@ -38,7 +42,7 @@ async fn two_connections_find_each_other_by_names_and_no_address_is_signalled() 
         .await
         .expect("connected in time");
     }
-    let signalled = signalled.lock().unwrap();
+    let signalled = signalled.lock().unwrap().clone();
     assert!(signalled.len() >= 6, "of UDP and TCP, on loopback at least: {signalled:?}");
     for candidate in signalled.iter() {
         let value: serde_json::Value = serde_json::from_str(candidate).unwrap();
@@ -47,4 +51,18 @@ async fn two_connections_find_each_other_by_names_and_no_address_is_signalled() 
         assert!(value.get("relAddress").is_none(), "{candidate}");
         assert!(!candidate.contains("127.0.0.1") && !candidate.contains("::"), "{candidate}");
     }
+    let stats = engine.name_stats();
+    assert!(stats.names >= 2 && stats.answered > 0 && stats.malformed == 0, "{stats:?}");
+    for connection in [one, two] {
+        connection.close();
+        connection.closed().await;
+    }
+    tokio::time::timeout(LIMIT, async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while engine.name_stats().names > 0 {
+            tick.tick().await;
+        }
+    })
+    .await
+    .expect("no name outlives its connection");
 }

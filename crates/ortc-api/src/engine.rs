@@ -10,7 +10,7 @@ use actix::{Addr, Recipient};
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
 use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot};
 use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates, TcpPort};
-use ortc_io::{ConnectionId, LinkNames};
+use ortc_io::{ConnectionId, LinkNameStats, LinkNames};
 use ortc_rtp::congestion::BandwidthLimits;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -42,6 +42,8 @@ struct EngineInner {
     randomness: Randomness,
     /// Whether received tracks can be forwarded: what the packet forwarder does.
     forwards: bool,
+    /// Answers names that stand for addresses of this host.
+    names: LinkNames,
 }
 
 /// Where credentials, SSRCs and certificates come from.
@@ -222,16 +224,18 @@ impl Engine {
     pub fn new(config: EngineConfig) -> io::Result<Self> {
         let (requests, waiting) = mpsc::unbounded_channel();
         let (slots, forwards) = (Slots::new(config.places()), config.media_plane.is_none());
-        let of_thread = Arc::clone(&slots);
+        let (of_thread, names) = (Arc::clone(&slots), LinkNames::new());
+        let names_of_thread = names.clone();
         // Not tokio's channel: this may be called within a runtime, and the wait is a moment.
         let (report, ready) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name("ortc-control".into())
-            .spawn(move || control_thread(config, of_thread, waiting, report))?;
+            .spawn(move || control_thread(config, names_of_thread, of_thread, waiting, report))?;
         match ready.recv() {
             Ok(Ok(())) => {
                 let randomness = Randomness::System;
-                Ok(Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards }) })
+                let inner = EngineInner { requests, slots, randomness, forwards, names };
+                Ok(Self { inner: Arc::new(inner) })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the control thread has died while it started")),
@@ -246,10 +250,12 @@ impl Engine {
         let network = NetworkWatch::of_simulated(io.interface_changes());
         let forwarder = ForwarderActor::start_simulated(io, seed);
         let context = EngineContext { network, ..EngineContext::of_forwarders(&[forwarder]) };
+        let names = context.names.clone();
         let slots = Slots::new(1);
         actix_rt::spawn(serve(context, Arc::clone(&slots), waiting));
         let randomness = Randomness::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self { inner: Arc::new(EngineInner { requests, slots, randomness, forwards: true }) }
+        let inner = EngineInner { requests, slots, randomness, forwards: true, names };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The engine that connections share, started when the first one is made.
@@ -276,6 +282,13 @@ impl Engine {
         let (reply, stats) = oneshot::channel();
         self.request(Request::Stats(reply)).ok()?;
         stats.await.ok()?
+    }
+
+    /// What was asked and answered about names that stand for addresses of this host, since its
+    /// connections hide them
+    /// ([`with_mdns_candidates`](crate::RTCConnectionOptions::with_mdns_candidates)).
+    pub fn name_stats(&self) -> LinkNameStats {
+        self.inner.names.stats()
     }
 
     pub(crate) fn bind(&self, request: BindRequest) -> Result<(), NewConnectionError> {
@@ -351,6 +364,7 @@ impl std::fmt::Debug for Engine {
 
 fn control_thread(
     config: EngineConfig,
+    names: LinkNames,
     slots: Arc<Slots>,
     requests: mpsc::UnboundedReceiver<Request>,
     report: std::sync::mpsc::SyncSender<io::Result<()>>,
@@ -361,7 +375,7 @@ fn control_thread(
             Ok(media_planes) => {
                 // Whoever asked for the engine waits for this; a failed send is a gone caller.
                 let _ = report.send(Ok(()));
-                serve(media_planes, slots, requests).await;
+                serve(EngineContext { names, ..media_planes }, slots, requests).await;
             }
             Err(error) => {
                 let _ = report.send(Err(error));

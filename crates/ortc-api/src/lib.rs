@@ -328,7 +328,7 @@ pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
     RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure, TcpCandidates,
 };
-pub use ortc_io::{InterfaceAddress, InterfaceKind, ListenerStats};
+pub use ortc_io::{InterfaceAddress, InterfaceKind, LinkNameStats, ListenerStats};
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{

@@ -28,6 +28,7 @@ use crate::{
 
 /// What an [`IceAgent`] wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "it is taken out at once, and an event is rare")]
 pub enum Output {
     /// Enumerate the addresses of this host; answered by [`SocketEvent::Interfaces`].
     Enumerate,
@@ -93,7 +94,7 @@ pub enum Output {
         /// Where.
         on: ListenOn,
         /// Our credentials.
-        credentials: RTCIceConnectionInfo,
+        credentials: Box<RTCIceConnectionInfo>,
     },
     /// Take no more streams.
     StopListening(u64),

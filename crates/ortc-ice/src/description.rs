@@ -81,7 +81,7 @@ pub struct RTCIceCandidateDescription {
     /// connected to (`passive`); `so` is both at once. An addition of ours, in the spelling of
     /// browsers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["active", "passive", "so"])))]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["active", "passive", "so", null])))]
     pub tcp_type: Option<String>,
 }
 

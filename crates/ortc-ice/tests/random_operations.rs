@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use common::{Pair, interface};
-use ortc_ice::{IceCommand, IceEvent, IceState, RTCIceConnectionInfo};
+use common::{Pair, config, interface};
+use ortc_ice::{IceCommand, IceEvent, IceState, RTCIceConnectionInfo, TcpCandidates};
 use ortc_io::{Path, PathUpdate};
 
 #[test]
@@ -26,6 +27,52 @@ fn no_order_of_operations_breaks_an_invariant() {
         for _ in 0..120 {
             operate(&mut pair, &mut random, &mut set);
             check(&pair, &set, seed);
+        }
+    }
+}
+
+#[test]
+fn nor_do_streams_that_come_and_go() {
+    for seed in 0..200 {
+        let side = |byte| config(byte).with_tcp_candidates(TcpCandidates::ALL);
+        let mut pair = Pair::with_configs(
+            seed,
+            (side(1), &["192.0.2.1", "2001:db8::1"]),
+            (side(2), &["198.51.100.1"]),
+        );
+        for side in &mut pair.sides {
+            (side.sets, side.signals) = (false, false);
+        }
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut set = Vec::new();
+        for _ in 0..120 {
+            match random.u8(..12) {
+                0 => pair.cut_streams(),
+                1 => {
+                    let side = random.usize(..2);
+                    let port = random.u16(1..100);
+                    if let Some((_, to)) = random.choice(pair.sides[side].listening.clone()) {
+                        let is_v4 = to.is_ipv4();
+                        let from = if is_v4 { "203.0.113.9" } else { "2001:db8::9" };
+                        let from = (from.parse::<IpAddr>().unwrap(), port).into();
+                        pair.open_silent_stream(from, to);
+                    }
+                }
+                2 => {
+                    let is_blocked = random.bool();
+                    pair.blocks_streams = Box::new(move |_, _| is_blocked);
+                }
+                3 => {
+                    let is_blocked = random.bool();
+                    pair.blocks = Box::new(move |_, _| is_blocked);
+                }
+                _ => operate(&mut pair, &mut random, &mut set),
+            }
+            check(&pair, &set, seed);
+            for side in &pair.sides {
+                let streams = side.streams.len();
+                assert!(streams <= 32, "seed {seed}: {streams} streams");
+            }
         }
     }
 }

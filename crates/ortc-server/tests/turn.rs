@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ortc_api::{
     CandidateTypes, InterfaceFilter, RTCConnection, RTCConnectionOptions, RTCEvent, RTCIceServer,
-    ServerFailure,
+    RTCSocket, ServerFailure,
 };
 use ortc_media::OggOpusReader;
 use serde_json::Value;
@@ -153,7 +153,12 @@ async fn gather(
         ..InterfaceFilter::default()
     };
     let options = RTCConnectionOptions::new().with_interfaces(only).with_ice_servers(servers);
-    let connection = RTCConnection::new(options.with_candidate_types(types)).unwrap();
+    gather_with(options.with_candidate_types(types)).await
+}
+
+/// The same, with these options.
+async fn gather_with(options: RTCConnectionOptions) -> (RTCConnection, Vec<RTCEvent>) {
+    let connection = RTCConnection::new(options).unwrap();
     let mut events = connection.events();
     let mut heard = Vec::new();
     let all = async {
@@ -242,4 +247,30 @@ async fn a_wrong_secret_is_named() {
     assert!(heard.contains(&failed), "{heard:?}");
     let hosts = heard.iter().filter(|event| matches!(event, RTCEvent::Candidate(_)));
     assert!(hosts.count() >= 1, "{heard:?}");
+}
+
+#[tokio::test]
+async fn connections_on_one_port_have_a_relay_each() {
+    let coturn = Coturn::start("shared", "127.0.0.1", &[]);
+    let socket = RTCSocket::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let mut relayed = Vec::new();
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let server = RTCIceServer::new(format!("turn:{}", coturn.address));
+        let options = RTCConnectionOptions::new()
+            .with_socket(socket.clone())
+            .with_ice_servers([server.with_credential("alice", "secret")]);
+        let (connection, heard) = gather_with(options).await;
+        let failed = |event: &RTCEvent| matches!(event, RTCEvent::IceServerFailed { .. });
+        assert!(!heard.iter().any(failed), "{heard:?}");
+        assert_eq!(count_relays(&heard), 1, "{heard:?}");
+        relayed.extend(heard.into_iter().filter_map(|event| match event {
+            RTCEvent::Candidate(candidate) if candidate.kind == "relay" => {
+                Some((candidate.connection_address, candidate.connection_port))
+            }
+            _ => None,
+        }));
+        connections.push(connection);
+    }
+    assert_ne!(relayed[0], relayed[1]);
 }

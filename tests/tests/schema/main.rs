@@ -242,6 +242,9 @@ fn cases() -> Vec<(&'static str, Value, Vec<Change>)> {
                 ("/relAddress", Some(Value::Null), true),
                 ("/relPort", Some(json!(9)), true),
                 ("/relPort", Some(json!(-1)), false),
+                ("/tcpType", Some(Value::Null), true),
+                ("/tcpType", Some(json!("passive")), true),
+                ("/tcpType", Some(json!("both")), false),
             ],
         ),
         (

@@ -80,7 +80,7 @@ impl IceAgent {
             (None, Some(shared)) => ListenOn::Shared(shared.listener.clone()),
             (None, None) => return,
         };
-        let credentials = self.config.credentials.clone();
+        let credentials = Box::new(self.config.credentials.clone());
         self.output(Output::Listen { token, on, credentials });
     }
 
@@ -265,7 +265,7 @@ impl IceAgent {
         let is_direct = |path: Path| path.encapsulation == Encapsulation::Plain;
         let does =
             self.state == IceState::Connected && self.paths.selected().is_some_and(is_direct);
-        !self.upkeep.is_settled() && !(does && self.upkeep.is_improving())
+        !(self.upkeep.is_settled() || does && self.upkeep.is_improving())
     }
 
     /// The engine's response on a stream of the peer's, with the address that the stream is from

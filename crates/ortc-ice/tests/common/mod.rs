@@ -495,7 +495,7 @@ impl Pair {
                 self.fly(Flight::Open(index, token, local, remote));
             }
             Output::Listen { token, on, credentials } => {
-                assert_eq!(credentials, side.info);
+                assert_eq!(*credentials, side.info);
                 let ListenOn::Own(address) = on else { unreachable!("no port is shared") };
                 let local = SocketAddr::new(address.ip(), 6000 + side.listening.len() as u16);
                 side.listening.push((token, local));

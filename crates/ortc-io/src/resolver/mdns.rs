@@ -1,16 +1,18 @@
 //! One question of multicast DNS (RFC 6762), asked on every link that this host is on.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
-use crate::interfaces;
+use crate::{InterfaceAddress, interfaces};
 
 pub(super) const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+/// The group of IPv6 (RFC 6762 §3).
+pub(super) const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 pub(super) const PORT: u16 = 5353;
 
 /// When the question is asked, from the start, and when it is given up.
@@ -28,18 +30,39 @@ pub(super) const TYPE_AAAA: u16 = 28;
 
 /// The addresses of a name, by whoever answers first.
 pub(super) async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
-    let (socket, links) = open()?;
+    let interfaces = interfaces::enumerate_interfaces()?;
+    let (four, six) = (open(&interfaces)?, open_v6(&interfaces));
     let question = question(name)?;
-    let (start, mut heard, mut buffer) = (Instant::now(), 0, [0; 2048]);
+    let (start, mut heard) = (Instant::now(), 0);
+    let (mut buffer, mut other) = ([0; 2048], [0; 2048]);
     for (asked, at) in ASK.iter().enumerate() {
-        for link in &links {
+        for link in &four.1 {
             // A link that cannot be sent on is none where the name could be.
-            let _ = socket2::SockRef::from(&socket).set_multicast_if_v4(link);
-            let _ = socket.send_to(&question, (GROUP, PORT)).await;
+            let _ = SockRef::from(&four.0).set_multicast_if_v4(link);
+            let _ = four.0.send_to(&question, (GROUP, PORT)).await;
+        }
+        for (socket, link) in
+            six.iter().flat_map(|(socket, links)| links.iter().map(move |l| (socket, l)))
+        {
+            let _ = SockRef::from(socket).set_multicast_if_v6(*link);
+            let _ = socket.send_to(&question, (GROUP_V6, PORT)).await;
         }
         let next = ASK.get(asked + 1).map_or(GIVE_UP, |next| Duration::from_millis(*next));
         debug_assert!(Duration::from_millis(*at) < next);
-        while let Ok(received) = timeout_at(start + next, socket.recv_from(&mut buffer)).await {
+        loop {
+            let received = timeout_at(start + next, async {
+                let on_six = async {
+                    match &six {
+                        Some((socket, _)) => socket.recv_from(&mut other).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    received = four.0.recv_from(&mut buffer) => (received, false),
+                    received = on_six => (received, true),
+                }
+            });
+            let Ok((received, is_on_six)) = received.await else { break };
             heard += 1;
             if heard > MAX_HEARD {
                 return Err(io::Error::other("too many others talk on the link"));
@@ -48,7 +71,8 @@ pub(super) async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
             let Some((len, _)) = received.ok().filter(|(_, from)| from.port() == PORT) else {
                 continue;
             };
-            let addresses = answers(&buffer[..len], name);
+            let message = if is_on_six { &other[..len] } else { &buffer[..len] };
+            let addresses = answers(message, name);
             if !addresses.is_empty() {
                 return Ok(addresses);
             }
@@ -58,17 +82,13 @@ pub(super) async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 /// A socket that hears the answers on all links, beside others of this host.
-fn open() -> io::Result<(UdpSocket, Vec<Ipv4Addr>)> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
+fn open(interfaces: &[InterfaceAddress]) -> io::Result<(UdpSocket, Vec<Ipv4Addr>)> {
+    let socket = beside_others(Domain::IPV4)?;
     socket.set_multicast_loop_v4(true)?;
     socket.set_multicast_ttl_v4(255)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
     let mut links = Vec::new();
-    for interface in interfaces::enumerate_interfaces()? {
+    for interface in interfaces {
         if let IpAddr::V4(address) = interface.address
             && links.len() < MAX_LINKS
             && socket.join_multicast_v4(&GROUP, &address).is_ok()
@@ -77,6 +97,40 @@ fn open() -> io::Result<(UdpSocket, Vec<Ipv4Addr>)> {
         }
     }
     Ok((UdpSocket::from_std(socket.into())?, links))
+}
+
+/// The same on IPv6, if there is a link with it.
+fn open_v6(interfaces: &[InterfaceAddress]) -> Option<(UdpSocket, Vec<u32>)> {
+    let socket = beside_others(Domain::IPV6).ok()?;
+    socket.set_only_v6(true).ok()?;
+    socket.set_multicast_loop_v6(true).ok()?;
+    socket.set_multicast_hops_v6(255).ok()?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)).into()).ok()?;
+    let mut links = Vec::new();
+    for InterfaceAddress { scope_id, .. } in interfaces {
+        // Of each interface with IPv6 there is one address that says which it is.
+        if *scope_id != 0
+            && !links.contains(scope_id)
+            && links.len() < MAX_LINKS
+            && socket.join_multicast_v6(&GROUP_V6, *scope_id).is_ok()
+        {
+            links.push(*scope_id);
+        }
+    }
+    if links.is_empty() {
+        return None;
+    }
+    Some((UdpSocket::from_std(socket.into()).ok()?, links))
+}
+
+/// A socket that shares its port with those of others.
+pub(super) fn beside_others(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// Asks for both kinds of addresses.
@@ -276,7 +330,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_resolved_on_the_link_it_is_on() {
-        let (responder, links) = open().unwrap();
+        let (responder, links) = open(&interfaces::enumerate_interfaces().unwrap()).unwrap();
         assert!(!links.is_empty(), "loopback at least");
         let answering = tokio::spawn(async move {
             let mut buffer = [0; 2048];

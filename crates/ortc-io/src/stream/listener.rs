@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::framing::{Frames, Framing};
 use super::greeting::{Refusal, check, read_first};
-use super::{StreamEnd, StreamTask, ends};
+use super::{StreamEnd, StreamTask, ends, tune};
 use crate::consent::stun::integrity_key;
 
 /// Streams that may wait for their first message.
@@ -344,7 +344,7 @@ fn take(
     read: BytesMut,
 ) -> Result<(), Refusal> {
     let taker = check(&read, |name| inner.find(name))?;
-    let addresses = stream.set_nodelay(true).and_then(|()| stream.local_addr());
+    let addresses = tune(&stream).and_then(|()| stream.local_addr());
     let Ok(local) = addresses else { return Err(Refusal::Malformed) };
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let frames = Frames::with(Framing::Rfc4571, read);

@@ -33,6 +33,10 @@ const CAPACITY: usize = 256;
 /// How long connecting may take, and the TLS handshake as much again.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes that may wait in the system to be sent to a peer: some 50 full packets.
+#[cfg(target_os = "linux")]
+const NOT_SENT: u32 = 64 * 1024;
+
 /// Bytes written in one go.
 const WRITE_BATCH: usize = 64 * 1024;
 
@@ -162,10 +166,19 @@ pub async fn open_peer_stream(
     from: IpAddr,
 ) -> io::Result<(StreamEnd, StreamTask)> {
     let stream = in_time(connect_from(from, peer)).await?;
-    stream.set_nodelay(true)?;
+    tune(&stream)?;
     let local = stream.local_addr()?;
     let framing = Framing::Rfc4571;
     Ok(ends(Box::new(stream), peer, local, Frames::new(framing), framing))
+}
+
+/// Has a stream send at once, and no more wait in the system than is needed to keep it going:
+/// what waits here is dropped when it is too much, what waits there is late.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT)?;
+    Ok(())
 }
 
 async fn connect_from(from: IpAddr, peer: SocketAddr) -> io::Result<TcpStream> {

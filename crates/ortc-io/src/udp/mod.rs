@@ -151,7 +151,7 @@ struct Slot {
 #[derive(Debug)]
 enum Socket {
     Udp { udp: UdpSocket, gro: bool },
-    Stream(Box<StreamEnd>),
+    Stream { end: Box<StreamEnd>, waker: Arc<StreamWaker> },
 }
 
 impl UdpIo {
@@ -207,7 +207,10 @@ impl UdpIo {
         }
         for number in &self.streams {
             let slot = &mut self.slots[*number as usize];
-            if !std::mem::replace(&mut slot.queued, true) {
+            let Some(Socket::Stream { waker, .. }) = &slot.socket else { continue };
+            if waker.pending.swap(false, Ordering::AcqRel)
+                && !std::mem::replace(&mut slot.queued, true)
+            {
                 self.ready.push_back(*number);
             }
         }
@@ -263,16 +266,13 @@ impl UdpIo {
 
     /// Receives from one socket; returns whether it has been emptied.
     fn receive_from(&mut self, number: u32, batch: &mut ReceiveBatch) -> io::Result<bool> {
-        let waker = (!self.streams.is_empty()).then(|| self.waker());
         let slot = &mut self.slots[number as usize];
         let id = SocketId { slot: number, generation: slot.generation };
         let (udp, gro) = match &mut slot.socket {
             None => return Ok(true),
             Some(Socket::Udp { udp, gro }) => (&*udp, *gro),
-            Some(Socket::Stream(stream)) => {
-                if let Some(waker) = waker {
-                    stream.register(&waker);
-                }
+            Some(Socket::Stream { end: stream, waker }) => {
+                stream.register(&Waker::from(Arc::clone(waker)));
                 while !batch.is_full() {
                     match stream.receive()? {
                         Some(message) if stream.is_framed => {
@@ -329,7 +329,9 @@ impl DatagramIo for UdpIo {
         let (index, number) = self.free_slot()?;
         let local = stream.local;
         let slot = &mut self.slots[index];
-        slot.socket = Some(Socket::Stream(Box::new(stream)));
+        let (end, pending) = (Box::new(stream), AtomicBool::new(false));
+        let waker = Arc::new(StreamWaker { pending, thread: Arc::clone(&self.waker) });
+        slot.socket = Some(Socket::Stream { end, waker });
         // What has come before it could wake anybody is looked for at once.
         slot.queued = true;
         let socket = SocketId { slot: number, generation: slot.generation };
@@ -349,9 +351,9 @@ impl DatagramIo for UdpIo {
                     // Closing the descriptor does the same; this only says so earlier.
                     let _ = self.poll.registry().deregister(udp);
                 }
-                Socket::Stream(stream) => {
+                Socket::Stream { end, .. } => {
                     self.streams.retain(|number| *number != socket.slot);
-                    self.stats.stream_dropped += stream.dropped();
+                    self.stats.stream_dropped += end.dropped();
                 }
             }
         }
@@ -398,7 +400,7 @@ impl DatagramIo for UdpIo {
         let report = send_all(batch, &mut self.gso, &mut self.stats, |socket, messages| {
             Some(match find(slots, socket)? {
                 Socket::Udp { udp, .. } => sender.send(udp, messages),
-                Socket::Stream(stream) => Ok(write_to(stream, messages)),
+                Socket::Stream { end, .. } => Ok(write_to(end, messages)),
             })
         });
         batch.clear();
@@ -440,6 +442,25 @@ struct CoalescingWaker {
     waker: mio::Waker,
     /// Whether the poller has been woken since it last looked.
     pending: AtomicBool,
+}
+
+/// Wakes the thread for one stream, and says which.
+#[derive(Debug)]
+struct StreamWaker {
+    /// Whether something has come since the thread last looked.
+    pending: AtomicBool,
+    thread: Arc<CoalescingWaker>,
+}
+
+impl Wake for StreamWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.pending.store(true, Ordering::Release);
+        self.thread.wake_by_ref();
+    }
 }
 
 impl Wake for CoalescingWaker {

@@ -15,16 +15,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Domain;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
 use self::answers::{Answers, LinkId};
-use super::mdns::{GROUP, PORT};
+use super::mdns::{GROUP, GROUP_V6, PORT, beside_others};
 use crate::{InterfaceAddress, interfaces, now};
-
-/// The group of IPv6 (RFC 6762 §3).
-const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 
 /// Most links that questions are taken from.
 const MAX_LINKS: usize = 32;
@@ -237,11 +234,7 @@ impl At {
     /// A socket that hears what is said on this link, and on no other, beside those of others.
     fn open(self) -> io::Result<UdpSocket> {
         let domain = if matches!(self, Self::V4(_)) { Domain::IPV4 } else { Domain::IPV6 };
-        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_reuse_address(true)?;
-        #[cfg(unix)]
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
+        let socket = beside_others(domain)?;
         match self {
             Self::V4(address) => {
                 socket.set_multicast_loop_v4(true)?;
