@@ -359,12 +359,12 @@ mod tests {
     fn what_is_taken_back_is_heard_by_nobody() {
         let mut hub = Hub::new();
         hub.emit(RTCEvent::EndOfCandidates, None);
-        hub.retract(&RTCEvent::EndOfCandidates);
+        hub.retract(|event| *event == RTCEvent::EndOfCandidates);
         let events = stream(&mut hub);
         assert_eq!(drain(&events), []);
         hub.emit(RTCEvent::EndOfCandidates, None);
         hub.emit(LOST, None);
-        hub.retract(&RTCEvent::EndOfCandidates);
+        hub.retract(|event| *event == RTCEvent::EndOfCandidates);
         assert_eq!(drain(&events), [LOST]);
         assert_eq!(hub.unhandled.0, [LOST]);
     }

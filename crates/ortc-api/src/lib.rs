@@ -166,6 +166,18 @@
 //! `connection`, with what was dropped, `route`, for a track that is forwarded, and fields that
 //! say so. [`Engine::stats`] has the sums over all connections.
 //!
+//! # When a call has failed
+//!
+//! To `tracing`, a connection is a span `connection` with its id; within are the steps to the
+//! first packet, each with how long it took, at the level `info`, and whatever its parts have to
+//! say, down to `trace`. Nothing secret is said at any level.
+//!
+//! With [`EngineConfig::with_flight_recorder`] the last seconds of each connection are kept as
+//! they were on the wire, in memory of a fixed size, and
+//! [`EngineConfig::with_flight_dumps`] writes them to a file when it fails;
+//! [`RTCConnection::flight_recording`] has them at any time. Wireshark opens such a file: what has
+//! happened is in comments of packets (`frame.comment`).
+//!
 //! # Telephone keys
 //!
 //! Keys go out with an audio track, as events of RFC 4733 that take the place of its sound.
@@ -257,6 +269,7 @@ mod dtmf;
 mod engine;
 mod error;
 mod events;
+mod flight;
 mod format;
 mod hub;
 mod identity;
@@ -305,6 +318,7 @@ pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
     RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure,
 };
+pub use ortc_io::{FlightConfig, FlightRecording};
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,

@@ -1,4 +1,4 @@
-use ortc_io::UdpConfig;
+use ortc_io::{FlightConfig, UdpConfig};
 use ortc_rtp::SessionOptions;
 
 /// How a packet forwarder is set up.
@@ -35,6 +35,8 @@ pub struct ForwarderConfig {
     pub time_steps: bool,
     /// How sockets are opened and used.
     pub udp: UdpConfig,
+    /// Has the last seconds of every connection recorded; by default they are not.
+    pub flight_recorder: Option<FlightConfig>,
     /// Timings of reports and time-outs; `ntp_at_start` is set per connection from the
     /// forwarder's clock.
     pub session: SessionOptions,
@@ -53,6 +55,7 @@ impl Default for ForwarderConfig {
             max_connections: 16 * 1024,
             time_steps: false,
             udp: UdpConfig::default(),
+            flight_recorder: None,
             session: SessionOptions::default(),
         }
     }

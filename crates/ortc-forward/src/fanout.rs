@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
+use ortc_io::{ConnectionId, DatagramIo, FlightDirection, Path, ReceiveBatch, SendBatch};
 use ortc_rtp::{ForwardConfig, ForwardTarget, OpenedRtp, RtpView, Ssrc, TrackSource};
 
 use crate::link::{Link, guarded};
@@ -131,6 +131,7 @@ impl Link {
         progress: &mut Progress,
     ) -> Forwarded {
         let Some(session) = &mut self.session else { return Forwarded::All };
+        let recorder = &mut self.recorder;
         while let Some(pending) = self.pending.get(progress.pending) {
             let mut target = pending.target;
             let Some(path) = path else {
@@ -145,7 +146,11 @@ impl Link {
                     && let Some(room) = session.forward_room(&mut target, &packet)
                 {
                     let fits = outgoing.push_on(path, room, |buffer| {
-                        session.write_forward(now, target, &packet, rtp.index, buffer)
+                        let len = session.write_forward(now, target, &packet, rtp.index, buffer)?;
+                        if let Some(recorder) = recorder {
+                            recorder.datagram(now, FlightDirection::Out, path, &buffer[..len]);
+                        }
+                        Some(len)
                     });
                     if !fits && !outgoing.is_empty() {
                         return Forwarded::BatchFull;

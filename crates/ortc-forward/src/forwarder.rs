@@ -8,8 +8,8 @@ use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Admission, PathTable};
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    DatagramIo, DatagramKind, DatagramReceived, Encapsulation, Path, ReceiveBatch, SendBatch,
-    SocketId, classify,
+    DatagramIo, DatagramKind, DatagramReceived, Encapsulation, FlightDirection, Path, ReceiveBatch,
+    SendBatch, SocketId, classify,
 };
 
 use crate::clock::WallClock;
@@ -98,6 +98,7 @@ impl PacketForwarder {
             cpu: None,
             stopwatch: None,
             session: config.session.clone(),
+            flight: config.flight_recorder,
         };
         let handle = ForwarderHandle::new(sender, wakeup.clone());
         let incoming = ReceiveBatch::new();
@@ -272,6 +273,7 @@ impl Plane {
         let Admission::Deliver(connection) = self.paths.admit(now, path, kind, bytes) else {
             return;
         };
+        self.record(now, connection, FlightDirection::In, path, bytes);
         if !self.outbox.has_room_for_datagram(kind) {
             return;
         }
@@ -297,10 +299,15 @@ impl Plane {
             return;
         };
         let link = self.links.get_mut(id);
-        let Some(session) = link.and_then(|link| link.session.as_mut()) else {
+        let Some((session, recorder)) =
+            link.and_then(|link| Some((link.session.as_mut()?, &mut link.recorder)))
+        else {
             self.stats.media_not_open += 1;
             return;
         };
+        if let Some(recorder) = recorder {
+            recorder.datagram(now, FlightDirection::In, path, bytes);
+        }
         let handled = guarded(|| match kind {
             DatagramKind::Rtcp => {
                 session.handle_rtcp(now, bytes);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix::Message;
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, SendControl, Share,
-    SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
+    Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, RecordingReply,
+    SendControl, Share, SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
 use ortc_rtp::{
     ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent,
@@ -99,6 +99,10 @@ pub enum ForwarderCommand {
     RequestKeyFrame(ConnectionId, Ssrc),
     /// Asks for a snapshot of a connection's media.
     TakeSessionSnapshot(ConnectionId, SnapshotReply),
+    /// Asks for the last seconds of a connection, where they are recorded.
+    TakeRecording(ConnectionId, RecordingReply),
+    /// Has it noted there what has happened.
+    Note(ConnectionId, String),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
     /// there is no such connection.
     Close(ConnectionId),

@@ -104,6 +104,8 @@ impl RtpActor {
             RtpCommand::AddTap(ssrc, tap) => Some(RouteCommand::AddTap(id, ssrc, tap)),
             RtpCommand::RequestKeyFrame(ssrc) => Some(RouteCommand::RequestKeyFrame(id, ssrc)),
             RtpCommand::TakeSnapshot(reply) => Some(RouteCommand::TakeSnapshot(id, reply)),
+            RtpCommand::TakeRecording(reply) => Some(RouteCommand::TakeRecording(id, reply)),
+            RtpCommand::Note(words) => Some(RouteCommand::Note(id, words)),
             RtpCommand::Close => None,
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::{Message, Recipient};
 use bytes::Bytes;
 use ortc_io::ring::{RingReceiver, RingSender};
-use ortc_io::{ConnectionId, SrtpKeys};
+use ortc_io::{ConnectionId, RecordingReply, SrtpKeys};
 
 use crate::{CodecName, RTCTrackDescription, SessionSnapshot};
 
@@ -305,6 +305,10 @@ pub enum RouteCommand {
     RequestKeyFrame(ConnectionId, Ssrc),
     /// Asks for a snapshot of a connection's media.
     TakeSnapshot(ConnectionId, SnapshotReply),
+    /// Asks for the last seconds of a connection, where they are recorded.
+    TakeRecording(ConnectionId, RecordingReply),
+    /// Has it noted there what has happened.
+    Note(ConnectionId, String),
     /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
     /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
     Close(ConnectionId),
@@ -389,6 +393,10 @@ pub enum RtpCommand {
     RequestKeyFrame(Ssrc),
     /// Asks for a snapshot of the media.
     TakeSnapshot(SnapshotReply),
+    /// Asks for the last seconds, where they are recorded.
+    TakeRecording(RecordingReply),
+    /// Has it noted there what has happened.
+    Note(String),
     /// Says BYE and lets go of everything.
     Close,
 }
