@@ -22,6 +22,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "candidate", run: targets::candidate::run },
     Target { name: "description", run: targets::description::run },
+    Target { name: "ext_headers", run: targets::ext_headers::run },
     Target { name: "fingerprint", run: targets::fingerprint::run },
     Target { name: "frames", run: targets::frames::run },
     Target { name: "ice_server", run: targets::ice_server::run },

@@ -32,6 +32,8 @@ const NEEDED: &[Program] = &[
     // Drives both, and runs the tests of what is JavaScript.
     Program { names: &["node"], probe: "--version", package: "nodejs" },
     Program { names: &["npm"], probe: "--version", package: "npm" },
+    // Reads what the flight recorder writes.
+    Program { names: &["tshark"], probe: "--version", package: "tshark" },
     // Two hosts on this one, with a network between them that loses packets.
     Program { names: &["ip"], probe: "-V", package: "iproute2" },
     Program { names: &["nft"], probe: "--version", package: "nftables" },

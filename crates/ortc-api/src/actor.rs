@@ -14,7 +14,7 @@ use ortc_dtls::{Certificate, DtlsCommand, DtlsEvent};
 use ortc_ice::{Fork, IceCommand, IceConfig, IceEvent, SharedHost};
 use ortc_io::{Attach, Detach, Detached, SocketCommand};
 use ortc_rtp::congestion::BandwidthLimits;
-use ortc_rtp::{RouteCommand, RtpCommand, RtpEvent};
+use ortc_rtp::{DisconnectReason, RouteCommand, RtpCommand, RtpEvent};
 use tokio::sync::watch;
 
 use crate::connection::RTCConnection;
@@ -22,7 +22,7 @@ use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::core::{ConnectionCore, Input, Output, State};
 use crate::dtmf::{ToneReception, ToneRoutes, ToneTasks};
 use crate::engine::{EngineContext, Slot, Start};
-use crate::events::RTCEvent;
+use crate::events::{RTCDisconnectReason, RTCEvent};
 use crate::hub::EventHub;
 use crate::local_side::LocalSide;
 use crate::media::{MediaStream, lock};
@@ -290,6 +290,22 @@ impl ConnectionActor {
         }
     }
 
+    /// Has the last seconds written down, if the connection has failed.
+    fn dump(&mut self, reason: &RTCDisconnectReason) {
+        use RTCDisconnectReason::{ClosedByPeer, PathLost};
+        let Some(dumps) = self.engine.dumps.clone() else { return };
+        let note = RtpCommand::Note(format!("disconnected: {reason}"));
+        let dump = match reason {
+            PathLost | ClosedByPeer => None,
+            _ => dumps.reply(self.slot.id, reason),
+        };
+        // Where the child has died there is nothing to be had.
+        let Some(children) = &self.children else { return };
+        for command in [Some(note), dump.map(RtpCommand::TakeRecording)].into_iter().flatten() {
+            send(&children.rtp, command);
+        }
+    }
+
     /// The application has closed: it hears nothing any more, and its handlers are dropped.
     fn fall_silent(&mut self) {
         self.leave_local_side();
@@ -320,6 +336,17 @@ impl ConnectionActor {
         }
         if event == RTCEvent::Connected {
             self.tones.connected();
+        }
+        if let RTCEvent::Disconnected(reason) = &event {
+            self.dump(reason);
+            if reason.is_final() {
+                let said_goodbye = *reason == RTCDisconnectReason::ClosedByPeer;
+                self.received.end(if said_goodbye {
+                    DisconnectReason::Bye
+                } else {
+                    DisconnectReason::TimedOut
+                });
+            }
         }
         let connection = self.handle.upgrade();
         self.hub.emit(event, connection.as_ref());
@@ -423,8 +450,8 @@ impl StreamHandler<Box<Command>> for ConnectionActor {
             Command::Ice(command) => self.put_out(Output::Ice(command), context),
             Command::Rtp(command) => self.put_out(Output::Rtp(command), context),
             Command::Tones(attachment) => self.tones.start(|connected| attachment.run(connected)),
-            Command::StopReceiving { track, ended } => {
-                self.received.remove(&track, &ended);
+            Command::StopReceiving { track, left, ended } => {
+                self.received.remove(&track, &left, &ended);
                 if let Some(ssrc) = track.received_ssrc() {
                     self.put_out(Output::Rtp(RtpCommand::RemoveReceiver(ssrc)), context);
                 }

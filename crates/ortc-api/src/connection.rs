@@ -1,3 +1,4 @@
+mod flight;
 mod handlers;
 mod local_socket;
 mod receiving;
@@ -159,9 +160,11 @@ pub(crate) enum Command {
     },
     /// Telephone keys that are to be sent.
     Tones(Attachment),
-    /// A track not to receive any more, and the streams that end with it.
+    /// A track not to receive any more, the streams that it has left, and those of them that
+    /// end with it.
     StopReceiving {
         track: MediaStreamTrack,
+        left: Vec<MediaStream>,
         ended: Vec<MediaStream>,
     },
     Subscribe(Subscription<RTCConnection, RTCEvent>),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -10,13 +11,14 @@ use actix::{Addr, Recipient};
 use ortc_dtls::{Certificate, DtlsConfig, DtlsVersion};
 use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot};
 use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates, TcpPort};
-use ortc_io::{ConnectionId, LinkNameStats, LinkNames};
+use ortc_io::{ConnectionId, FlightConfig, LinkNameStats, LinkNames};
 use ortc_rtp::congestion::BandwidthLimits;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::error::NewConnectionError;
+use crate::flight::FlightDumps;
 use crate::media::lock;
 use crate::network::NetworkWatch;
 use crate::socket::{BindRequest, SocketUse};
@@ -62,6 +64,7 @@ pub struct EngineConfig {
     /// How many media threads there are, 1 by default and at most 64. Connections are shared
     /// out among them; what one receives can be sent by all.
     pub threads: Threads,
+    flight_dumps: Option<PathBuf>,
     media_plane: Option<MediaPlaneFactory>,
 }
 
@@ -124,12 +127,39 @@ impl EngineConfig {
         self
     }
 
+    /// Has a received track be taken to have ended when nothing has come of it for so long, 5 s by
+    /// default.
+    #[must_use]
+    pub fn with_track_timeout(mut self, timeout: Duration) -> Self {
+        self.forwarder.session.timings.disconnect_timeout = timeout;
+        self
+    }
+
     /// Sets the id of the header extension element in which packets tell the pairs of their track
     /// ([`RTCTrack::set_rtp_ext_headers`](crate::RTCTrack::set_rtp_ext_headers)), 1 to 255 and the
     /// same on both sides; 15 by default, which no browser has another use for.
     #[must_use]
     pub fn with_ext_headers_id(mut self, id: u8) -> Self {
         self.forwarder.session.ext_headers_id = id;
+        self
+    }
+
+    /// Has the last seconds of every connection recorded in memory, for
+    /// [`RTCConnection::flight_recording`](crate::RTCConnection::flight_recording) and
+    /// [dumps](Self::with_flight_dumps); by default nothing is.
+    #[must_use]
+    pub fn with_flight_recorder(mut self, config: FlightConfig) -> Self {
+        self.forwarder.flight_recorder = Some(config);
+        self
+    }
+
+    /// Has a recording written to a file in `directory` when a connection fails: when it finds no
+    /// path in time, is not secured, or has an internal error. At most 100 are. It turns the
+    /// recorder on, if it is not.
+    #[must_use]
+    pub fn with_flight_dumps(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.forwarder.flight_recorder.get_or_insert_default();
+        self.flight_dumps = Some(directory.into());
         self
     }
 
@@ -150,16 +180,18 @@ impl EngineConfig {
     }
 
     fn start_media_planes(self) -> io::Result<EngineContext> {
+        let dumps = self.flight_dumps.map(FlightDumps::to);
         match self.media_plane {
             Some(factory) => Ok(EngineContext {
                 media_planes: vec![factory()?],
                 snapshots: Vec::new(),
                 network: NetworkWatch::of_system(),
                 names: LinkNames::new(),
+                dumps,
             }),
             None => {
                 let all = ForwarderActor::start_connected(self.forwarder, self.threads.0)?;
-                Ok(EngineContext::of_forwarders(&all))
+                Ok(EngineContext { dumps, ..EngineContext::of_forwarders(&all) })
             }
         }
     }
@@ -170,6 +202,7 @@ impl std::fmt::Debug for EngineConfig {
         f.debug_struct("EngineConfig")
             .field("forwarder", &self.forwarder)
             .field("threads", &self.threads)
+            .field("flight_dumps", &self.flight_dumps)
             .field("media_plane", &if self.media_plane.is_some() { "swapped" } else { "default" })
             .finish()
     }
@@ -246,10 +279,18 @@ impl Engine {
     /// network, with all randomness from `seed`. To be called inside `ortc_io::sim::run`.
     #[cfg(feature = "sim")]
     pub fn simulated(io: ortc_io::sim::SimIo, seed: u64) -> Self {
+        Self::simulated_with(EngineConfig::default(), io, seed)
+    }
+
+    /// The same, configured; a media plane that was swapped, and threads, do not count.
+    #[cfg(feature = "sim")]
+    pub fn simulated_with(config: EngineConfig, io: ortc_io::sim::SimIo, seed: u64) -> Self {
         let (requests, waiting) = mpsc::unbounded_channel();
         let network = NetworkWatch::of_simulated(io.interface_changes());
-        let forwarder = ForwarderActor::start_simulated(io, seed);
-        let context = EngineContext { network, ..EngineContext::of_forwarders(&[forwarder]) };
+        let forwarder = ForwarderActor::start_simulated_with(&config.forwarder, io, seed);
+        let dumps = config.flight_dumps.map(FlightDumps::to);
+        let context =
+            EngineContext { network, dumps, ..EngineContext::of_forwarders(&[forwarder]) };
         let names = context.names.clone();
         let slots = Slots::new(1);
         actix_rt::spawn(serve(context, Arc::clone(&slots), waiting));
@@ -422,6 +463,8 @@ pub(crate) struct EngineContext {
     pub(crate) network: NetworkWatch,
     /// Answers names that stand for addresses of this host.
     pub(crate) names: LinkNames,
+    /// Where recordings of connections that fail go.
+    pub(crate) dumps: Option<FlightDumps>,
 }
 
 /// What several forwarders have counted; `None` when there are none, or one has died.
@@ -441,6 +484,7 @@ impl EngineContext {
             snapshots: all.iter().map(|forwarder| forwarder.clone().recipient()).collect(),
             network: NetworkWatch::of_system(),
             names: LinkNames::new(),
+            dumps: None,
         }
     }
 

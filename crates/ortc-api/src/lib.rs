@@ -182,6 +182,18 @@
 //! `connection`, with what was dropped, `route`, for a track that is forwarded, and fields that
 //! say so. [`Engine::stats`] has the sums over all connections.
 //!
+//! # When a call has failed
+//!
+//! To `tracing`, a connection is a span `connection` with its id; within are the steps to the
+//! first packet, each with how long it took, at the level `info`, and whatever its parts have to
+//! say, down to `trace`. Nothing secret is said at any level.
+//!
+//! With [`EngineConfig::with_flight_recorder`] the last seconds of each connection are kept as
+//! they were on the wire, in memory of a fixed size, and
+//! [`EngineConfig::with_flight_dumps`] writes them to a file when it fails;
+//! [`RTCConnection::flight_recording`] has them at any time. Wireshark opens such a file: what has
+//! happened is in comments of packets (`frame.comment`).
+//!
 //! # Telephone keys
 //!
 //! Keys go out with an audio track, as events of RFC 4733 that take the place of its sound.
@@ -274,6 +286,7 @@ mod dtmf;
 mod engine;
 mod error;
 mod events;
+mod flight;
 mod format;
 mod hub;
 mod identity;
@@ -328,7 +341,9 @@ pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
     RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure, TcpCandidates,
 };
-pub use ortc_io::{InterfaceAddress, InterfaceKind, LinkNameStats, ListenerStats};
+pub use ortc_io::{
+    FlightConfig, FlightRecording, InterfaceAddress, InterfaceKind, LinkNameStats, ListenerStats,
+};
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{

@@ -38,10 +38,38 @@ impl Received {
         );
     }
 
-    /// Forgets a track, and the streams that end with it; whoever listens hears nothing more.
-    pub(crate) fn remove(&mut self, track: &MediaStreamTrack, ended: &[MediaStream]) {
-        self.tracks.retain(|entry| entry.track != *track);
+    /// Forgets a track, and the streams that end with it; whoever listens to these hears nothing
+    /// more. A stream that goes on and was connected by that track alone is disconnected.
+    pub(crate) fn remove(
+        &mut self,
+        track: &MediaStreamTrack,
+        left: &[MediaStream],
+        ended: &[MediaStream],
+    ) {
         self.streams.retain(|entry| !ended.contains(&entry.stream));
+        let was_connected =
+            self.tracks.iter().any(|entry| entry.track == *track && entry.connected);
+        self.tracks.retain(|entry| entry.track != *track);
+        if !was_connected {
+            return;
+        }
+        for Stream { stream, hub } in &mut self.streams {
+            let members = stream.tracks();
+            let is_connected =
+                self.tracks.iter().any(|entry| entry.connected && members.contains(&entry.track));
+            if left.contains(stream) && !is_connected {
+                hub.emit(MediaEvent::Disconnected(DisconnectReason::Bye), Some(stream));
+            }
+        }
+    }
+
+    /// The connection has ended: so has all that is connected.
+    pub(crate) fn end(&mut self, reason: DisconnectReason) {
+        let connected = self.tracks.iter().filter(|entry| entry.connected);
+        let ssrcs: Vec<_> = connected.filter_map(|entry| entry.track.received_ssrc()).collect();
+        for ssrc in ssrcs {
+            self.disconnected(ssrc, reason);
+        }
     }
 
     /// Whether a track of this SSRC has been described.
@@ -173,6 +201,39 @@ mod tests {
                 ("first", MediaEvent::Disconnected(BYE)),
                 ("stream", timed_out),
                 ("second", timed_out),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_let_go_of_and_what_ends_with_its_connection_is_disconnected_once() {
+        let log = Log::default();
+        let mut received = Received::default();
+        let stream = MediaStream::remote("m".into(), Weak::new());
+        let (one, two) = (track(1), track(2));
+        stream.join(&one);
+        stream.join(&two);
+        received.add(one.clone(), std::slice::from_ref(&stream));
+        received.add(two, &[]);
+        listen_to_all(&mut received, &log);
+        received.connected(Ssrc(1));
+        received.connected(Ssrc(2));
+        received.disconnected(Ssrc(2), DisconnectReason::TimedOut);
+        log.lock().unwrap().clear();
+        stream.leave(&one);
+        received.remove(&one, std::slice::from_ref(&stream), &[]);
+        received.connected(Ssrc(2));
+        received.end(DisconnectReason::Bye);
+        received.end(DisconnectReason::Bye);
+        let bye = MediaEvent::Disconnected(DisconnectReason::Bye);
+        assert_eq!(
+            *log.lock().unwrap(),
+            [
+                ("stream", bye),
+                ("stream", MediaEvent::Connected),
+                ("second", MediaEvent::Connected),
+                ("stream", bye),
+                ("second", bye),
             ]
         );
     }

@@ -66,16 +66,13 @@ impl Trace {
     }
 
     pub(crate) fn on_ice(&mut self, now: Instant, event: &IceEvent) {
-        match event {
-            IceEvent::EndOfCandidates => {
-                self.end(now, Kind::Gathering, "all candidates are found");
-            }
-            IceEvent::StateChanged(IceState::Connected) => {
-                if self.end(now, Kind::Establishing, "a path is found") {
-                    self.begin(now, Kind::Securing);
-                }
-            }
-            _ => {}
+        if *event == IceEvent::EndOfCandidates {
+            self.end(now, Kind::Gathering, "all candidates are found");
+        }
+        if *event == IceEvent::StateChanged(IceState::Connected)
+            && self.end(now, Kind::Establishing, "a path is found")
+        {
+            self.begin(now, Kind::Securing);
         }
     }
 
@@ -103,7 +100,7 @@ impl Trace {
             Kind::Securing => debug_span!(parent: parent, "securing"),
             Kind::FirstPacket => debug_span!(parent: parent, "first_packet"),
         };
-        self.steps[kind as usize] = Some(Step { span: span, begun: now });
+        self.steps[kind as usize] = Some(Step { span, begun: now });
     }
 
     /// Ends a step, and says how long it took; whether it went on.

@@ -73,10 +73,19 @@ impl ForwarderActor {
     /// of the forwarder's randomness.
     #[cfg(any(test, feature = "sim"))]
     pub fn start_simulated(io: ortc_io::sim::SimIo, seed: u64) -> Addr<Self> {
+        Self::start_simulated_with(&ForwarderConfig::default(), io, seed)
+    }
+
+    /// The same, configured.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn start_simulated_with(
+        config: &ForwarderConfig,
+        io: ortc_io::sim::SimIo,
+        seed: u64,
+    ) -> Addr<Self> {
         let waker = crate::local_waker(&io);
         let clock = WallClock::new(ortc_io::now(), SessionOptions::default().ntp_at_start);
-        let (forwarder, handle, events) =
-            crate::PacketForwarder::new(&ForwarderConfig::default(), seed, clock, waker);
+        let (forwarder, handle, events) = crate::PacketForwarder::new(config, seed, clock, waker);
         actix::spawn(crate::drive_local(forwarder, io));
         Self::new(handle, events, None).start()
     }
@@ -391,6 +400,10 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::LimitBandwidth(connection, limits) => {
                 ForwarderCommand::LimitBandwidth(connection, limits)
             }
+            RouteCommand::TakeRecording(connection, reply) => {
+                ForwarderCommand::TakeRecording(connection, reply)
+            }
+            RouteCommand::Note(connection, words) => ForwarderCommand::Note(connection, words),
             RouteCommand::Close(connection) => ForwarderCommand::Close(connection),
         };
         self.forward(command, context);

@@ -1,4 +1,4 @@
-use ortc_io::UdpConfig;
+use ortc_io::{FlightConfig, UdpConfig};
 use ortc_rtp::SessionOptions;
 
 /// How a packet forwarder is set up.
@@ -39,6 +39,8 @@ pub struct ForwarderConfig {
     pub padding: u8,
     /// How sockets are opened and used.
     pub udp: UdpConfig,
+    /// Has the last seconds of every connection recorded; by default they are not.
+    pub flight_recorder: Option<FlightConfig>,
     /// Timings of reports and time-outs; `ntp_at_start` is set per connection from the
     /// forwarder's clock.
     pub session: SessionOptions,
@@ -58,6 +60,7 @@ impl Default for ForwarderConfig {
             time_steps: false,
             padding: 0,
             udp: UdpConfig::default(),
+            flight_recorder: None,
             session: SessionOptions::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ortc_io::consent::{CONSENT_BUFFER, ConsentVerdict};
-use ortc_io::{ConnectionId, ConsentDelegation, DatagramIo, Path};
+use ortc_io::{ConnectionId, ConsentDelegation, DatagramIo, FlightDirection, Path};
 
 use crate::ForwarderEvent;
 use crate::plane::Plane;
@@ -47,9 +47,17 @@ impl Plane {
         let Some(id) = self.paths.route(now, path) else { return false };
         let mut buffer = CONSENT_BUFFER;
         match self.consent.handle(now, id, path, datagram, &mut buffer) {
+            // Noted by whoever takes it.
             ConsentVerdict::Pass => return false,
-            ConsentVerdict::Done => self.tell_of_consent(),
-            ConsentVerdict::Answer(len) => self.send_consent(path, &buffer[..len], io),
+            ConsentVerdict::Done => {
+                self.record(now, id, FlightDirection::In, path, datagram);
+                self.tell_of_consent();
+            }
+            ConsentVerdict::Answer(len) => {
+                self.record(now, id, FlightDirection::In, path, datagram);
+                self.record(now, id, FlightDirection::Out, path, &buffer[..len]);
+                self.send_consent(path, &buffer[..len], io);
+            }
         }
         true
     }
@@ -58,6 +66,11 @@ impl Plane {
     pub(crate) fn ask_for_consent(&mut self, now: Instant, io: &mut impl DatagramIo) {
         let mut buffer = CONSENT_BUFFER;
         while let Some((path, len)) = self.consent.poll_request(now, &mut buffer) {
+            if self.flight.is_some()
+                && let Some(id) = self.paths.route(now, path)
+            {
+                self.record(now, id, FlightDirection::Out, path, &buffer[..len]);
+            }
             self.send_consent(path, &buffer[..len], io);
         }
         self.tell_of_consent();

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
+use ortc_io::{ConnectionId, DatagramIo, FlightDirection, Path, ReceiveBatch, SendBatch};
 use ortc_rtp::{ForwardConfig, ForwardTarget, OpenedRtp, RtpView, Ssrc, TrackSource};
 
 use crate::link::{Link, guarded};
@@ -138,6 +138,7 @@ impl Link {
         progress: &mut Progress,
     ) -> Forwarded {
         let Some(session) = &mut self.session else { return Forwarded::All };
+        let recorder = &mut self.recorder;
         while let Some(pending) = self.pending.get(progress.pending) {
             let mut target = pending.target;
             let Some(path) = path else {
@@ -152,7 +153,11 @@ impl Link {
                     && let Some(room) = session.forward_room(&mut target, &packet, rtp.padding)
                 {
                     let fits = outgoing.push_on(path, room, |buffer| {
-                        session.write_forward(now, target, &packet, rtp, buffer)
+                        let len = session.write_forward(now, target, &packet, rtp, buffer)?;
+                        if let Some(recorder) = recorder {
+                            recorder.datagram(now, FlightDirection::Out, path, &buffer[..len]);
+                        }
+                        Some(len)
                     });
                     if !fits && !outgoing.is_empty() {
                         return Forwarded::BatchFull;

@@ -8,7 +8,8 @@ use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Admission, PathTable};
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    DatagramIo, DatagramKind, DatagramReceived, Path, ReceiveBatch, SendBatch, SocketId, classify,
+    DatagramIo, DatagramKind, DatagramReceived, FlightDirection, Path, ReceiveBatch, SendBatch,
+    SocketId, classify,
 };
 use ortc_rtp::MAX_PADDING;
 
@@ -99,6 +100,7 @@ impl PacketForwarder {
             stopwatch: None,
             session: config.session.clone(),
             max_padding: config.padding.min(MAX_PADDING),
+            flight: config.flight_recorder,
         };
         let handle = ForwarderHandle::new(sender, wakeup.clone());
         let incoming = ReceiveBatch::new();
@@ -274,6 +276,7 @@ impl Plane {
         let Admission::Deliver(connection) = self.paths.admit(now, path, kind, bytes) else {
             return;
         };
+        self.record(now, connection, FlightDirection::In, path, bytes);
         if !self.outbox.has_room_for_datagram(kind) {
             return;
         }
@@ -299,10 +302,15 @@ impl Plane {
             return;
         };
         let link = self.links.get_mut(id);
-        let Some(session) = link.and_then(|link| link.session.as_mut()) else {
+        let Some((session, recorder)) =
+            link.and_then(|link| Some((link.session.as_mut()?, &mut link.recorder)))
+        else {
             self.stats.media_not_open += 1;
             return;
         };
+        if let Some(recorder) = recorder {
+            recorder.datagram(now, FlightDirection::In, path, bytes);
+        }
         let handled = guarded(|| match kind {
             DatagramKind::Rtcp => {
                 session.handle_rtcp(now, bytes);

@@ -78,6 +78,7 @@ mod clock;
 mod config;
 mod consent;
 mod fanout;
+mod flight;
 mod forwarder;
 mod handle;
 mod link;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use ortc_io::{ConnectionId, Path, SendBatch};
+use ortc_io::{ConnectionId, FlightDirection, FlightRecorder, Path, SendBatch};
 use ortc_rtp::RtpSession;
 
 use crate::fanout::{Pending, Subscription};
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) is_touched: bool,
     /// Whether it was closed; it is not opened again.
     pub(crate) is_closed: bool,
+    /// Its last seconds, where they are recorded.
+    pub(crate) recorder: Option<Box<FlightRecorder>>,
     pub(crate) mark: Arc<ReadyMark>,
     waker: Waker,
 }
@@ -45,7 +47,11 @@ pub(crate) enum Transmitted {
 }
 
 impl Link {
-    pub(crate) fn new(id: ConnectionId, mark: Arc<ReadyMark>) -> Self {
+    pub(crate) fn new(
+        id: ConnectionId,
+        mark: Arc<ReadyMark>,
+        recorder: Option<Box<FlightRecorder>>,
+    ) -> Self {
         Self {
             id,
             session: None,
@@ -53,6 +59,7 @@ impl Link {
             pending: Vec::new(),
             is_touched: false,
             is_closed: false,
+            recorder,
             waker: Waker::from(Arc::clone(&mark)),
             mark,
         }
@@ -87,7 +94,14 @@ impl Link {
             if *share == 0 {
                 return Transmitted::Share;
             }
-            let fits = batch.push_on(path, room, |buffer| session.write_transmit(now, buffer));
+            let recorder = &mut self.recorder;
+            let fits = batch.push_on(path, room, |buffer| {
+                let len = session.write_transmit(now, buffer)?;
+                if let Some(recorder) = recorder {
+                    recorder.datagram(now, FlightDirection::Out, path, &buffer[..len]);
+                }
+                Some(len)
+            });
             if !fits {
                 return Transmitted::BatchFull;
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix::Message;
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, SendControl, Share,
-    SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
+    Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, RecordingReply,
+    SendControl, Share, SharedSocket, SocketEvent, SocketId, SrtpKeys, StreamEnd,
 };
 use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
@@ -110,6 +110,10 @@ pub enum ForwarderCommand {
     LimitBandwidth(ConnectionId, BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.
     CapSender(ConnectionId, Ssrc, Option<u64>),
+    /// Asks for the last seconds of a connection, where they are recorded.
+    TakeRecording(ConnectionId, RecordingReply),
+    /// Has it noted there what has happened.
+    Note(ConnectionId, String),
     /// Says BYE and drops routes and keys; answered with [`RouteEvent::Closed`], also when
     /// there is no such connection.
     Close(ConnectionId),

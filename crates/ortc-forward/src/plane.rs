@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use ortc_io::consent::ConsentTable;
 use ortc_io::paths::{Parked, PathTable};
 use ortc_io::{
-    Bind, ConnectionId, DatagramIo, DatagramReceived, Join, PathUpdate, SendBatch, SendControl,
-    Share, SharedSocket, SocketEvent, SocketId, shared,
+    Bind, ConnectionId, DatagramIo, DatagramReceived, FlightConfig, FlightDirection,
+    FlightRecorder, Join, PathUpdate, SendBatch, SendControl, Share, SharedSocket, SocketEvent,
+    SocketId, shared,
 };
 use ortc_rtp::{RouteEvent, RtpSession, SessionOptions};
 
 use crate::clock::WallClock;
 use crate::fanout::{FanOut, Foreign};
+use crate::flight;
 use crate::link::{Link, Transmitted, guarded};
 use crate::mesh::Mesh;
 use crate::outbox::Outbox;
@@ -48,6 +50,8 @@ pub(crate) struct Plane {
     pub(crate) session: SessionOptions,
     /// Most padding that a forwarded packet gets.
     pub(crate) max_padding: u8,
+    /// Whether the last seconds of connections are recorded.
+    pub(crate) flight: Option<FlightConfig>,
 }
 
 impl Plane {
@@ -98,6 +102,7 @@ impl Plane {
             }
             ForwarderCommand::Open(id) => self.open(now, id, io),
             ForwarderCommand::SetKeys(id, keys) => {
+                self.note(now, id, "the keys of SRTP have come");
                 let known = self.with_session(id, io, |session| {
                     if let Err(error) = session.set_keys(now, &keys) {
                         tracing::error!(?id, %error, "the SRTP keys were not taken");
@@ -166,6 +171,8 @@ impl Plane {
             ForwarderCommand::LimitBandwidth(id, limits) => {
                 self.with_session(id, io, |session| session.limit_bandwidth(limits));
             }
+            ForwarderCommand::TakeRecording(id, reply) => self.take_recording(now, id, reply),
+            ForwarderCommand::Note(id, words) => self.note(now, id, &words),
             ForwarderCommand::Close(id) => {
                 if !self.close(now, id, io) {
                     self.outbox.push(ForwarderEvent::Route(RouteEvent::Closed(id)));
@@ -198,7 +205,9 @@ impl Plane {
                 // Its owner has forgotten it; it ends as if it had been detached.
                 self.detach(now, old, io);
             }
-            match self.links.admit(id, Link::new(id, self.ready.mark(id))) {
+            let recorder = self.flight.map(|config| FlightRecorder::new(now, config).into());
+            let link = Link::new(id, self.ready.mark(id), recorder);
+            match self.links.admit(id, link) {
                 Entry::Admitted(_) => {}
                 Entry::Stale => {
                     self.stats.stale_commands += 1;
@@ -281,6 +290,7 @@ impl Plane {
             && let Some(session) = link.session.take()
         {
             self.stats.media.add(session.stats());
+            self.stats.media_datagrams.add(session.datagrams());
         }
         true
     }
@@ -444,6 +454,7 @@ impl Plane {
         let SendControl { connection, path, datagram } = control;
         let path = self.paths.outgoing(now, *connection, *path, datagram);
         let Some(path) = path else { return };
+        self.record(now, *connection, FlightDirection::Out, path, datagram);
         if !self.outgoing.push_copy_on(path, datagram) {
             self.flush(io);
             self.stats.send_dropped += u64::from(!self.outgoing.push_copy_on(path, datagram));
@@ -452,6 +463,7 @@ impl Plane {
 
     fn update_path(&mut self, now: Instant, id: ConnectionId, update: PathUpdate) {
         let updated = self.paths.update(now, id, update);
+        self.note_path(now, id, &update);
         while let Some((loser, path)) = self.paths.poll_taken() {
             let event = SocketEvent::PathTaken(path);
             self.outbox.push(ForwarderEvent::Socket(loser, event));
@@ -508,8 +520,12 @@ impl Plane {
         let Some(link) = self.links.get_mut(id) else { return };
         let Some(session) = &mut link.session else { return };
         let outbox = &mut self.outbox;
+        let recorder = &mut link.recorder;
         let polled = guarded(|| {
             while let Some(event) = session.poll_event() {
+                if let Some(recorder) = recorder {
+                    recorder.words(now, &flight::words(&event));
+                }
                 outbox.push(ForwarderEvent::Route(event));
             }
             session.poll_timeout()
@@ -577,6 +593,7 @@ impl Plane {
         for link in self.links.iter_mut() {
             if let Some(session) = &link.session {
                 stats.media.add(session.stats());
+                stats.media_datagrams.add(session.datagrams());
             }
             if let Some(paths) = self.paths.stats(link.id) {
                 stats.add_paths(&paths);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ortc_io::paths::{PathStats, SharedStats};
 use ortc_io::{ConsentStats, ListenerStats, SendBatch};
-use ortc_rtp::SessionStats;
+use ortc_rtp::{DatagramCounts, SessionStats};
 
 /// What a forwarder has done and dropped since it started.
 ///
@@ -69,6 +69,8 @@ pub struct ForwarderStats {
     pub streams: ListenerStats,
     /// What the sessions of all connections have counted, ended ones included.
     pub media: SessionStats,
+    /// RTP and RTCP of all connections as they went over the network, ended ones included.
+    pub media_datagrams: DatagramCounts,
     /// Connections that were given up because handling them panicked.
     pub panicked_connections: u64,
 }
@@ -158,6 +160,7 @@ impl ForwarderStats {
         self.add_consent(&other.consent);
         self.streams.add(&other.streams);
         self.media.add(&other.media);
+        self.media_datagrams.add(&other.media_datagrams);
         self.panicked_connections += other.panicked_connections;
     }
 

@@ -17,8 +17,8 @@ use ortc_forward::{
 };
 use ortc_io::ring::{Popped, RingReceiver, ring};
 use ortc_io::{
-    Bind, ConnectionId, DatagramIo, Encapsulation, InterfaceAddress, Join, Path, PathUpdate,
-    ReceiveBatch, SendBatch, SendReport, SharedSocket, SocketEvent, SocketId, SrtpKeys,
+    Bind, ConnectionId, DatagramIo, Encapsulation, FlightConfig, InterfaceAddress, Join, Path,
+    PathUpdate, ReceiveBatch, SendBatch, SendReport, SharedSocket, SocketEvent, SocketId, SrtpKeys,
     SrtpProfile,
 };
 use ortc_rtp::{
@@ -142,8 +142,11 @@ fn forwarder(
     io: &mut End,
 ) -> (PacketForwarder, ForwarderHandle, RingReceiver<ForwarderEvent>) {
     let clock = WallClock::new(now, 0);
+    // The flight recorder allocates nothing either.
+    let flight_recorder = Some(FlightConfig::default());
+    let config = ForwarderConfig { flight_recorder, ..ForwarderConfig::default() };
     let (mut forwarder, handle, mut events) =
-        PacketForwarder::new(&ForwarderConfig::default(), 1, clock, Waker::noop().clone());
+        PacketForwarder::new(&config, 1, clock, Waker::noop().clone());
     let keys = srtp_keys(is_client);
     let path = Path { encapsulation, ..Path::plain(SOCKET, io.remote) };
     let address = io.remote;

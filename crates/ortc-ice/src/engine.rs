@@ -5,6 +5,7 @@ use aws_lc_rs::hmac;
 use bytes::Bytes;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, CandidateKind, IceAgentEvent, IceConnectionState, IceCreds, Protocol};
+use tracing::dispatcher::{Dispatch, with_default};
 
 use crate::description::{Carrier, Kind, Usable};
 use crate::local::Local;
@@ -110,6 +111,12 @@ impl Engine {
         remote: &RTCIceConnectionInfo,
         controlling: bool,
     ) -> Self {
+        // It traces an event that has our password in it, when it is queued and when it is
+        // taken out: both are to be here, where nobody listens.
+        with_default(&Dispatch::none(), || Self::with_secrets(config, remote, controlling))
+    }
+
+    fn with_secrets(config: &IceConfig, remote: &RTCIceConnectionInfo, controlling: bool) -> Self {
         let mut inner = is::IceAgent::with_hmac(credentials(&config.credentials), &HMAC_SHA1);
         let IceTiming { check_interval, initial_rto, max_rto, max_retransmits, .. } = config.timing;
         inner.set_control_tie_breaker(config.tie_breaker);
@@ -121,6 +128,8 @@ impl Engine {
         // Before any candidate: pairs take their order from the role.
         inner.set_controlling(controlling);
         inner.set_remote_credentials(credentials(remote));
+        // Nothing has happened yet that anybody wants to hear of.
+        while inner.poll_event().is_some() {}
         Self { inner, seeds: Seeds::new(config.seed) }
     }
 

@@ -106,6 +106,8 @@ impl RtpActor {
             RtpCommand::TakeSnapshot(reply) => Some(RouteCommand::TakeSnapshot(id, reply)),
             RtpCommand::LimitBandwidth(limits) => Some(RouteCommand::LimitBandwidth(id, limits)),
             RtpCommand::CapSender(ssrc, cap) => Some(RouteCommand::CapSender(id, ssrc, cap)),
+            RtpCommand::TakeRecording(reply) => Some(RouteCommand::TakeRecording(id, reply)),
+            RtpCommand::Note(words) => Some(RouteCommand::Note(id, words)),
             RtpCommand::Close => None,
         }
     }

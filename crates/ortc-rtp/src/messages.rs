@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::{Message, Recipient};
 use bytes::Bytes;
 use ortc_io::ring::{RingReceiver, RingSender};
-use ortc_io::{ConnectionId, SrtpKeys};
+use ortc_io::{ConnectionId, RecordingReply, SrtpKeys};
 
 use crate::congestion::BandwidthLimits;
 use crate::{CodecName, RTCTrackDescription, SessionSnapshot};
@@ -317,6 +317,10 @@ pub enum RouteCommand {
     LimitBandwidth(ConnectionId, BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.
     CapSender(ConnectionId, Ssrc, Option<u64>),
+    /// Asks for the last seconds of a connection, where they are recorded.
+    TakeRecording(ConnectionId, RecordingReply),
+    /// Has it noted there what has happened.
+    Note(ConnectionId, String),
     /// Sends RTCP BYE for every sending track and drops all routes and keys; answered with
     /// [`RouteEvent::Closed`]. Sockets stay until the connection is detached.
     Close(ConnectionId),
@@ -407,6 +411,10 @@ pub enum RtpCommand {
     LimitBandwidth(BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.
     CapSender(Ssrc, Option<u64>),
+    /// Asks for the last seconds, where they are recorded.
+    TakeRecording(RecordingReply),
+    /// Has it noted there what has happened.
+    Note(String),
     /// Says BYE and lets go of everything.
     Close,
 }

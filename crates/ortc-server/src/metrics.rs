@@ -96,6 +96,19 @@ impl Page {
             "what",
             &[("received", media.rtcp_received), ("sent", media.rtcp_sent)],
         );
+        let srtp = &stats.media_datagrams;
+        self.labelled(
+            "ortc_srtp_datagrams_total",
+            "RTP and RTCP datagrams, sealed.",
+            "what",
+            &[("received", srtp.received), ("sent", srtp.sent)],
+        );
+        self.labelled(
+            "ortc_srtp_bytes_total",
+            "Bytes of RTP and RTCP, sealed, without the headers of UDP and IP.",
+            "what",
+            &[("received", srtp.bytes_received), ("sent", srtp.bytes_sent)],
+        );
         self.counter(
             "ortc_key_frames_requested_total",
             "Key frames that publishers were asked for.",
@@ -151,6 +164,7 @@ impl Page {
                 ("no_path", sent.no_path),
                 ("not_forwarded", sent.not_forwarded),
                 ("late", sent.late),
+                ("silenced", sent.silenced),
                 ("oversized", sent.oversized),
                 ("not_sealed", sent.not_sealed),
                 ("rtcp", sent.rtcp),

@@ -498,8 +498,10 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             RouteCommand::RemoveReceiver(_, ssrc) => {
                 self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
             }
-            // Dropping the reply says that there are no statistics here.
-            RouteCommand::TakeSnapshot(..) => {}
+            // Dropping the reply says that there is no such thing here.
+            RouteCommand::TakeSnapshot(..)
+            | RouteCommand::TakeRecording(..)
+            | RouteCommand::Note(..) => {}
             RouteCommand::NumberSent(..)
             | RouteCommand::AnswerNumbers(..)
             | RouteCommand::CapSender(..)

@@ -2,6 +2,7 @@
 
 pub(crate) mod candidate;
 pub(crate) mod description;
+pub(crate) mod ext_headers;
 pub(crate) mod fingerprint;
 pub(crate) mod frames;
 pub(crate) mod ice_server;

@@ -61,13 +61,15 @@ impl RTCConnection {
         let is_it = |(_, other): &(RTCTrackDescription, MediaStreamTrack)| other == track;
         let Some(at) = state.receiving.iter().position(is_it) else { return };
         state.receiving.remove(at);
-        for stream in &state.receiving_streams {
+        let is_in = |stream: &&MediaStream| stream.tracks().contains(track);
+        let left: Vec<_> = state.receiving_streams.iter().filter(is_in).cloned().collect();
+        for stream in &left {
             stream.leave(track);
         }
         let is_ended = |stream: &mut MediaStream| stream.tracks().is_empty();
         let ended = state.receiving_streams.extract_if(.., is_ended).collect();
         // On a connection that is closed it has ended anyway.
-        let stop = Command::StopReceiving { track: track.clone(), ended };
+        let stop = Command::StopReceiving { track: track.clone(), left, ended };
         let _ = self.inner.send_within(&state, stop);
     }
 }

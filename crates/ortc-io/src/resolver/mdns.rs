@@ -41,11 +41,11 @@ pub(super) async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
             let _ = SockRef::from(&four.0).set_multicast_if_v4(link);
             let _ = four.0.send_to(&question, (GROUP, PORT)).await;
         }
-        for (socket, link) in
-            six.iter().flat_map(|(socket, links)| links.iter().map(move |l| (socket, l)))
-        {
-            let _ = SockRef::from(socket).set_multicast_if_v6(*link);
-            let _ = socket.send_to(&question, (GROUP_V6, PORT)).await;
+        if let Some((socket, links)) = &six {
+            for link in links {
+                let _ = SockRef::from(socket).set_multicast_if_v6(*link);
+                let _ = socket.send_to(&question, (GROUP_V6, PORT)).await;
+            }
         }
         let next = ASK.get(asked + 1).map_or(GIVE_UP, |next| Duration::from_millis(*next));
         debug_assert!(Duration::from_millis(*at) < next);
@@ -338,7 +338,7 @@ mod tests {
                 let (len, _) = responder.recv_from(&mut buffer).await.unwrap();
                 if buffer[..len] == question(NAME).unwrap() {
                     for link in &links {
-                        socket2::SockRef::from(&responder).set_multicast_if_v4(link).unwrap();
+                        SockRef::from(&responder).set_multicast_if_v4(link).unwrap();
                         let answer = response(NAME, TYPE_A, &[192, 0, 2, 7]);
                         let _ = responder.send_to(&answer, (GROUP, PORT)).await;
                     }

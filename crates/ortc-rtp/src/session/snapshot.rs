@@ -37,6 +37,14 @@ pub struct DatagramCounts {
 }
 
 impl DatagramCounts {
+    /// Adds what another session has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.bytes_sent += other.bytes_sent;
+        self.received += other.received;
+        self.bytes_received += other.bytes_received;
+    }
+
     pub(super) fn count_sent(&mut self, len: usize) {
         self.sent += 1;
         self.bytes_sent += len as u64;
@@ -76,6 +84,11 @@ pub struct ReceiverSnapshot {
 }
 
 impl RtpSession {
+    /// RTP and RTCP as they went over the network.
+    pub fn datagrams(&self) -> &DatagramCounts {
+        &self.datagrams
+    }
+
     /// Copies what is known at `now`.
     pub fn snapshot(&self, now: Instant) -> SessionSnapshot {
         let sender = |sender: &super::Sender| SenderSnapshot {
