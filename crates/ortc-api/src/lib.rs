@@ -279,8 +279,8 @@ pub use ortc_ice::{
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
-    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RtcpFeedback,
-    TrackKind,
+    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RecoveryStats,
+    RtcpFeedback, TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;

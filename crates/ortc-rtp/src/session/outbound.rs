@@ -5,7 +5,8 @@ use std::time::Instant;
 use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
-use super::forward::Forward;
+use super::forward::{Forward, KeyFrameRequests};
+use super::retransmit::Retransmitter;
 use super::tones::SendTones;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
 use crate::view::FIXED_HEADER;
@@ -27,6 +28,11 @@ pub(super) struct Sender {
     pub(super) feed: Feed,
     /// What takes the place of the audio for moments.
     pub(super) tones: Option<SendTones>,
+    pub(super) retransmitter: Option<Box<Retransmitter>>,
+    /// Key frames that the peer wants of an application.
+    pub(super) key_frames: KeyFrameRequests,
+    /// Who has asked for one last by FIR, and the number of the request.
+    pub(super) last_intra_request: Option<(Ssrc, u8)>,
     pub(super) enabled: bool,
     /// Packets sent when the last report was made.
     reported: u64,
@@ -95,7 +101,16 @@ impl Feed {
 
 impl Sender {
     pub(super) fn new(stream: SendStream, feed: Feed, enabled: bool) -> Self {
-        Self { stream, feed, tones: None, enabled, reported: 0 }
+        Self {
+            stream,
+            feed,
+            tones: None,
+            retransmitter: None,
+            key_frames: KeyFrameRequests::default(),
+            last_intra_request: None,
+            enabled,
+            reported: 0,
+        }
     }
 
     /// The next packet: tones before the audio, which they are to silence.
@@ -147,6 +162,8 @@ pub(super) struct Outbox {
     compounds: VecDeque<Vec<u8>>,
     /// A packet that was taken from its ring and is not written yet.
     packet: Option<(Ssrc, OutgoingPacket, Place)>,
+    /// Whether a packet that is sent again was readied instead.
+    is_resend: bool,
     /// The sender whose turn it is.
     turn: usize,
 }
@@ -179,6 +196,12 @@ impl RtpSession {
         let (overhead, rtcp_overhead) = (keys.sender.overhead(), keys.sender.rtcp_overhead());
         if let Some(compound) = self.outbox.compounds.front() {
             return Some(compound.len() + rtcp_overhead);
+        }
+        if self.outbox.packet.is_none()
+            && let Some(room) = self.next_resend()
+        {
+            self.outbox.is_resend = true;
+            return Some(room);
         }
         let room = |packet: &OutgoingPacket, place: &Place| {
             FIXED_HEADER + packet.payload.len() + place.growth() + overhead
@@ -245,6 +268,9 @@ impl RtpSession {
                 }
             };
         }
+        if std::mem::take(&mut self.outbox.is_resend) {
+            return self.write_resend(out);
+        }
         let (_, waiting, place) = self.outbox.packet.as_ref()?;
         let len = waiting.payload.len() + place.growth();
         if out.len() < FIXED_HEADER + len + keys.sender.overhead() {
@@ -252,7 +278,7 @@ impl RtpSession {
         }
         let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let Sender { stream, feed, tones, .. } = &mut self.senders[at];
+        let Sender { stream, feed, tones, retransmitter, .. } = &mut self.senders[at];
         let header = match (feed, place) {
             (feed, Place::Tone(tone)) => {
                 let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
@@ -272,6 +298,11 @@ impl RtpSession {
         match keys.sender.protect_rtp_from(&header, &packet.payload, out) {
             Ok(len) => {
                 self.stats.rtp_sent += 1;
+                if let Some(retransmitter) = retransmitter {
+                    // All that comes from here takes the next number.
+                    let index = stream.next_index().wrapping_sub(1);
+                    retransmitter.keep(now, index, &header, packet.payload, &out[..len]);
+                }
                 Some(len)
             }
             Err(error) => {
@@ -311,6 +342,9 @@ impl RtpSession {
         let ntp = self.clock.ntp(now);
         let mut infos = Vec::new();
         for sender in &mut self.senders {
+            if let Some(retransmitter) = &mut sender.retransmitter {
+                retransmitter.expire(now);
+            }
             let sent = sender.stream.stats().packets;
             if sent != sender.reported {
                 sender.reported = sent;
