@@ -28,6 +28,7 @@ use crate::local_side::LocalSide;
 use crate::media::{MediaStream, lock};
 use crate::received::Received;
 use crate::socket::{SocketHold, SocketUse};
+use crate::source::Source;
 use crate::trace::Trace;
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
 
@@ -539,6 +540,14 @@ impl Handler<RtpEvent> for ConnectionActor {
                 self.emit(RTCEvent::UnknownTrack(track.clone().into()));
             }
             RtpEvent::UnknownTrack(_) | RtpEvent::BandwidthChanged(_) | RtpEvent::Closed => {}
+            RtpEvent::KeyFrameRequested(ssrc) => {
+                let connection = self.handle.upgrade();
+                let sent = connection.iter().flat_map(|connection| connection.tracks(None));
+                for track in sent.filter(|track| track.ssrc_number() == *ssrc) {
+                    track.source().local_source().into_iter().for_each(Source::want_key_frame);
+                }
+                return;
+            }
         }
         self.feed(Input::Rtp(event), context);
     }

@@ -355,6 +355,12 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::SetExtHeaders(connection, pairs) => {
                 ForwarderCommand::SetExtHeaders(connection, pairs)
             }
+            RouteCommand::Retransmit(connection, config) => {
+                ForwarderCommand::Retransmit(connection, config)
+            }
+            RouteCommand::Recover(connection, config) => {
+                ForwarderCommand::Recover(connection, config)
+            }
             RouteCommand::EnableSender(connection, ssrc, enabled) => {
                 ForwarderCommand::EnableSender(connection, ssrc, enabled)
             }

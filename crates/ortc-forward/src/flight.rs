@@ -74,6 +74,9 @@ pub(crate) fn words(event: &RouteEvent) -> String {
         RouteEvent::UnknownTrack(_, track) => {
             format!("nobody has described track {}", track.ssrc.0)
         }
+        RouteEvent::KeyFrameRequested(_, ssrc) => {
+            format!("a key frame of track {} is wanted", ssrc.0)
+        }
         RouteEvent::BandwidthChanged(_, bits) => format!("{bits} bit/s may be sent"),
         RouteEvent::Closed(_) => "closed".to_owned(),
     }

@@ -81,6 +81,7 @@ mod fanout;
 mod flight;
 mod forwarder;
 mod handle;
+mod history;
 mod link;
 #[cfg(any(test, feature = "sim"))]
 mod local;
@@ -91,6 +92,7 @@ mod padding;
 mod plane;
 mod ready;
 mod registry;
+mod retransmit;
 mod stats;
 mod tables;
 mod thread;

@@ -10,8 +10,8 @@ use ortc_io::{
 };
 use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
-    ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent,
-    SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, ToneRoute,
+    ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RecoverConfig,
+    RetransmitConfig, RouteEvent, SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -86,6 +86,10 @@ pub enum ForwarderCommand {
     ReceiveTones(ConnectionId, Ssrc, ToneRoute),
     /// Has the packets of a sending track tell pairs of it.
     SetExtHeaders(ConnectionId, ExtHeaders),
+    /// Has packets of a sending track be sent again when they are lost.
+    Retransmit(ConnectionId, RetransmitConfig),
+    /// Has lost packets of a receiving track be asked for.
+    Recover(ConnectionId, RecoverConfig),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.

@@ -133,6 +133,7 @@ impl Registry {
 
     fn route(&mut self, event: RouteEvent) {
         let (connection, closed) = match event {
+            RouteEvent::KeyFrameRequested(connection, _) => (connection, false),
             RouteEvent::Closed(connection) => (connection, true),
             RouteEvent::ReceiverConnected(connection, _)
             | RouteEvent::ReceiverDisconnected(connection, ..)

@@ -7,9 +7,10 @@ use ortc_io::ConnectionId;
 use ortc_io::ring::{RingReceiver, RingSender};
 
 use crate::{
-    CodecName, ExtHeaders, ForwardConfig, ForwardedPayloadType, OutgoingPacket,
-    RTCTrackDescription, ReceivedPacket, ReceiverConfig, ReceiverUpdate, RouteCommand, RouteEvent,
-    RtpCommand, RtpEvent, SenderConfig, TonePayloadTypes, TrackKind, TrackSource, header_extension,
+    CodecName, ExtHeaders, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback, OutgoingPacket,
+    RTCTrackDescription, ReceivedPacket, ReceiverConfig, ReceiverUpdate, RecoverConfig,
+    RetransmitConfig, RouteCommand, RouteEvent, RtcpFeedback, RtpCommand, RtpEvent, RtxStream,
+    SenderConfig, TonePayloadTypes, TrackKind, TrackSource, header_extension,
 };
 
 /// Messages that may wait; commands come from one owner, events from one media plane.
@@ -128,6 +129,27 @@ impl RtpActor {
         }
     }
 
+    /// How what is lost of a track is sent again or asked for, where its description says so.
+    fn repair(&self, command: &RtpCommand) -> Option<RouteCommand> {
+        let id = self.connection;
+        match command {
+            RtpCommand::Send { description, .. } | RtpCommand::Forward { description, .. } => {
+                let config = retransmission(description)?;
+                config.nack.then_some(RouteCommand::Retransmit(id, config))
+            }
+            RtpCommand::Receive { description, .. } => {
+                let config = recovery(description)?;
+                let is_silent =
+                    !config.nack && config.key_frames != KeyFrameFeedback::FullIntraRequest;
+                (!is_silent || config.rtx.is_some()).then_some(RouteCommand::Recover(id, config))
+            }
+            RtpCommand::UpdateReceiver(description) => {
+                recovery(description).map(|config| RouteCommand::Recover(id, config))
+            }
+            _ => None,
+        }
+    }
+
     /// The first codec is the one that is sent (ORTC drafts, "codecs").
     fn sender(
         &self,
@@ -196,6 +218,31 @@ impl RtpActor {
     }
 }
 
+fn rtx(description: &RTCTrackDescription) -> Option<RtxStream> {
+    let ssrc = description.rtx_ssrc().ok()??;
+    Some(RtxStream { ssrc, payload_types: description.associated_types() })
+}
+
+fn retransmission(description: &RTCTrackDescription) -> Option<RetransmitConfig> {
+    let nack = description.takes(RtcpFeedback::Nack);
+    Some(RetransmitConfig { ssrc: description.ssrc().ok()?, nack, rtx: rtx(description) })
+}
+
+fn recovery(description: &RTCTrackDescription) -> Option<RecoverConfig> {
+    let takes = |feedback| description.takes(feedback);
+    let key_frames = match description.kind {
+        TrackKind::Audio | TrackKind::Dtmf => KeyFrameFeedback::None,
+        // It does no harm where it is not known.
+        TrackKind::Video if takes(RtcpFeedback::PictureLoss) => KeyFrameFeedback::PictureLoss,
+        TrackKind::Video if takes(RtcpFeedback::FullIntraRequest) => {
+            KeyFrameFeedback::FullIntraRequest
+        }
+        TrackKind::Video => KeyFrameFeedback::PictureLoss,
+    };
+    let (ssrc, nack) = (description.ssrc().ok()?, takes(RtcpFeedback::Nack));
+    Some(RecoverConfig { ssrc, nack, key_frames, rtx: rtx(description) })
+}
+
 fn receiver(
     description: &RTCTrackDescription,
     packets: RingSender<ReceivedPacket>,
@@ -262,15 +309,16 @@ impl Handler<RtpCommand> for RtpActor {
             self.close();
             return;
         }
-        let numbering = self.numbering(&command);
-        if let Some(command) = self.compile(command) {
-            self.routes.do_send(command);
-            if let Some(numbering) = numbering {
-                self.routes.do_send(numbering);
-            }
-        } else {
+        // How it is numbered and repaired goes right behind the track.
+        let follows = [self.numbering(&command), self.repair(&command)];
+        let Some(command) = self.compile(command) else {
             // The owner validates before it sends; dropping the ring tells the application.
             tracing::error!(id = ?self.connection, "a track description that is not valid");
+            return;
+        };
+        self.routes.do_send(command);
+        for command in follows.into_iter().flatten() {
+            self.routes.do_send(command);
         }
     }
 }
@@ -286,6 +334,7 @@ impl Handler<RouteEvent> for RtpActor {
             }
             RouteEvent::UnknownTrack(id, track) => (id, RtpEvent::UnknownTrack(track)),
             RouteEvent::BandwidthChanged(id, bits) => (id, RtpEvent::BandwidthChanged(bits)),
+            RouteEvent::KeyFrameRequested(id, ssrc) => (id, RtpEvent::KeyFrameRequested(ssrc)),
             RouteEvent::Closed(id) => (id, RtpEvent::Closed),
         };
         if connection != self.connection || self.state == State::Closed {

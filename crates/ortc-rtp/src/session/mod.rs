@@ -5,6 +5,8 @@ mod ext_headers;
 mod forward;
 mod inbound;
 mod outbound;
+mod recovery;
+mod retransmit;
 mod snapshot;
 mod stats;
 mod tones;
@@ -30,11 +32,13 @@ use crate::{
 use forward::Upstream;
 use inbound::{Parking, Receiver};
 use outbound::{Feed, Outbox, Sender};
+use retransmit::Resends;
 use unknown::Unknown;
 
 pub use forward::{ForwardTarget, MAX_PADDING, OpenedRtp};
+pub use retransmit::Retransmission;
 pub use snapshot::{DatagramCounts, ReceiverSnapshot, SenderSnapshot, SessionSnapshot};
-pub use stats::{ReceiveDrops, SendDrops, SessionStats};
+pub use stats::{ReceiveDrops, RecoveryStats, SendDrops, SessionStats};
 pub use unknown::EarlyLimits;
 
 /// What may be chosen about an [`RtpSession`].
@@ -99,6 +103,11 @@ pub struct RtpSession {
     /// numbers must go on.
     retired: VecDeque<SendStream>,
     receivers: Vec<Receiver>,
+    /// SSRCs of what is sent again, each with that of its track; sorted.
+    rtx_receivers: Vec<(Ssrc, Ssrc)>,
+    resends: Resends,
+    /// What is asked for; kept for its memory.
+    lost: Vec<u64>,
     /// Of tracks that are yet to be added.
     tone_routes: Vec<(Ssrc, ToneRoute)>,
     parking: Parking,
@@ -159,6 +168,9 @@ impl RtpSession {
             senders: Vec::new(),
             retired: VecDeque::new(),
             receivers: Vec::new(),
+            rtx_receivers: Vec::new(),
+            resends: Resends::default(),
+            lost: Vec::new(),
             tone_routes: Vec::new(),
             parking: Parking::default(),
             unknown: None,
@@ -198,6 +210,7 @@ impl RtpSession {
             sender: SrtpSender::from_keys(keys)?,
             receiver: SrtpReceiver::from_keys(keys)?,
         });
+        self.reset_recovery();
         self.open_parked(now);
         Ok(())
     }
@@ -297,6 +310,7 @@ impl RtpSession {
     /// Removes a receiving track, and drops what still comes of it; an SSRC that is none is
     /// ignored.
     pub fn remove_receiver(&mut self, ssrc: Ssrc) {
+        self.forget_recovery(ssrc);
         if let Ok(at) = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
             self.receivers.remove(at);
             self.let_go(ssrc);
@@ -316,6 +330,8 @@ impl RtpSession {
         self.queue_goodbyes(now, &leaving);
         self.retired.clear();
         self.receivers.clear();
+        self.rtx_receivers.clear();
+        self.resends.clear();
         self.tone_routes.clear();
         self.congestion.clear();
         self.parking = Parking::default();
@@ -354,6 +370,8 @@ impl RtpSession {
             .filter_map(|receiver| receiver.stream.poll_timeout())
             .chain(report)
             .chain(self.receivers.iter().filter_map(|receiver| receiver.key_frames.poll_timeout()))
+            .chain(self.senders.iter().filter_map(|sender| sender.key_frames.poll_timeout()))
+            .chain(self.recovery_timeout())
             .chain(self.parking.poll_timeout())
             .chain(self.unknown_timeout())
             .chain(self.poll_congestion())
@@ -371,8 +389,10 @@ impl RtpSession {
             let event = self.receivers[at].stream.handle_timeout(now);
             self.raise(self.receivers[at].ssrc(), event);
         }
+        self.ask_for_lost(now);
         self.request_due_key_frames(now);
         self.queue_congestion_feedback(now);
+        self.tell_of_due_key_frames(now);
         if self.keys.is_some() && self.scheduler.is_due(now) {
             self.queue_reports(now);
         }

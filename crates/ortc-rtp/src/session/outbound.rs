@@ -6,7 +6,8 @@ use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
 use super::ext_headers::SendExtHeaders;
-use super::forward::Forward;
+use super::forward::{Forward, KeyFrameRequests};
+use super::retransmit::Retransmitter;
 use super::tones::SendTones;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
 use crate::view::{FIXED_HEADER, NUMBER_ROOM};
@@ -32,6 +33,11 @@ pub(super) struct Sender {
     pub(super) tones: Option<SendTones>,
     /// What its packets tell of it, until the peer knows.
     pub(super) ext_headers: Option<Box<SendExtHeaders>>,
+    pub(super) retransmitter: Option<Box<Retransmitter>>,
+    /// Key frames that the peer wants of an application.
+    pub(super) key_frames: KeyFrameRequests,
+    /// Who has asked for one last by FIR, and the number of the request.
+    pub(super) last_intra_request: Option<(Ssrc, u8)>,
     pub(super) enabled: bool,
     /// The header extension that its packets are numbered in.
     pub(super) number_id: Option<u8>,
@@ -117,6 +123,9 @@ impl Sender {
             feed,
             tones: None,
             ext_headers: None,
+            retransmitter: None,
+            key_frames: KeyFrameRequests::default(),
+            last_intra_request: None,
             enabled,
             number_id: None,
             max_bitrate: None,
@@ -175,6 +184,8 @@ pub(super) struct Outbox {
     packet: Option<(Ssrc, OutgoingPacket, Place)>,
     /// A sender that padding is to be sent with.
     padding: Option<Ssrc>,
+    /// Whether a packet that is sent again was readied instead.
+    is_resend: bool,
     /// The sender whose turn it is.
     turn: usize,
 }
@@ -209,6 +220,12 @@ impl RtpSession {
         let (overhead, rtcp_overhead) = (keys.sender.overhead(), keys.sender.rtcp_overhead());
         if let Some(compound) = self.outbox.compounds.front() {
             return Some(compound.len() + rtcp_overhead);
+        }
+        if self.outbox.packet.is_none()
+            && let Some(room) = self.next_resend()
+        {
+            self.outbox.is_resend = true;
+            return Some(room);
         }
         let room = |packet: &OutgoingPacket, place: &Place| {
             FIXED_HEADER + NUMBER_ROOM + packet.payload.len() + place.growth() + overhead
@@ -288,6 +305,9 @@ impl RtpSession {
                 }
             };
         }
+        if std::mem::take(&mut self.outbox.is_resend) {
+            return self.write_resend(now, out);
+        }
         if self.outbox.packet.is_none()
             && let Some(ssrc) = self.outbox.padding
         {
@@ -302,7 +322,8 @@ impl RtpSession {
         }
         let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let Sender { stream, feed, tones, ext_headers, number_id, .. } = &mut self.senders[at];
+        let Sender { stream, feed, tones, ext_headers, number_id, retransmitter, .. } =
+            &mut self.senders[at];
         let header = match (feed, place) {
             (feed, Place::Tone(tone)) => {
                 let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
@@ -337,9 +358,9 @@ impl RtpSession {
             count += 1;
         }
         let header = RtpHeader { extensions: &elements[..count], ..header };
-        let sealed = match header.write(out) {
-            Ok(len) => keys.sender.protect_rtp_behind(len, &packet.payload, &[], out),
-            Err(error) => Err(error.into()),
+        let (header_len, sealed) = match header.write(out) {
+            Ok(len) => (len, keys.sender.protect_rtp_behind(len, &packet.payload, &[], out)),
+            Err(error) => (0, Err(error.into())),
         };
         let is_numbered = number.is_some();
         match sealed {
@@ -349,6 +370,11 @@ impl RtpSession {
                 }
                 self.stats.rtp_sent += 1;
                 self.datagrams.count_sent(len);
+                if let Some(retransmitter) = retransmitter {
+                    // All that comes from here takes the next number.
+                    let index = stream.next_index().wrapping_sub(1);
+                    retransmitter.keep(now, index, &out[..header_len], packet.payload, &out[..len]);
+                }
                 Some(len)
             }
             Err(error) => {
@@ -389,6 +415,9 @@ impl RtpSession {
         let ntp = self.clock.ntp(now);
         let mut infos = Vec::new();
         for sender in &mut self.senders {
+            if let Some(retransmitter) = &mut sender.retransmitter {
+                retransmitter.expire(now);
+            }
             let sent = sender.stream.stats().packets;
             if sent != sender.reported {
                 sender.reported = sent;
