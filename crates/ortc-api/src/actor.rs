@@ -28,6 +28,7 @@ use crate::local_side::LocalSide;
 use crate::media::{MediaStream, lock};
 use crate::received::Received;
 use crate::socket::{SocketHold, SocketUse};
+use crate::source::Source;
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
 
 /// How long one step of closing may take before the next is taken regardless. The media
@@ -475,6 +476,14 @@ impl Handler<RtpEvent> for ConnectionActor {
         match event {
             RtpEvent::TrackConnected(ssrc) => self.received.connected(ssrc),
             RtpEvent::TrackDisconnected(ssrc, reason) => self.received.disconnected(ssrc, reason),
+            RtpEvent::KeyFrameRequested(ssrc) => {
+                let connection = self.handle.upgrade();
+                let sent = connection.iter().flat_map(|connection| connection.tracks(None));
+                for track in sent.filter(|track| track.ssrc_number() == ssrc) {
+                    track.source().local_source().into_iter().for_each(Source::want_key_frame);
+                }
+                return;
+            }
             RtpEvent::BandwidthChanged(_) | RtpEvent::Closed => {}
         }
         self.feed(Input::Rtp(event), context);

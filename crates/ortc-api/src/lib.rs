@@ -294,8 +294,8 @@ pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{
     CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
-    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RtcpFeedback,
-    TrackKind,
+    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RecoveryStats,
+    RtcpFeedback, TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;

@@ -1,12 +1,14 @@
 //! Local tracks: from an application's frames to the packets of every connection.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ortc_io::ring::{RingReceiver, RingSender, ring};
 use ortc_rtp::codec::{DEFAULT_MAX_PAYLOAD, PacketizeError, Packetizer, picture_size};
 use ortc_rtp::{OutgoingPacket, RTCMediaAttributes, TrackKind};
+
+use tokio::sync::Notify;
 
 use crate::error::TooLarge;
 use crate::format::{MediaFormat, MediaFrame};
@@ -23,6 +25,9 @@ pub(crate) struct Source {
     dimensions: Mutex<Option<(u32, u32)>>,
     dropped: AtomicU64,
     withheld: AtomicU64,
+    /// Whether a peer wants a key frame, and whom to wake then.
+    wants_key_frame: AtomicBool,
+    key_frame_wanted: Notify,
 }
 
 /// One connection that sends a track.
@@ -118,7 +123,15 @@ impl Source {
             dimensions: Mutex::new(None),
             dropped: AtomicU64::new(0),
             withheld: AtomicU64::new(0),
+            wants_key_frame: AtomicBool::new(false),
+            key_frame_wanted: Notify::new(),
         })
+    }
+
+    /// Notes that a peer wants a key frame.
+    pub(crate) fn want_key_frame(&self) {
+        self.wants_key_frame.store(true, Ordering::Release);
+        self.key_frame_wanted.notify_one();
     }
 
     pub(crate) fn dimensions(&self) -> Option<(u32, u32)> {
@@ -227,6 +240,21 @@ impl FrameSender {
         let dimensions = Some((width, height));
         *lock(&self.source.dimensions) = dimensions;
         lock(&self.source.outlets).iter().try_for_each(|outlet| outlet.bounds.admit(dimensions))
+    }
+
+    /// Whether a peer that is sent the track has asked for a key frame since this was asked the
+    /// last time, by PLI (RFC 4585 §6.3.1) or FIR (RFC 5104 §4.3.1): it cannot decode the pictures
+    /// before there is one. Each connection asks at most twice a second.
+    pub fn take_key_frame_request(&self) -> bool {
+        self.source.wants_key_frame.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until a peer asks for a key frame; see
+    /// [`take_key_frame_request`](Self::take_key_frame_request). Cancelling it loses nothing.
+    pub async fn key_frame_requested(&self) {
+        while !self.take_key_frame_request() {
+            self.source.key_frame_wanted.notified().await;
+        }
     }
 
     /// Frames that some connection was not sent because its media attributes forbid it.

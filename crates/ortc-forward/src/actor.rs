@@ -282,6 +282,12 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::AddForward(connection, forward) => {
                 ForwarderCommand::AddForward(connection, forward)
             }
+            RouteCommand::Retransmit(connection, config) => {
+                ForwarderCommand::Retransmit(connection, config)
+            }
+            RouteCommand::Recover(connection, config) => {
+                ForwarderCommand::Recover(connection, config)
+            }
             RouteCommand::EnableSender(connection, ssrc, enabled) => {
                 ForwarderCommand::EnableSender(connection, ssrc, enabled)
             }

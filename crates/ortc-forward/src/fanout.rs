@@ -6,8 +6,11 @@
 use std::time::Instant;
 
 use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
-use ortc_rtp::{ForwardConfig, ForwardTarget, OpenedRtp, RtpView, Ssrc, TrackSource};
+use ortc_rtp::{
+    ForwardConfig, ForwardTarget, OpenedRtp, Retransmission, RtpView, Ssrc, TrackSource,
+};
 
+use crate::history::PacketHistory;
 use crate::link::{Link, guarded};
 use crate::mesh::{Arrived, CrossedBatch, Notice};
 use crate::plane::Plane;
@@ -38,6 +41,8 @@ pub(crate) struct Subscription {
     subscribers: Vec<Subscriber>,
     /// Other forwarders that have subscribers of it, as a set of bits.
     places: u64,
+    /// What they may be sent again, where one of those here may.
+    history: Option<Box<PacketHistory>>,
 }
 
 /// Who is sent a track that a connection of another forwarder receives.
@@ -45,6 +50,8 @@ pub(crate) struct Subscription {
 pub(crate) struct Foreign {
     source: TrackSource,
     subscribers: Vec<Subscriber>,
+    /// As of a [`Subscription`]: kept here as well, so that nothing is asked of the other.
+    history: Option<Box<PacketHistory>>,
 }
 
 /// A sending track of another connection.
@@ -90,7 +97,7 @@ impl Link {
         let at = match self.subscriptions.binary_search_by_key(&ssrc, |s| s.ssrc) {
             Ok(at) => at,
             Err(at) => {
-                let new = Subscription { ssrc, subscribers: Vec::new(), places: 0 };
+                let new = Subscription { ssrc, subscribers: Vec::new(), places: 0, history: None };
                 self.subscriptions.insert(at, new);
                 at
             }
@@ -194,7 +201,8 @@ impl Plane {
             Ok(at) => at,
             Err(at) => {
                 self.mesh.notify(source.connection, Notice::Subscribe(source));
-                self.foreign.insert(at, Foreign { source, subscribers: Vec::new() });
+                let new = Foreign { source, subscribers: Vec::new(), history: None };
+                self.foreign.insert(at, new);
                 at
             }
         };
@@ -246,9 +254,30 @@ impl Plane {
         self.put_subscribers(source, subscribers);
     }
 
+    fn history_mut(&mut self, source: TrackSource) -> Option<&mut Option<Box<PacketHistory>>> {
+        if self.mesh.elsewhere(source.connection).is_some() {
+            return Some(&mut self.foreign(source)?.history);
+        }
+        let link = self.links.get_mut(source.connection)?;
+        Some(&mut link.subscription(source.ssrc)?.history)
+    }
+
+    /// Has packets of a track be kept from now on, as long as anybody is sent it.
+    pub(crate) fn keep_history(&mut self, source: TrackSource) {
+        if let Some(history) = self.history_mut(source) {
+            history.get_or_insert_default();
+        }
+    }
+
+    /// A packet of a track of another connection, if it is kept.
+    pub(crate) fn kept(&mut self, now: Instant, wanted: &Retransmission) -> Option<&[u8]> {
+        self.history_mut(wanted.source)?.as_ref()?.get(now, wanted.source_index)
+    }
+
     /// Notes a packet of the batch that was opened.
     pub(crate) fn opened(
         &mut self,
+        now: Instant,
         source: ConnectionId,
         datagram: usize,
         rtp: OpenedRtp,
@@ -256,6 +285,9 @@ impl Plane {
     ) {
         let link = self.links.get_mut(source);
         let Some(subscription) = link.and_then(|link| link.subscription(rtp.ssrc)) else { return };
+        if let Some(history) = &mut subscription.history {
+            history.push(now, rtp.index, packet);
+        }
         if subscription.places != 0 {
             self.mesh.add(subscription.places, source, rtp, packet);
         }
@@ -305,6 +337,10 @@ impl Plane {
     /// Seals what another forwarder has opened for all here who are sent it.
     fn fan_out_crossed(&mut self, now: Instant, batch: &CrossedBatch, io: &mut impl DatagramIo) {
         for (datagram, source, rtp) in batch.iter() {
+            let track = TrackSource { connection: source, ssrc: rtp.ssrc };
+            if let Some(history) = self.foreign(track).and_then(|it| it.history.as_mut()) {
+                history.push(now, rtp.index, batch.packet(datagram, rtp.len));
+            }
             self.fan_out.opened.push(Opened { source, datagram, rtp });
         }
         self.fan_out(now, batch, io);

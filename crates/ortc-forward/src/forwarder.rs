@@ -87,6 +87,7 @@ impl PacketForwarder {
             outgoing: SendBatch::new(),
             fan_out: FanOut::default(),
             mesh: Mesh::default(),
+            wanted: Vec::new(),
             foreign: Vec::new(),
             outbox,
             timers: Timers::default(),
@@ -312,7 +313,7 @@ impl Plane {
             Some(opened) => {
                 self.touch(id);
                 if let Some(rtp) = opened {
-                    self.opened(id, index, rtp, &bytes[..rtp.len]);
+                    self.opened(now, id, index, rtp, &bytes[..rtp.len]);
                 } else if kind == DatagramKind::Rtcp {
                     self.pass_reports(id);
                 }

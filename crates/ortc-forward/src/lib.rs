@@ -80,6 +80,7 @@ mod consent;
 mod fanout;
 mod forwarder;
 mod handle;
+mod history;
 mod link;
 #[cfg(any(test, feature = "sim"))]
 mod local;
@@ -89,6 +90,7 @@ mod outbox;
 mod plane;
 mod ready;
 mod registry;
+mod retransmit;
 mod stats;
 mod tables;
 mod thread;

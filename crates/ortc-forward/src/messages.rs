@@ -10,8 +10,8 @@ use ortc_io::{
 };
 use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
-    ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RouteEvent, SenderConfig, Ssrc,
-    Tap, TonePacket, ToneRoute,
+    ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RecoverConfig, RetransmitConfig,
+    RouteEvent, SenderConfig, Ssrc, Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -82,6 +82,10 @@ pub enum ForwarderCommand {
     SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
     /// Says where the telephone events of a receiving track go.
     ReceiveTones(ConnectionId, Ssrc, ToneRoute),
+    /// Has packets of a sending track be sent again when they are lost.
+    Retransmit(ConnectionId, RetransmitConfig),
+    /// Has lost packets of a receiving track be asked for.
+    Recover(ConnectionId, RecoverConfig),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.

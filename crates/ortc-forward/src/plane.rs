@@ -31,6 +31,8 @@ pub(crate) struct Plane {
     pub(crate) outgoing: SendBatch,
     pub(crate) fan_out: FanOut,
     pub(crate) mesh: Mesh,
+    /// A packet that is to be sent again; kept for its memory.
+    pub(crate) wanted: Vec<u8>,
     /// Subscribers of tracks that other forwarders receive, sorted by source.
     pub(crate) foreign: Vec<Foreign>,
     pub(crate) outbox: Outbox,
@@ -100,6 +102,10 @@ impl Plane {
                 self.listen(id, io);
             }
             ForwarderCommand::AddForward(id, forward) => self.add_forward(now, id, forward, io),
+            ForwarderCommand::Retransmit(id, config) => self.retransmit(now, id, config, io),
+            ForwarderCommand::Recover(id, config) => {
+                self.with_session(id, io, |session| session.recover_receiver(config));
+            }
             ForwarderCommand::EnableSender(id, ssrc, enabled) => {
                 self.with_session(id, io, |session| session.enable_sender(ssrc, enabled));
             }
@@ -495,6 +501,9 @@ impl Plane {
         });
         let Some(deadline) = polled else { return self.give_up(id, io) };
         self.timers.arm(id.slot, deadline);
+        if session.has_retransmissions() {
+            self.serve_retransmissions(now, id, path, io);
+        }
         self.request_key_frames(now, id, io);
     }
 

@@ -126,6 +126,7 @@ impl Registry {
 
     fn route(&mut self, event: RouteEvent) {
         let (connection, closed) = match event {
+            RouteEvent::KeyFrameRequested(connection, _) => (connection, false),
             RouteEvent::Closed(connection) => (connection, true),
             RouteEvent::ReceiverConnected(connection, _)
             | RouteEvent::BandwidthChanged(connection, _)

@@ -22,8 +22,9 @@ use ortc_io::{
     SrtpProfile,
 };
 use ortc_rtp::{
-    Extension, ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType, ReceiverConfig,
-    RtpHeader, RtpView, SenderConfig, SrtpReceiver, SrtpSender, Ssrc, TrackSource, is_rtcp,
+    Extension, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback, OutgoingPacket, PayloadType,
+    ReceiverConfig, RecoverConfig, RetransmitConfig, RtpHeader, RtpView, RtxStream, SenderConfig,
+    SrtpReceiver, SrtpSender, Ssrc, TrackSource, is_rtcp,
 };
 
 const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
@@ -479,4 +480,86 @@ fn counted_turn(forwarder: &mut PacketForwarder, now: Instant, io: &mut End, rou
         forwarder.turn(now, io);
     });
     if round < 20 { 0 } else { allocated }
+}
+
+#[test]
+fn nothing_is_allocated_for_what_may_have_to_be_sent_again() {
+    let start = Instant::now();
+    let (there, back) = (Queue::default(), Queue::default());
+    let remote = SocketAddr::from(([192, 0, 2, 1], 9));
+    let mut io = End { out: back.clone(), inward: there.clone(), remote };
+    let (mut forwarder, commands, _events) =
+        forwarder(false, (false, Encapsulation::Plain), start, &mut io);
+    let (packets, _) = ring(1);
+    let config = ReceiverConfig { ssrc: SSRC, payload_types: vec![(OPUS, 48_000)], packets };
+    commands.send(ForwarderCommand::AddReceiver(ID, config)).unwrap();
+    let key_frames = KeyFrameFeedback::None;
+    let config = RecoverConfig { ssrc: SSRC, nack: true, key_frames, rtx: None };
+    commands.send(ForwarderCommand::Recover(ID, config)).unwrap();
+    // One is sent again on a stream of its own, the other exactly as it was.
+    for (ssrc, rtx) in [(100, Some(200)), (101, None)] {
+        let rtx = rtx
+            .map(|rtx| RtxStream { ssrc: Ssrc(rtx), payload_types: vec![(OPUS, PayloadType(99))] });
+        let forward = forward_back(Ssrc(ssrc), Vec::new());
+        commands.send(ForwarderCommand::AddForward(ID, forward)).unwrap();
+        let config = RetransmitConfig { ssrc: Ssrc(ssrc), nack: true, rtx };
+        commands.send(ForwarderCommand::Retransmit(ID, config)).unwrap();
+    }
+    let mut publisher = SrtpSender::from_keys(&srtp_keys(true)).unwrap();
+    let mut subscriber = SrtpReceiver::from_keys(&srtp_keys(true)).unwrap();
+    let (mut allocated, mut newest) = (0, [0; 2]);
+    for round in 0..400u16 {
+        // All of it before the first reports are due.
+        let now = start + Duration::from_micros(100 * u64::from(round));
+        for n in 0..16 {
+            let header = RtpHeader {
+                payload_type: OPUS,
+                marker: false,
+                sequence: round * 16 + n,
+                timestamp: u32::from(round * 16 + n) * 960,
+                ssrc: SSRC,
+                extensions: &[],
+            };
+            let mut packet = [0x55; 1_200];
+            let len = header.write(&mut packet).unwrap() + 1_100;
+            let len = publisher.protect_rtp(&mut packet, len).unwrap();
+            there.borrow_mut().push_back(packet[..len].to_vec());
+        }
+        let turn = allocations(|| {
+            forwarder.turn(now, &mut io);
+        });
+        // By then a megabyte of packets is kept, and that is all.
+        if round >= 100 {
+            allocated += turn;
+        }
+        for datagram in back.borrow_mut().drain(..) {
+            newest.copy_from_slice(&datagram[2..4]);
+        }
+    }
+    assert_eq!(allocated, 0, "allocations for 9,600 packets that are kept and sent");
+
+    // The newest one of the one without a stream of its own, and an old one, are sent again.
+    let mut peer = SrtpSender::from_keys(&srtp_keys(true)).unwrap();
+    let number = u16::from_be_bytes(newest);
+    let mut nack = vec![0x81, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 101];
+    for lost in [number, number.wrapping_sub(500)] {
+        nack.extend(lost.to_be_bytes());
+        nack.extend([0; 2]);
+    }
+    let len = nack.len();
+    nack.resize(len + peer.rtcp_overhead(), 0);
+    let len = peer.protect_rtcp(&mut nack, len).unwrap();
+    there.borrow_mut().push_back(nack[..len].to_vec());
+    forwarder.turn(start + Duration::from_millis(50), &mut io);
+    let again: Vec<_> = back.borrow_mut().drain(..).collect();
+    let numbers: Vec<_> = again
+        .into_iter()
+        .filter(|datagram| !is_rtcp(datagram))
+        .map(|mut datagram| {
+            let opened = subscriber.unprotect_rtp(&mut datagram).unwrap();
+            assert_eq!((opened.ssrc, datagram[opened.header_len]), (Ssrc(101), 0x55));
+            opened.index as u16
+        })
+        .collect();
+    assert_eq!(numbers, [number, number.wrapping_sub(500)]);
 }

@@ -7,8 +7,9 @@ use ortc_io::ConnectionId;
 use ortc_io::ring::{RingReceiver, RingSender};
 
 use crate::{
-    CodecName, ForwardConfig, ForwardedPayloadType, OutgoingPacket, RTCTrackDescription,
-    ReceivedPacket, ReceiverConfig, ReceiverUpdate, RouteCommand, RouteEvent, RtpCommand, RtpEvent,
+    CodecName, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback, OutgoingPacket,
+    RTCTrackDescription, ReceivedPacket, ReceiverConfig, ReceiverUpdate, RecoverConfig,
+    RetransmitConfig, RouteCommand, RouteEvent, RtcpFeedback, RtpCommand, RtpEvent, RtxStream,
     SenderConfig, TonePayloadTypes, TrackKind, TrackSource, header_extension,
 };
 
@@ -122,6 +123,27 @@ impl RtpActor {
         }
     }
 
+    /// How what is lost of a track is sent again or asked for, where its description says so.
+    fn repair(&self, command: &RtpCommand) -> Option<RouteCommand> {
+        let id = self.connection;
+        match command {
+            RtpCommand::Send { description, .. } | RtpCommand::Forward { description, .. } => {
+                let config = retransmission(description)?;
+                config.nack.then_some(RouteCommand::Retransmit(id, config))
+            }
+            RtpCommand::Receive { description, .. } => {
+                let config = recovery(description)?;
+                let is_silent =
+                    !config.nack && config.key_frames != KeyFrameFeedback::FullIntraRequest;
+                (!is_silent || config.rtx.is_some()).then_some(RouteCommand::Recover(id, config))
+            }
+            RtpCommand::UpdateReceiver(description) => {
+                recovery(description).map(|config| RouteCommand::Recover(id, config))
+            }
+            _ => None,
+        }
+    }
+
     /// The first codec is the one that is sent (ORTC drafts, "codecs").
     fn sender(
         &self,
@@ -190,6 +212,31 @@ impl RtpActor {
     }
 }
 
+fn rtx(description: &RTCTrackDescription) -> Option<RtxStream> {
+    let ssrc = description.rtx_ssrc().ok()??;
+    Some(RtxStream { ssrc, payload_types: description.associated_types() })
+}
+
+fn retransmission(description: &RTCTrackDescription) -> Option<RetransmitConfig> {
+    let nack = description.takes(RtcpFeedback::Nack);
+    Some(RetransmitConfig { ssrc: description.ssrc().ok()?, nack, rtx: rtx(description) })
+}
+
+fn recovery(description: &RTCTrackDescription) -> Option<RecoverConfig> {
+    let takes = |feedback| description.takes(feedback);
+    let key_frames = match description.kind {
+        TrackKind::Audio | TrackKind::Dtmf => KeyFrameFeedback::None,
+        // It does no harm where it is not known.
+        TrackKind::Video if takes(RtcpFeedback::PictureLoss) => KeyFrameFeedback::PictureLoss,
+        TrackKind::Video if takes(RtcpFeedback::FullIntraRequest) => {
+            KeyFrameFeedback::FullIntraRequest
+        }
+        TrackKind::Video => KeyFrameFeedback::PictureLoss,
+    };
+    let (ssrc, nack) = (description.ssrc().ok()?, takes(RtcpFeedback::Nack));
+    Some(RecoverConfig { ssrc, nack, key_frames, rtx: rtx(description) })
+}
+
 fn receiver(
     description: &RTCTrackDescription,
     packets: RingSender<ReceivedPacket>,
@@ -243,21 +290,20 @@ impl Handler<RtpCommand> for RtpActor {
     fn handle(&mut self, command: RtpCommand, _context: &mut Context<Self>) {
         if self.state != State::AwaitingCommands {
             tracing::debug!(id = ?self.connection, "a command for closed media is dropped");
-            return;
-        }
-        if matches!(command, RtpCommand::Close) {
+        } else if matches!(command, RtpCommand::Close) {
             self.close();
-            return;
-        }
-        let numbering = self.numbering(&command);
-        if let Some(command) = self.compile(command) {
-            self.routes.do_send(command);
-            if let Some(numbering) = numbering {
-                self.routes.do_send(numbering);
-            }
         } else {
-            // The owner validates before it sends; dropping the ring tells the application.
-            tracing::error!(id = ?self.connection, "a track description that is not valid");
+            // How it is repaired and numbered goes right behind the track.
+            let behind = [self.repair(&command), self.numbering(&command)];
+            let Some(command) = self.compile(command) else {
+                // The owner validates before it sends; dropping the ring tells the application.
+                tracing::error!(id = ?self.connection, "a track description that is not valid");
+                return;
+            };
+            self.routes.do_send(command);
+            for command in behind.into_iter().flatten() {
+                self.routes.do_send(command);
+            }
         }
     }
 }
@@ -272,6 +318,7 @@ impl Handler<RouteEvent> for RtpActor {
                 (id, RtpEvent::TrackDisconnected(ssrc, reason))
             }
             RouteEvent::BandwidthChanged(id, bits) => (id, RtpEvent::BandwidthChanged(bits)),
+            RouteEvent::KeyFrameRequested(id, ssrc) => (id, RtpEvent::KeyFrameRequested(ssrc)),
             RouteEvent::Closed(id) => (id, RtpEvent::Closed),
         };
         if connection != self.connection || self.state == State::Closed {

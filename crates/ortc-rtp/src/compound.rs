@@ -9,6 +9,7 @@ pub(crate) const TRANSPORT_FEEDBACK: u8 = 205;
 pub(crate) const PAYLOAD_FEEDBACK: u8 = 206;
 
 /// Messages of payload-specific feedback (RFC 4585 §6.3.1, RFC 5104 §4.3.1).
+pub(crate) const GENERIC_NACK: u8 = 1;
 pub(crate) const PICTURE_LOSS: u8 = 1;
 pub(crate) const FULL_INTRA_REQUEST: u8 = 4;
 
@@ -97,17 +98,34 @@ impl<'a> RtcpPacket<'a> {
 
     /// The sources of which a key frame is asked for: by PLI (RFC 4585 §6.3.1) or by FIR
     /// (RFC 5104 §4.3.1); none for other packets.
-    pub fn key_frame_requests(&self) -> impl Iterator<Item = Ssrc> + use<'a> {
+    pub fn key_frame_requests(&self) -> impl Iterator<Item = KeyFrameRequest> + use<'a> {
         // A PLI names the one source in its header, a FIR any number of them behind it.
         let sources = match (self.packet_type, self.count) {
             (PAYLOAD_FEEDBACK, PICTURE_LOSS) => self.body.get(4..8),
             (PAYLOAD_FEEDBACK, FULL_INTRA_REQUEST) => self.body.get(8..),
             _ => None,
         };
-        sources
-            .unwrap_or_default()
-            .chunks(8)
-            .filter_map(|entry| Some(Ssrc(u32::from_be_bytes(entry.get(..4)?.try_into().ok()?))))
+        let body = self.body;
+        sources.unwrap_or_default().chunks(8).filter(|entry| entry.len() >= 4).map(move |entry| {
+            let number = entry.get(4).map(|number| (Ssrc(u32_at(body, 0)), *number));
+            KeyFrameRequest { source: Ssrc(u32_at(entry, 0)), number }
+        })
+    }
+
+    /// The source of which packets are said to be lost, and their sequence numbers, by a generic
+    /// NACK (RFC 4585 §6.2.1); `None` for other packets.
+    pub fn nack(&self) -> Option<(Ssrc, impl Iterator<Item = u16> + use<'a>)> {
+        if (self.packet_type, self.count) != (TRANSPORT_FEEDBACK, GENERIC_NACK) {
+            return None;
+        }
+        let source = Ssrc(u32_at(self.body.get(4..8)?, 0));
+        let lost = self.body[8..].chunks_exact(4).flat_map(|entry| {
+            // The first one, and a bit for each of the sixteen behind it.
+            let (first, others) = (u16_at(entry, 0), u16_at(entry, 2));
+            let is_lost = move |n: &u16| *n == 0 || others & (1 << (n - 1)) != 0;
+            (0..17).filter(is_lost).map(move |n| first.wrapping_add(n))
+        });
+        Some((source, lost))
     }
 
     /// The sender's part of a sender report (RFC 3550 §6.4.1); `None` for other packets and
@@ -140,6 +158,36 @@ impl<'a> RtcpPacket<'a> {
             .take(usize::from(self.count))
             .map(ReportBlock::read)
     }
+}
+
+/// That a receiver wants a key frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyFrameRequest {
+    /// Of which source.
+    pub source: Ssrc,
+    /// Of a FIR, who asks and the number of the request, which stays the same when that is
+    /// repeated (RFC 5104 §4.3.1.1); a PLI has none.
+    pub number: Option<(Ssrc, u8)>,
+}
+
+/// Writes the entries of a generic NACK (RFC 4585 §6.2.1) for these sequence numbers, in
+/// ascending order, behind `out`: at most `most` entries. Returns how many numbers they name.
+pub(crate) fn write_nack_entries(lost: &[u64], most: usize, out: &mut Vec<u8>) -> usize {
+    let mut named = 0;
+    for _ in 0..most {
+        let Some(first) = lost.get(named) else { break };
+        let mut others = 0u16;
+        named += 1;
+        while let Some(distance) = lost.get(named).map(|next| next.wrapping_sub(*first))
+            && (1..=16).contains(&distance)
+        {
+            others |= 1 << (distance - 1);
+            named += 1;
+        }
+        out.extend((*first as u16).to_be_bytes());
+        out.extend(others.to_be_bytes());
+    }
+    named
 }
 
 /// What a sender says about itself in a report (RFC 3550 §6.4.1).
@@ -262,6 +310,42 @@ mod tests {
                 assert!(matches!(last, Some(Err(_))), "{len}");
             }
         }
+    }
+
+    #[test]
+    fn lost_packets_are_written_and_read_back() {
+        let mut lost: Vec<u64> = vec![65_530, 65_531, 65_546, 65_547, 65_600];
+        lost.extend(70_000..70_100);
+        let mut bytes = vec![0x81, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+        assert_eq!(write_nack_entries(&lost, 64, &mut bytes), lost.len());
+        assert_eq!(bytes.len(), 12 + 4 * (1 + 1 + 1 + 6));
+        bytes[3] = (bytes.len() / 4 - 1) as u8;
+        let packet = RtcpView::new(&bytes).next().unwrap().unwrap();
+        let (source, named) = packet.nack().unwrap();
+        assert_eq!(source, Ssrc(2));
+        assert!(named.eq(lost.iter().map(|index| *index as u16)));
+        assert_eq!(write_nack_entries(&lost, 2, &mut Vec::new()), 4);
+        // Cut short: what is there is read.
+        for len in [0, 4, 7, 8, 11] {
+            let body = &bytes[4..4 + len];
+            let packet = RtcpPacket { count: 1, packet_type: 205, body };
+            assert_eq!(packet.nack().map(|(_, lost)| lost.count()), (len >= 8).then_some(0));
+        }
+    }
+
+    #[test]
+    fn a_full_intra_request_has_a_number_and_a_picture_loss_has_none() {
+        let fir = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 9, 0, 0, 0, 0, 0, 0, 8, 3, 0, 0, 0, 0, 0];
+        let packet = RtcpPacket { count: 4, packet_type: 206, body: &fir };
+        let asked: Vec<_> = packet.key_frame_requests().collect();
+        let request = |source, number| KeyFrameRequest {
+            source: Ssrc(source),
+            number: Some((Ssrc(1), number)),
+        };
+        assert_eq!(asked, [request(7, 9), request(8, 3)]);
+        let packet = RtcpPacket { count: 1, packet_type: 206, body: &fir[4..16] };
+        let asked: Vec<_> = packet.key_frame_requests().collect();
+        assert_eq!(asked, [KeyFrameRequest { source: Ssrc(7), number: None }]);
     }
 
     #[test]

@@ -41,6 +41,10 @@ pub enum SrtpError {
     /// The index was seen before, or is older than the replay window (RFC 3711 §3.3.2).
     #[error("the packet is a replay, or too old to tell")]
     Replayed,
+    /// What is to be sealed again is not what was sealed under its index before: a fault of the
+    /// caller, and nothing that may be sent.
+    #[error("the packet is not what was sealed under its index before")]
+    NotIdentical,
     /// More SSRCs than a connection may have.
     #[error("too many SSRCs")]
     TooManySsrcs,

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | views of what came, bounds checked | [`RtpView`], [`RtcpView`], [`Extensions`], [`RedundantView`] |
 //! | SRTP (RFC 3711, RFC 7714) in place | [`SrtpSender`], [`SrtpReceiver`], [`Seal`] |
-//! | one stream, one writer | [`SendStream`], [`ReceiveStream`], [`Reporter`], [`RtcpScheduler`], [`TonePlacer`], [`ToneSplitter`] |
+//! | one stream, one writer | [`SendStream`], [`ReceiveStream`], [`LossTracker`], [`Reporter`], [`RtcpScheduler`], [`TonePlacer`], [`ToneSplitter`] |
 //! | Opus (RFC 7587) | [`OpusPacketizer`], [`OpusDepacketizer`] |
 //! | frames of every codec, cut and put together | [`codec::Packetizer`], [`codec::FrameAssembler`] |
 //! | congestion control | [`congestion`] |
@@ -80,6 +80,22 @@
 //!   left them into the datagram. Receiving copies the payload once, for the application.
 //! - Seeds and instants are arguments; the same ones give the same datagrams.
 //!
+//! # Loss
+//!
+//! [`RtpSession::recover_receiver`] has lost packets of a track be asked for by NACK (RFC 4585
+//! §6.2.1), and [`RtpSession::retransmit_sender`] has them sent again. A [`LossTracker`] decides: a
+//! packet that was overtaken is waited for as long as packets usually are (10 ms to begin with),
+//! one that is missing still is asked for, again after each round trip, as answers have shown it to
+//! be, ten times and a second at most; then a key frame is asked for instead. A longer gap than 256
+//! packets is not asked for at all.
+//!
+//! What was sent is kept for a second, 1,024 packets and a megabyte at most. It is sent again on a
+//! stream of its own (RFC 4588) where the description has one, and else exactly as it was: see
+//! [`SrtpSender::protect_rtp_again`]. None is sent again more often than once in a round trip, nor
+//! more than half as many bytes as are sent for the first time; what is refused is counted in
+//! [`RecoveryStats`]. Packets that were sent again on a stream of their own count as lost in
+//! reports, as they were.
+//!
 //! # Deliberately left out
 //!
 //! - Delay of received packets: a jitter buffer belongs to who plays them. Their order, within
@@ -105,7 +121,7 @@ mod stream;
 mod view;
 
 pub use actor::RtpActor;
-pub use compound::{ReportBlock, RtcpPacket, RtcpView, SenderInfo, is_rtcp};
+pub use compound::{KeyFrameRequest, ReportBlock, RtcpPacket, RtcpView, SenderInfo, is_rtcp};
 pub use description::{
     CodecName, DescriptionError, RTCCodec, RTCCodecParam, RTCMediaAttributes, RTCTrackDescription,
     RtcpFeedback, TrackKind,
@@ -113,22 +129,26 @@ pub use description::{
 pub use error::{RtpError, SrtpError};
 pub use header_extension::RTCHeaderExtension;
 pub use messages::{
-    DisconnectReason, ForwardConfig, ForwardedPayloadType, InsertedPacket, OutgoingPacket,
-    PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig, ReceiverUpdate, RouteCommand,
-    RouteEvent, RtpCommand, RtpEvent, SenderConfig, Ssrc, Tap, TonePacket, TonePayloadTypes,
-    ToneRedundancy, ToneRoute, TrackSource,
+    DisconnectReason, ForwardConfig, ForwardedPayloadType, InsertedPacket, KeyFrameFeedback,
+    OutgoingPacket, PayloadType, ReceivedPacket, ReceivedTonePacket, ReceiverConfig,
+    ReceiverUpdate, RecoverConfig, RetransmitConfig, RouteCommand, RouteEvent, RtpCommand,
+    RtpEvent, RtxStream, SenderConfig, Ssrc, Tap, TonePacket, TonePayloadTypes, ToneRedundancy,
+    ToneRoute, TrackSource,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
 };
 pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
-    ForwardTarget, OpenedRtp, ReceiveDrops, RtpSession, SendDrops, SessionOptions, SessionStats,
+    ForwardTarget, OpenedRtp, ReceiveDrops, RecoveryStats, Retransmission, RtpSession, SendDrops,
+    SessionOptions, SessionStats,
 };
-pub use srtp::{RtpOpened, Seal, SealJob, SealTicket, SerialSeal, SrtpReceiver, SrtpSender};
+pub use srtp::{
+    RtpOpened, Seal, SealJob, SealMark, SealTicket, SerialSeal, SrtpReceiver, SrtpSender,
+};
 pub use stream::{
-    NtpClock, Placed, ReceiveStream, ReceiveStreamStats, ReceiveTimings, RemoteReport, Reporter,
-    Rewriter, RtcpScheduler, SendStream, SendStreamStats, SplitPacket, StreamEvent, TonePlacer,
-    ToneSplitter, UnknownPayloadType,
+    Arrival, LossTracker, NtpClock, Placed, ReceiveStream, ReceiveStreamStats, ReceiveTimings,
+    RemoteReport, Reporter, Rewriter, RtcpScheduler, SendStream, SendStreamStats, SplitPacket,
+    StreamEvent, TonePlacer, ToneSplitter, UnknownPayloadType,
 };
 pub use view::{Extension, Extensions, RtpHeader, RtpView};

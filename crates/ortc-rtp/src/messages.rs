@@ -77,6 +77,51 @@ pub struct ReceiverConfig {
     pub packets: RingSender<ReceivedPacket>,
 }
 
+/// The stream on which packets of another are sent again (RFC 4588 §4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RtxStream {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// Payload types of the originals, and of what is sent again.
+    pub payload_types: Vec<(PayloadType, PayloadType)>,
+}
+
+/// How packets of a sending track are sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetransmitConfig {
+    /// The SSRC of the track.
+    pub ssrc: Ssrc,
+    /// Whether they are at all, when the receiver says that it has lost them (RFC 4585 §6.2.1).
+    pub nack: bool,
+    /// On which stream; `None` for the track's own, exactly as they were. So are packets of
+    /// payload types that it does not name.
+    pub rtx: Option<RtxStream>,
+}
+
+/// What may be asked for when pictures cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFrameFeedback {
+    /// Nothing: there are no pictures.
+    None,
+    /// A key frame, by PLI (RFC 4585 §6.3.1).
+    PictureLoss,
+    /// A key frame, by FIR (RFC 5104 §4.3.1), for those who know nothing else.
+    FullIntraRequest,
+}
+
+/// How lost packets of a receiving track are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoverConfig {
+    /// The SSRC of the track.
+    pub ssrc: Ssrc,
+    /// Whether they are asked for at all (RFC 4585 §6.2.1).
+    pub nack: bool,
+    /// What is asked for when they do not come.
+    pub key_frames: KeyFrameFeedback,
+    /// On which stream they are sent again, if not on the track's own.
+    pub rtx: Option<RtxStream>,
+}
+
 /// Where a track is received that is to be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackSource {
@@ -239,6 +284,10 @@ pub enum RouteCommand {
     /// Puts telephone events in the place of a sending track's audio while they sound; in place
     /// of the ones that did so before.
     SendTones(ConnectionId, Ssrc, RingReceiver<TonePacket>),
+    /// Has packets of a sending track be sent again when they are lost.
+    Retransmit(ConnectionId, RetransmitConfig),
+    /// Has lost packets of a receiving track be asked for.
+    Recover(ConnectionId, RecoverConfig),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track: RTCP BYE for its SSRC.
@@ -291,6 +340,9 @@ pub enum RouteEvent {
     ReceiverDisconnected(ConnectionId, Ssrc, DisconnectReason),
     /// What may be sent has changed: in bits per second, all tracks together.
     BandwidthChanged(ConnectionId, u64),
+    /// The peer wants a key frame of a sending track (RFC 4585 §6.3.1, RFC 5104 §4.3.1) that does
+    /// not come from another connection; at most every half second.
+    KeyFrameRequested(ConnectionId, Ssrc),
     /// The routes of a connection are gone.
     Closed(ConnectionId),
 }
@@ -364,6 +416,8 @@ pub enum RtpEvent {
     TrackDisconnected(Ssrc, DisconnectReason),
     /// What may be sent has changed: in bits per second, all tracks together.
     BandwidthChanged(u64),
+    /// The peer wants a key frame of a sending track.
+    KeyFrameRequested(Ssrc),
     /// All is let go of.
     Closed,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use ortc_api::ForwarderStats;
+use ortc_api::{ForwarderStats, RecoveryStats};
 
 use crate::pairs::PairCounts;
 use crate::room_server::RoomsNow;
@@ -101,8 +101,35 @@ impl Page {
             "RTCP feedback that nothing answers.",
             media.feedback_ignored,
         );
+        self.recovery(&media.recovery);
         self.drops(stats);
         self.histograms(stats);
+    }
+
+    fn recovery(&mut self, recovery: &RecoveryStats) {
+        self.labelled(
+            "ortc_lost_packets_total",
+            "Packets that publishers have sent in vain, by what happened: asked_for counts each \
+             time that one was asked for.",
+            "what",
+            &[
+                ("asked_for", recovery.asked_for),
+                ("recovered", recovery.recovered),
+                ("given_up", recovery.given_up),
+            ],
+        );
+        self.labelled(
+            "ortc_retransmissions_total",
+            "Packets that subscribers have asked for again, by what became of it.",
+            "what",
+            &[
+                ("retransmitted", recovery.retransmitted),
+                ("unavailable", recovery.unavailable),
+                ("too_soon", recovery.too_soon),
+                ("over_budget", recovery.over_budget),
+                ("not_sealed", recovery.not_sealed),
+            ],
+        );
     }
 
     fn drops(&mut self, stats: &ForwarderStats) {
@@ -118,6 +145,8 @@ impl Page {
                 ("not_authentic", received.not_authentic),
                 ("not_encrypted", received.not_encrypted),
                 ("replayed", received.replayed),
+                ("duplicate", received.duplicate),
+                ("rtx_padding", media.recovery.padding),
                 ("too_many_ssrcs", received.too_many_ssrcs),
                 ("index_exhausted", received.index_exhausted),
                 ("parked", received.parked),

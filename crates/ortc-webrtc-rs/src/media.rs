@@ -471,6 +471,8 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 // The api refuses it where this actor stands in for the forwarder.
                 tracing::error!("webrtc-rs forwards no packets: the track is not sent");
             }
+            // Not described by connections that have this plane; a peer may say so all the same.
+            RouteCommand::Retransmit(..) | RouteCommand::Recover(..) => {}
             RouteCommand::RequestKeyFrame(_, ssrc) => {
                 tracing::debug!(ssrc = ssrc.0, "webrtc-rs has no way to ask for a key frame here");
             }

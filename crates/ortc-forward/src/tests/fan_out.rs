@@ -9,29 +9,29 @@ use ortc_rtp::{ForwardConfig, ForwardedPayloadType, TrackSource};
 use super::*;
 use crate::StepTimes;
 
-const VP8: PayloadType = PayloadType(96);
-const VP8_SENT: PayloadType = PayloadType(120);
+pub(super) const VP8: PayloadType = PayloadType(96);
+pub(super) const VP8_SENT: PayloadType = PayloadType(120);
 
 /// A server with one connection for each of its clients.
-struct Room {
+pub(super) struct Room {
     /// Its forwarders: each has the connections of the slots whose remainder is its place.
-    servers: Vec<Peer>,
-    clients: Vec<Client>,
+    pub(super) servers: Vec<Peer>,
+    pub(super) clients: Vec<Client>,
 }
 
-struct Client {
-    peer: Peer,
+pub(super) struct Client {
+    pub(super) peer: Peer,
     /// The server's connection to it.
-    at_server: ConnectionId,
+    pub(super) at_server: ConnectionId,
 }
 
 impl Room {
     /// The first client is the publisher.
-    async fn new(net: &Network, clients: u8) -> Self {
+    pub(super) async fn new(net: &Network, clients: u8) -> Self {
         Self::of_forwarders(net, clients, 1).await
     }
 
-    async fn of_forwarders(net: &Network, clients: u8, count: usize) -> Self {
+    pub(super) async fn of_forwarders(net: &Network, clients: u8, count: usize) -> Self {
         Self::of_servers(net, clients, Peer::bare(net, "10.0.0.254", 9, count)).await
     }
 
@@ -71,7 +71,7 @@ impl Room {
     }
 
     /// Has the first client publish [`SSRC`] as VP8.
-    fn publish(&self) -> RingSender<OutgoingPacket> {
+    pub(super) fn publish(&self) -> RingSender<OutgoingPacket> {
         let publisher = &self.clients[0];
         let (sender, packets) = ring(256);
         let config = SenderConfig { payload_type: VP8, ..sender_config(packets) };
@@ -85,7 +85,7 @@ impl Room {
     }
 
     /// Has the `n`th client be sent what the first publishes.
-    fn subscribe(&self, n: usize) -> RingReceiver<ReceivedPacket> {
+    pub(super) fn subscribe(&self, n: usize) -> RingReceiver<ReceivedPacket> {
         self.forward(n, SSRC);
         let (packets, receiver) = ring(1024);
         let (ssrc, payload_types) = (sent_ssrc(n), vec![(VP8_SENT, 90_000)]);
@@ -112,7 +112,7 @@ impl Room {
         self.server_of(subscriber).send(ForwarderCommand::AddForward(subscriber, config));
     }
 
-    fn server_of(&self, connection: ConnectionId) -> &Peer {
+    pub(super) fn server_of(&self, connection: ConnectionId) -> &Peer {
         &self.servers[connection.slot as usize % self.servers.len()]
     }
 
@@ -129,7 +129,7 @@ impl Room {
     }
 }
 
-fn sent_ssrc(n: usize) -> Ssrc {
+pub(super) fn sent_ssrc(n: usize) -> Ssrc {
     Ssrc(0xf000_0000 + n as u32)
 }
 

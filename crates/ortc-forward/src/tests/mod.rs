@@ -8,6 +8,7 @@ mod hostile;
 mod invariants;
 mod media;
 mod paths;
+mod recovery;
 mod shared;
 mod thread;
 

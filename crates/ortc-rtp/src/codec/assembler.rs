@@ -2,7 +2,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Depacketizer, FrameEvent, ReorderBuffer, ReorderCounts};
-use crate::{CodecName, PayloadType, RTCTrackDescription, ReceivedPacket, RedundantView};
+use crate::{
+    CodecName, PayloadType, RTCTrackDescription, ReceivedPacket, RedundantView, RtcpFeedback,
+};
 
 /// Makes frames of the packets of one received track, in whatever order and with whichever of
 /// its codecs they come.
@@ -71,10 +73,14 @@ impl FrameAssembler {
         assembler
     }
 
-    /// Takes packets of the codecs of this description from now on, and those that wait.
+    /// Takes packets of the codecs of this description from now on, and those that wait. Where its
+    /// sender acts upon NACK, a packet is waited for as long as it is asked for: a second.
     pub fn set_codecs(&mut self, description: &RTCTrackDescription) {
         let known = |codec: &crate::RTCCodec| Some((codec.payload_type(), codec.known()?));
         self.codecs = description.codecs.iter().filter_map(known).collect();
+        if description.takes(RtcpFeedback::Nack) {
+            self.reorder.wait_for_recovery();
+        }
     }
 
     /// Waits at most `hold` for a packet that was overtaken; default 100 ms.

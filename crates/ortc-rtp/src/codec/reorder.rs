@@ -3,12 +3,16 @@ use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use crate::ReceivedPacket;
+use crate::stream::MAX_MISSING_AGE;
 
 /// Most packets that wait: a burst of a large key frame, overtaken once, is below.
 const CAPACITY: usize = 64;
 
-/// Most packets that are kept for one who does not poll.
-const MAX_UNREAD: usize = 4 * CAPACITY;
+/// The same where what is lost is asked for: a second of video at 10 Mbit/s.
+const PATIENT_CAPACITY: usize = 1_024;
+
+/// How long a packet waits where what is lost is asked for: as long as it is.
+const PATIENT_HOLD: Duration = MAX_MISSING_AGE;
 
 /// How long a packet waits for one before it, unless told otherwise: networks reorder by
 /// less, and one retransmission over a usual path is as fast.
@@ -21,6 +25,7 @@ pub struct ReorderBuffer {
     waiting: BTreeMap<u64, ReceivedPacket>,
     next: Option<u64>,
     hold: Duration,
+    capacity: usize,
     counts: ReorderCounts,
 }
 
@@ -33,7 +38,7 @@ pub struct ReorderCounts {
     pub duplicates: u64,
     /// Packets that were not waited for any longer.
     pub given_up: u64,
-    /// Dropped, the oldest first: 256 packets were waiting and nobody polled.
+    /// Dropped, the oldest first: four times as many as may wait were there, and nobody polled.
     pub unread: u64,
 }
 
@@ -47,7 +52,15 @@ impl ReorderBuffer {
     /// Makes a buffer in which a packet waits for one before it at most for `hold`; default
     /// 100 ms.
     pub fn new(hold: Duration) -> Self {
-        Self { waiting: BTreeMap::new(), next: None, hold, counts: ReorderCounts::default() }
+        let (waiting, counts) = (BTreeMap::new(), ReorderCounts::default());
+        Self { waiting, next: None, hold, capacity: CAPACITY, counts }
+    }
+
+    /// Waits for a second, and with up to 1,024 packets, for what is asked for again: where the
+    /// sender acts upon NACK (RFC 4585 §6.2.1).
+    pub fn wait_for_recovery(&mut self) {
+        self.hold = self.hold.max(PATIENT_HOLD);
+        self.capacity = PATIENT_CAPACITY;
     }
 
     /// Takes a packet, in whatever order. The first one begins the stream.
@@ -57,7 +70,8 @@ impl ReorderBuffer {
             self.counts.late += 1;
         } else if let Entry::Vacant(place) = self.waiting.entry(packet.sequence) {
             place.insert(packet);
-            if self.waiting.len() > MAX_UNREAD {
+            // Some more are kept for one who does not poll.
+            if self.waiting.len() > 4 * self.capacity {
                 self.counts.unread += 1;
                 let (sequence, _) = self.waiting.pop_first().expect("there are more than none");
                 self.next = Some(sequence.saturating_add(1));
@@ -74,7 +88,7 @@ impl ReorderBuffer {
         let first = self.waiting.first_entry()?;
         let sequence = *first.key();
         let due = || self.poll_timeout().is_some_and(|at| at <= now);
-        if sequence != next && self.waiting.len() <= CAPACITY && !due() {
+        if sequence != next && self.waiting.len() <= self.capacity && !due() {
             return None;
         }
         self.counts.given_up += sequence - next;

@@ -8,7 +8,10 @@ use ortc_io::ring::RingReceiver;
 use super::RtpSession;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use crate::stream::{Rewriter, SendStream};
-use crate::{Extension, ForwardConfig, InsertedPacket, RtpView, SenderInfo, Ssrc, TrackSource};
+use crate::{
+    Extension, ForwardConfig, InsertedPacket, KeyFrameRequest, RouteEvent, RtpView, SenderInfo,
+    Ssrc, TrackSource,
+};
 
 /// How often a key frame of one track is asked for at the most: whatever joins or is lost in
 /// between is served by the same one. An encoder needs some 100 ms for it, and each costs as
@@ -83,6 +86,9 @@ impl Forward {
 /// When key frames of a receiving track are asked for.
 #[derive(Debug, Default)]
 pub(super) struct KeyFrameRequests {
+    /// Whether they are asked for by FIR, and the number of the next.
+    pub(super) is_full_intra: bool,
+    number: u8,
     sent: Option<Instant>,
     due: Option<Instant>,
 }
@@ -199,7 +205,8 @@ impl RtpSession {
             self.stats.send_drops.silenced += 1;
             return None;
         }
-        let Sender { stream, feed: Feed::Forward(forward), number_id, .. } = sender else {
+        let Sender { stream, feed: Feed::Forward(forward), number_id, retransmitter, .. } = sender
+        else {
             return None;
         };
         let types = forward.rewriter.payload_type(packet)?;
@@ -225,6 +232,9 @@ impl RtpSession {
                 }
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;
+                if let Some(retransmitter) = retransmitter {
+                    retransmitter.note_forwarded(now, placed.index, &out[..len]);
+                }
                 Some(len)
             }
             Err(error) => {
@@ -275,10 +285,36 @@ impl RtpSession {
     }
 
     /// Notes that a peer of ours asks for key frames of a sending track.
-    pub(super) fn on_key_frame_request(&mut self, ssrc: Ssrc) -> bool {
-        let Some(source) = self.source_of(ssrc) else { return false };
-        self.upstream.push(source);
+    pub(super) fn on_key_frame_request(&mut self, now: Instant, request: KeyFrameRequest) -> bool {
+        let Ok(at) = self.senders.binary_search_by_key(&request.source, Sender::ssrc) else {
+            return false;
+        };
+        let sender = &mut self.senders[at];
+        sender.stream.note_key_frame_request(request.number.is_some());
+        let is_repeated = request.number.is_some() && sender.last_intra_request == request.number;
+        sender.last_intra_request = request.number.or(sender.last_intra_request);
+        if is_repeated {
+            return true;
+        }
+        match &sender.feed {
+            Feed::Forward(forward) => self.upstream.push(forward.source),
+            Feed::Ring(_) if sender.key_frames.request(now) => {
+                let event = RouteEvent::KeyFrameRequested(self.connection, request.source);
+                self.events.push_back(event);
+            }
+            Feed::Ring(_) => {}
+        }
         true
+    }
+
+    /// Tells of key frames that peers have wanted too soon after the one before.
+    pub(super) fn tell_of_due_key_frames(&mut self, now: Instant) {
+        for sender in &mut self.senders {
+            if sender.key_frames.is_due(now) {
+                let event = RouteEvent::KeyFrameRequested(self.connection, sender.ssrc());
+                self.events.push_back(event);
+            }
+        }
     }
 
     /// Asks the peer for a key frame of a receiving track, at once or as soon as half a second
@@ -301,8 +337,15 @@ impl RtpSession {
     }
 
     fn queue_picture_loss(&mut self, ssrc: Ssrc) {
+        let Some(receiver) = self.receiver_mut(ssrc) else { return };
+        let requests = &mut receiver.key_frames;
+        let number = requests.is_full_intra.then_some(requests.number);
+        requests.number = requests.number.wrapping_add(1);
         if self.keys.is_some() {
-            let compound = self.reporter.picture_loss(ssrc);
+            let compound = match number {
+                Some(number) => self.reporter.full_intra_request(ssrc, number),
+                None => self.reporter.picture_loss(ssrc),
+            };
             self.queue(compound.into_iter().collect());
             self.stats.key_frames_requested += 1;
         }

@@ -7,6 +7,7 @@ use ortc_io::ring::{PushError, RingSender};
 
 use super::RtpSession;
 use super::forward::{KeyFrameRequests, OpenedRtp};
+use super::recovery::Recovery;
 use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
 use crate::stream::{ReceiveStream, ReceiveTimings, SplitPacket, ToneSplitter};
 use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, Tap, is_rtcp};
@@ -29,6 +30,7 @@ const MAX_TAPS: usize = 16;
 pub(super) struct Receiver {
     pub(super) stream: ReceiveStream,
     pub(super) key_frames: KeyFrameRequests,
+    pub(super) recovery: Option<Box<Recovery>>,
     packets: RingSender<ReceivedPacket>,
     pub(super) taps: Vec<Tap>,
     pub(super) tones: Option<ToneSplitter>,
@@ -43,6 +45,7 @@ impl Receiver {
         Self {
             stream,
             key_frames: KeyFrameRequests::default(),
+            recovery: None,
             packets,
             taps: Vec::new(),
             tones: None,
@@ -150,6 +153,8 @@ impl RtpSession {
         let keys = self.keys.as_mut()?;
         match keys.receiver.unprotect_rtp(packet) {
             Ok(opened) => {
+                self.note_number(now, opened.ssrc, &packet[..opened.len]);
+                let opened = self.restore(now, opened, packet)?;
                 let taken = self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]);
                 taken.then_some(OpenedRtp {
                     ssrc: opened.ssrc,
@@ -228,9 +233,6 @@ impl RtpSession {
             self.stats.receive_drops.unknown_ssrc += self.early.keep(now, ssrc, index, packet);
             return false;
         };
-        if let Some(id) = self.receivers[at].number_id {
-            self.on_numbered(now, &view, id, packet.len());
-        }
         let drops = &mut self.stats.receive_drops;
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);
@@ -320,8 +322,11 @@ impl RtpSession {
             }
         }
         let mut answered = self.on_congestion_feedback(now, packet);
-        for ssrc in packet.key_frame_requests() {
-            answered |= self.on_key_frame_request(ssrc);
+        for request in packet.key_frame_requests() {
+            answered |= self.on_key_frame_request(now, request);
+        }
+        if let Some((ssrc, lost)) = packet.nack() {
+            answered |= self.on_nack(now, ssrc, lost);
         }
         if matches!(packet.packet_type, TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK) && !answered {
             self.stats.feedback_ignored += 1;

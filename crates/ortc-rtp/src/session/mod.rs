@@ -4,6 +4,8 @@ mod bandwidth;
 mod forward;
 mod inbound;
 mod outbound;
+mod recovery;
+mod retransmit;
 mod stats;
 mod tones;
 
@@ -27,9 +29,11 @@ use crate::{
 use forward::Upstream;
 use inbound::{Early, Parking, Receiver};
 use outbound::{Feed, Outbox, Sender};
+use retransmit::Resends;
 
 pub use forward::{ForwardTarget, OpenedRtp};
-pub use stats::{ReceiveDrops, SendDrops, SessionStats};
+pub use retransmit::Retransmission;
+pub use stats::{ReceiveDrops, RecoveryStats, SendDrops, SessionStats};
 
 /// What may be chosen about an [`RtpSession`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +89,11 @@ pub struct RtpSession {
     /// numbers must go on.
     retired: VecDeque<SendStream>,
     receivers: Vec<Receiver>,
+    /// SSRCs of what is sent again, each with that of its track; sorted.
+    rtx_receivers: Vec<(Ssrc, Ssrc)>,
+    resends: Resends,
+    /// What is asked for; kept for its memory.
+    lost: Vec<u64>,
     /// Of tracks that are yet to be added.
     tone_routes: Vec<(Ssrc, ToneRoute)>,
     parking: Parking,
@@ -141,6 +150,9 @@ impl RtpSession {
             senders: Vec::new(),
             retired: VecDeque::new(),
             receivers: Vec::new(),
+            rtx_receivers: Vec::new(),
+            resends: Resends::default(),
+            lost: Vec::new(),
             tone_routes: Vec::new(),
             parking: Parking::default(),
             early: Early::default(),
@@ -177,6 +189,7 @@ impl RtpSession {
             sender: SrtpSender::from_keys(keys)?,
             receiver: SrtpReceiver::from_keys(keys)?,
         });
+        self.reset_recovery();
         self.open_parked(now);
         Ok(())
     }
@@ -274,6 +287,7 @@ impl RtpSession {
 
     /// Removes a receiving track; an SSRC that is none is ignored.
     pub fn remove_receiver(&mut self, ssrc: Ssrc) {
+        self.forget_recovery(ssrc);
         self.receivers.retain(|receiver| receiver.ssrc() != ssrc);
     }
 
@@ -290,6 +304,8 @@ impl RtpSession {
         self.queue_goodbyes(now, &leaving);
         self.retired.clear();
         self.receivers.clear();
+        self.rtx_receivers.clear();
+        self.resends.clear();
         self.tone_routes.clear();
         self.congestion.clear();
         self.parking = Parking::default();
@@ -326,6 +342,8 @@ impl RtpSession {
             .filter_map(|receiver| receiver.stream.poll_timeout())
             .chain(report)
             .chain(self.receivers.iter().filter_map(|receiver| receiver.key_frames.poll_timeout()))
+            .chain(self.senders.iter().filter_map(|sender| sender.key_frames.poll_timeout()))
+            .chain(self.recovery_timeout())
             .chain(self.parking.poll_timeout())
             .chain(self.poll_congestion())
             .chain(self.early.poll_timeout())
@@ -343,8 +361,10 @@ impl RtpSession {
             let event = self.receivers[at].stream.handle_timeout(now);
             self.raise(self.receivers[at].ssrc(), event);
         }
+        self.ask_for_lost(now);
         self.request_due_key_frames(now);
         self.queue_congestion_feedback(now);
+        self.tell_of_due_key_frames(now);
         if self.keys.is_some() && self.scheduler.is_due(now) {
             self.queue_reports(now);
         }

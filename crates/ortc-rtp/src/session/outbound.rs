@@ -6,7 +6,8 @@ use ortc_io::ring::{Popped, RingReceiver};
 
 use super::RtpSession;
 use super::bandwidth::numbered;
-use super::forward::Forward;
+use super::forward::{Forward, KeyFrameRequests};
+use super::retransmit::Retransmitter;
 use super::tones::SendTones;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
 use crate::view::{FIXED_HEADER, NUMBER_ROOM};
@@ -28,6 +29,11 @@ pub(super) struct Sender {
     pub(super) feed: Feed,
     /// What takes the place of the audio for moments.
     pub(super) tones: Option<SendTones>,
+    pub(super) retransmitter: Option<Box<Retransmitter>>,
+    /// Key frames that the peer wants of an application.
+    pub(super) key_frames: KeyFrameRequests,
+    /// Who has asked for one last by FIR, and the number of the request.
+    pub(super) last_intra_request: Option<(Ssrc, u8)>,
     pub(super) enabled: bool,
     /// The header extension that its packets are numbered in.
     pub(super) number_id: Option<u8>,
@@ -108,7 +114,18 @@ impl Feed {
 
 impl Sender {
     pub(super) fn new(stream: SendStream, feed: Feed, enabled: bool) -> Self {
-        Self { stream, feed, tones: None, enabled, number_id: None, max_bitrate: None, reported: 0 }
+        Self {
+            stream,
+            feed,
+            tones: None,
+            retransmitter: None,
+            key_frames: KeyFrameRequests::default(),
+            last_intra_request: None,
+            enabled,
+            number_id: None,
+            max_bitrate: None,
+            reported: 0,
+        }
     }
 
     /// The next packet: tones before the audio, which they are to silence.
@@ -162,6 +179,8 @@ pub(super) struct Outbox {
     packet: Option<(Ssrc, OutgoingPacket, Place)>,
     /// A sender that padding is to be sent with.
     padding: Option<Ssrc>,
+    /// Whether a packet that is sent again was readied instead.
+    is_resend: bool,
     /// The sender whose turn it is.
     turn: usize,
 }
@@ -196,6 +215,12 @@ impl RtpSession {
         let (overhead, rtcp_overhead) = (keys.sender.overhead(), keys.sender.rtcp_overhead());
         if let Some(compound) = self.outbox.compounds.front() {
             return Some(compound.len() + rtcp_overhead);
+        }
+        if self.outbox.packet.is_none()
+            && let Some(room) = self.next_resend()
+        {
+            self.outbox.is_resend = true;
+            return Some(room);
         }
         let room = |packet: &OutgoingPacket, place: &Place| {
             FIXED_HEADER + NUMBER_ROOM + packet.payload.len() + place.growth() + overhead
@@ -273,6 +298,9 @@ impl RtpSession {
                 }
             };
         }
+        if std::mem::take(&mut self.outbox.is_resend) {
+            return self.write_resend(now, out);
+        }
         if self.outbox.packet.is_none()
             && let Some(ssrc) = self.outbox.padding
         {
@@ -287,7 +315,7 @@ impl RtpSession {
         }
         let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
-        let Sender { stream, feed, tones, number_id, .. } = &mut self.senders[at];
+        let Sender { stream, feed, tones, number_id, retransmitter, .. } = &mut self.senders[at];
         let header = match (feed, place) {
             (feed, Place::Tone(tone)) => {
                 let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
@@ -320,6 +348,12 @@ impl RtpSession {
                     self.congestion.on_sent(now, ssrc, header.sequence, len);
                 }
                 self.stats.rtp_sent += 1;
+                if let Some(retransmitter) = retransmitter {
+                    // All that comes from here takes the next number.
+                    let index = stream.next_index().wrapping_sub(1);
+                    let header = &bytes[..header_len];
+                    retransmitter.keep(now, index, header, packet.payload, &out[..len]);
+                }
                 Some(len)
             }
             Err(error) => {
@@ -360,6 +394,9 @@ impl RtpSession {
         let ntp = self.clock.ntp(now);
         let mut infos = Vec::new();
         for sender in &mut self.senders {
+            if let Some(retransmitter) = &mut sender.retransmitter {
+                retransmitter.expire(now);
+            }
             let sent = sender.stream.stats().packets;
             if sent != sender.reported {
                 sender.reported = sent;

@@ -21,10 +21,37 @@ pub struct SessionStats {
     pub key_frames_requested: u64,
     /// Feedback packets (RFC 4585) in those, which nothing answers yet.
     pub feedback_ignored: u64,
+    /// Packets that were lost, and sent again.
+    pub recovery: RecoveryStats,
     /// What was received and dropped.
     pub receive_drops: ReceiveDrops,
     /// What was to be sent and was dropped.
     pub send_drops: SendDrops,
+}
+
+/// What became of lost packets, in both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoveryStats {
+    /// Times that the peer was asked for a packet.
+    pub asked_for: u64,
+    /// Packets that came after they had been asked for.
+    pub recovered: u64,
+    /// Packets that were not waited for any longer.
+    pub given_up: u64,
+    /// Packets of nothing but padding on a stream of what is sent again.
+    pub padding: u64,
+    /// Times that the peer has asked for a packet. Each of them shows in one of those below.
+    pub asked: u64,
+    /// Packets sent again.
+    pub retransmitted: u64,
+    /// Not sent again: they were no longer kept, or never had been.
+    pub unavailable: u64,
+    /// Not sent again: they had been, less than a round trip before.
+    pub too_soon: u64,
+    /// Not sent again: it would have been more than half of what is sent.
+    pub over_budget: u64,
+    /// Not sent again: sealing failed.
+    pub not_sealed: u64,
 }
 
 /// What was received and dropped, by cause.
@@ -38,6 +65,8 @@ pub struct ReceiveDrops {
     pub not_encrypted: u64,
     /// Seen before, or older than the replay window.
     pub replayed: u64,
+    /// Has come before, and was sent again for nothing.
+    pub duplicate: u64,
     /// Of an SSRC beyond the 512 that have state.
     pub too_many_ssrcs: u64,
     /// The index ran out.
@@ -91,7 +120,9 @@ impl SessionStats {
         self.rtcp_received += other.rtcp_received;
         self.key_frames_requested += other.key_frames_requested;
         self.feedback_ignored += other.feedback_ignored;
+        self.recovery.add(&other.recovery);
         let drops = &mut self.receive_drops;
+        drops.duplicate += receive_drops.duplicate;
         drops.malformed += receive_drops.malformed;
         drops.not_authentic += receive_drops.not_authentic;
         drops.not_encrypted += receive_drops.not_encrypted;
@@ -117,6 +148,21 @@ impl SessionStats {
     }
 }
 
+impl RecoveryStats {
+    fn add(&mut self, other: &Self) {
+        self.asked_for += other.asked_for;
+        self.recovered += other.recovered;
+        self.given_up += other.given_up;
+        self.padding += other.padding;
+        self.asked += other.asked;
+        self.retransmitted += other.retransmitted;
+        self.unavailable += other.unavailable;
+        self.too_soon += other.too_soon;
+        self.over_budget += other.over_budget;
+        self.not_sealed += other.not_sealed;
+    }
+}
+
 impl ReceiveDrops {
     /// Counts a packet that was not opened.
     pub(super) fn count(&mut self, error: SrtpError) {
@@ -126,9 +172,10 @@ impl ReceiveDrops {
             SrtpError::Replayed => &mut self.replayed,
             SrtpError::TooManySsrcs => &mut self.too_many_ssrcs,
             SrtpError::IndexExhausted => &mut self.index_exhausted,
-            SrtpError::Malformed(_) | SrtpError::KeyLength | SrtpError::NoRoom => {
-                &mut self.malformed
-            }
+            SrtpError::Malformed(_)
+            | SrtpError::KeyLength
+            | SrtpError::NoRoom
+            | SrtpError::NotIdentical => &mut self.malformed,
         };
         *counter += 1;
     }

@@ -10,7 +10,8 @@ mod window;
 
 pub use receiver::{RtpOpened, SrtpReceiver};
 pub use seal::{Seal, SealJob, SealTicket, SerialSeal};
-pub use sender::SrtpSender;
+pub use sender::{SealMark, SrtpSender};
+pub(crate) use window::ReplayWindow;
 
 #[cfg(test)]
 mod tests;

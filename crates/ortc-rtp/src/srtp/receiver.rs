@@ -20,7 +20,7 @@ pub struct RtpOpened {
 
 /// Opens the RTP and RTCP of one connection in place.
 ///
-/// Keeps a replay window of 128 packets per SSRC, for RTP and RTCP each, and at most 512
+/// Keeps a replay window of 1,024 packets per SSRC, for RTP and RTCP each, and at most 512
 /// SSRCs. Nothing of that is touched before a packet has proved authentic.
 #[derive(Debug)]
 pub struct SrtpReceiver {
@@ -59,12 +59,11 @@ impl SrtpReceiver {
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<RtpOpened, SrtpError> {
         let header_len = header_len(packet)?;
         let (sequence, ssrc) = (u16_at(packet, 2), Ssrc(u32_at(packet, 8)));
-        let (slot, mut window) = self.rtp_windows.get(ssrc)?;
+        let (slot, window) = self.rtp_windows.get(ssrc)?;
         let index = window.extend(sequence)?;
         window.check(index)?;
         let len = self.rtp.open_rtp(index, ssrc.0, header_len, packet)?;
-        window.commit(index);
-        self.rtp_windows.put(slot, window);
+        self.rtp_windows.change(slot).commit(index);
         Ok(RtpOpened { len, header_len, index, ssrc })
     }
 
@@ -82,11 +81,10 @@ impl SrtpReceiver {
             return Err(SrtpError::NotEncrypted);
         }
         let (index, ssrc) = (word & !RTCP_ENCRYPTED, u32_at(packet, 4));
-        let (slot, mut window) = self.rtcp_windows.get(Ssrc(ssrc))?;
+        let (slot, window) = self.rtcp_windows.get(Ssrc(ssrc))?;
         window.check(u64::from(index))?;
         let len = self.rtcp.open_rtcp(index, ssrc, packet)?;
-        window.commit(u64::from(index));
-        self.rtcp_windows.put(slot, window);
+        self.rtcp_windows.change(slot).commit(u64::from(index));
         Ok(len)
     }
 }

@@ -23,6 +23,18 @@ pub struct SrtpSender {
     rtcp_indices: SsrcTable<u32>,
 }
 
+/// What tells a sealed packet from any other that is sealed under the same key and index: the end
+/// of its authentication tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealMark([u8; 8]);
+
+impl SealMark {
+    /// That of a sealed packet; `None` for one that is too short to be one.
+    pub fn of(sealed: &[u8]) -> Option<Self> {
+        sealed.last_chunk().copied().map(Self)
+    }
+}
+
 impl SrtpSender {
     /// Derives the session keys from a master key and salt.
     ///
@@ -117,6 +129,42 @@ impl SrtpSender {
         Ok(len)
     }
 
+    /// Seals once more, behind the RTP header that `out` begins with, a packet that this sender
+    /// has sealed before under this index; returns the length of the packet.
+    ///
+    /// To seal something else under an index that was used would give both plaintexts away, and
+    /// with GCM the key that authenticates (RFC 3711 §9.1, RFC 7714 §8.4). So `seal` is what the
+    /// packet had [at its end](SealMark::of) the first time: what comes out is exactly what has
+    /// been sent, or it does not come out.
+    ///
+    /// # Errors
+    /// [`SrtpError::NotIdentical`] when it is not what was sealed: `out` is zeroed.
+    /// [`SrtpError::NoRoom`]; [`SrtpError::Malformed`] when the header is not `header_len` bytes
+    /// long, or not of this index.
+    pub fn protect_rtp_again(
+        &mut self,
+        (index, seal): (u64, SealMark),
+        header_len: usize,
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, SrtpError> {
+        let len = header_len + plaintext.len() + self.overhead();
+        if out.len() < len {
+            return Err(SrtpError::NoRoom);
+        }
+        let found = crate::view::header_len(&out[..header_len])?;
+        if found != header_len || u16_at(out, 2) != index as u16 {
+            return Err(RtpError::Length.into());
+        }
+        let ssrc = u32_at(out, 8);
+        self.rtp.seal_rtp_behind(index, ssrc, header_len, plaintext, out);
+        if SealMark::of(&out[..len]) != Some(seal) {
+            out[..len].fill(0);
+            return Err(SrtpError::NotIdentical);
+        }
+        Ok(len)
+    }
+
     /// Uses up the index of the packet with this whole header, so that a batch of
     /// [`job`](Self::job)s can be made.
     ///
@@ -157,11 +205,10 @@ impl SrtpSender {
     /// Uses up the index of the packet that starts with `header`.
     fn reserve_index(&mut self, header: &[u8]) -> Result<SealTicket, SrtpError> {
         let (sequence, ssrc) = (u16_at(header, 2), u32_at(header, 8));
-        let (slot, mut window) = self.rtp_windows.get(Ssrc(ssrc))?;
+        let (slot, window) = self.rtp_windows.get(Ssrc(ssrc))?;
         let index = window.extend(sequence)?;
         window.check(index)?;
-        window.commit(index);
-        self.rtp_windows.put(slot, window);
+        self.rtp_windows.change(slot).commit(index);
         Ok(SealTicket { index, ssrc })
     }
 
@@ -181,18 +228,19 @@ impl SrtpSender {
         }
         let ssrc = u32_at(buffer, 4);
         let (slot, index) = self.rtcp_indices.get(Ssrc(ssrc))?;
+        let index = *index;
         if index == RTCP_INDICES {
             return Err(SrtpError::IndexExhausted);
         }
-        self.rtcp_indices.put(slot, index + 1);
+        *self.rtcp_indices.change(slot) = index + 1;
         Ok(self.rtcp.seal_rtcp(index, ssrc, buffer, len))
     }
 
     #[cfg(test)]
     pub(super) fn skip_to(&mut self, ssrc: Ssrc, rtp_index: u64, rtcp_index: u32) {
         let (slot, _) = self.rtp_windows.get(ssrc).unwrap();
-        self.rtp_windows.put(slot, ReplayWindow::starting_at(rtp_index));
+        *self.rtp_windows.change(slot) = ReplayWindow::starting_at(rtp_index);
         let (slot, _) = self.rtcp_indices.get(ssrc).unwrap();
-        self.rtcp_indices.put(slot, rtcp_index);
+        *self.rtcp_indices.change(slot) = rtcp_index;
     }
 }

@@ -1,17 +1,22 @@
 //! The streams of a connection: numbering, statistics, reports, and who is there.
 
 mod clock;
+mod nack;
 mod receive;
 mod report;
+mod resend;
 mod rewrite;
 mod send;
 mod tones;
 
 pub use clock::NtpClock;
+pub(crate) use nack::MAX_AGE as MAX_MISSING_AGE;
+pub use nack::{Arrival, LossTracker};
 pub use receive::{
     ReceiveStream, ReceiveStreamStats, ReceiveTimings, StreamEvent, UnknownPayloadType,
 };
 pub use report::{Reporter, RtcpScheduler};
+pub(crate) use resend::{ResendBudget, ResendTimes, SealMarks, SendHistory};
 pub use rewrite::{Placed, Rewriter};
 pub use send::{RemoteReport, SendStream, SendStreamStats};
 pub(crate) use tones::{MAX_FILLED, MAX_REPETITION};

@@ -68,6 +68,13 @@ pub struct ReceiveStream {
     /// The first and the highest index (RFC 3550 §A.1; SRTP has counted the rollovers).
     range: Option<(u64, u64)>,
     received: u64,
+    /// Of those that were sent again on a stream of their own: to reports they are lost (RFC 4588
+    /// §6.3), or nobody would learn of the loss.
+    recovered: u64,
+    nacks: u64,
+    given_up: u64,
+    /// Whether the next packet is one of them.
+    is_recovered: bool,
     octets: u64,
     jitter: Jitter,
     last_sender_report: Option<(Instant, SenderInfo)>,
@@ -103,8 +110,14 @@ impl Jitter {
 /// What a [`ReceiveStream`] has counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReceiveStreamStats {
-    /// Packets received.
+    /// Packets received, those that were sent again on a stream of their own included.
     pub packets: u64,
+    /// Of those, the ones that were sent again on a stream of their own.
+    pub recovered: u64,
+    /// NACKs sent (RFC 4585 §6.2.1), each of which may be of many packets.
+    pub nacks: u64,
+    /// Packets that were asked for in vain.
+    pub given_up: u64,
     /// Payload bytes received.
     pub octets: u64,
     /// Packets lost so far; negative when duplicates outnumber them.
@@ -138,6 +151,10 @@ impl ReceiveStream {
             state: State::AwaitingFirst,
             range: None,
             received: 0,
+            recovered: 0,
+            nacks: 0,
+            given_up: 0,
+            is_recovered: false,
             octets: 0,
             jitter: Jitter::default(),
             last_sender_report: None,
@@ -176,10 +193,32 @@ impl ReceiveStream {
             None => (index, index),
             Some((first, highest)) => (first.min(index), highest.max(index)),
         });
-        self.received += 1;
+        if std::mem::take(&mut self.is_recovered) {
+            self.recovered += 1;
+        } else {
+            self.received += 1;
+        }
         self.octets += packet.payload().len() as u64;
-        self.jitter.on_packet(now, clock_rate, packet.timestamp());
+        // What comes late has been delayed by more than the network.
+        if newer {
+            self.jitter.on_packet(now, clock_rate, packet.timestamp());
+        }
         Ok(self.advance(now, Input::Rtp { newer }))
+    }
+
+    /// Notes that the next packet was sent again on a stream of its own.
+    pub(crate) fn note_recovered(&mut self) {
+        self.is_recovered = true;
+    }
+
+    /// Counts NACKs.
+    pub(crate) fn note_nacks(&mut self, nacks: u64) {
+        self.nacks += nacks;
+    }
+
+    /// Counts packets that were given up.
+    pub(crate) fn note_given_up(&mut self, packets: u64) {
+        self.given_up += packets;
     }
 
     /// Takes a sender report of the stream.
@@ -293,7 +332,10 @@ impl ReceiveStream {
     /// What it has counted.
     pub fn stats(&self) -> ReceiveStreamStats {
         ReceiveStreamStats {
-            packets: self.received,
+            packets: self.received + self.recovered,
+            recovered: self.recovered,
+            nacks: self.nacks,
+            given_up: self.given_up,
             octets: self.octets,
             lost: self.lost(),
             jitter: self.jitter.sixteenths >> 4,

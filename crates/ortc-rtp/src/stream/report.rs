@@ -9,13 +9,19 @@ use rtcp::source_description::{
     SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
 };
 
-use crate::compound::{GOODBYE, PAYLOAD_FEEDBACK, PICTURE_LOSS};
+use crate::compound::{
+    FULL_INTRA_REQUEST, GENERIC_NACK, GOODBYE, PAYLOAD_FEEDBACK, PICTURE_LOSS, TRANSPORT_FEEDBACK,
+    write_nack_entries,
+};
 use crate::{ReportBlock, SenderInfo, Ssrc};
 
 /// Most sources in one compound: eight sender reports, their chunks and sixteen blocks stay
 /// under 1,200 bytes.
 const SENDERS_PER_COMPOUND: usize = 8;
 const BLOCKS_PER_COMPOUND: usize = 16;
+
+/// Most entries of a NACK in one compound, of which each names up to 17 packets.
+const NACKS_PER_COMPOUND: usize = 128;
 
 /// Longest CNAME that keeps [`SENDERS_PER_COMPOUND`] chunks small; RFC 7022 makes 16 bytes.
 const MAX_CNAME: usize = 64;
@@ -161,6 +167,39 @@ impl Reporter {
         compound.extend(self.ssrc.0.to_be_bytes());
         compound.extend(source.0.to_be_bytes());
         Some(compound)
+    }
+
+    /// Builds a request for a key frame of `source`, by the number of the request (RFC 5104
+    /// §4.3.1), behind an empty report and the CNAME.
+    pub fn full_intra_request(&self, source: Ssrc, number: u8) -> Option<Vec<u8>> {
+        let mut compound = marshal(&self.packets(&[], &[]))?;
+        compound.extend([0x80 | FULL_INTRA_REQUEST, PAYLOAD_FEEDBACK, 0, 4]);
+        compound.extend(self.ssrc.0.to_be_bytes());
+        compound.extend([0; 4]);
+        compound.extend(source.0.to_be_bytes());
+        compound.extend([number, 0, 0, 0]);
+        Some(compound)
+    }
+
+    /// Builds a generic NACK (RFC 4585 §6.2.1) of packets of `source`, by their indices in
+    /// ascending order, behind an empty report and the CNAME; further compounds, if they do not
+    /// fit one.
+    pub fn nacks(&self, source: Ssrc, lost: &[u64]) -> Vec<Vec<u8>> {
+        let mut compounds = Vec::new();
+        let mut rest = lost;
+        while !rest.is_empty() {
+            let Some(mut compound) = marshal(&self.packets(&[], &[])) else { break };
+            let at = compound.len();
+            compound.extend([0x80 | GENERIC_NACK, TRANSPORT_FEEDBACK, 0, 0]);
+            compound.extend(self.ssrc.0.to_be_bytes());
+            compound.extend(source.0.to_be_bytes());
+            let named = write_nack_entries(rest, NACKS_PER_COMPOUND, &mut compound);
+            let words = ((compound.len() - at) / 4 - 1) as u16;
+            compound[at + 2..at + 4].copy_from_slice(&words.to_be_bytes());
+            compounds.push(compound);
+            rest = &rest[named..];
+        }
+        compounds
     }
 
     fn receiver_report(&self, reports: Vec<ReceptionReport>) -> Box<dyn Packet> {

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::SendStream;
@@ -8,6 +9,9 @@ use crate::{Extension, ForwardedPayloadType, RtpHeader, RtpView};
 /// Most elements of a header extension that are passed on: as many as the one-byte form has
 /// ids for (RFC 8285 §4.2).
 const MAX_ELEMENTS: usize = 14;
+
+/// Runs that are remembered: an interruption is seldom, and what is sent again is a second old.
+const MAX_PAST_RUNS: usize = 8;
 
 /// Makes one sent stream out of packets that were received: the only one to decide about its
 /// sequence numbers and timestamps.
@@ -30,6 +34,9 @@ pub struct Rewriter {
     run: Option<Run>,
     /// The run that the present one has followed after padding: what comes late belongs to it.
     before: Option<Run>,
+    /// Runs that are over, the newest last, each with its last index: what is sent again may be
+    /// of them.
+    past: VecDeque<(Run, u64)>,
     /// The highest index of the source that was sent.
     highest: Option<u64>,
     /// Whether the next run goes on where the one before was interrupted.
@@ -70,6 +77,7 @@ impl Rewriter {
             extensions,
             run: None,
             before: None,
+            past: VecDeque::new(),
             highest: None,
             is_interrupted: false,
             timestamp_shift: None,
@@ -78,7 +86,8 @@ impl Rewriter {
 
     /// Breaks off: nothing is sent for a while, and then it goes on with the same source.
     pub fn pause(&mut self) {
-        (self.run, self.before) = (None, None);
+        self.end_run();
+        self.before = None;
         self.is_interrupted = false;
     }
 
@@ -92,7 +101,7 @@ impl Rewriter {
     /// Makes way for packets that do not come from the source; those that were on their way are
     /// too late.
     pub fn interrupt(&mut self) {
-        self.is_interrupted |= self.run.take().is_some();
+        self.is_interrupted |= self.end_run();
         self.before = None;
     }
 
@@ -101,9 +110,31 @@ impl Rewriter {
     pub fn pad(&mut self) {
         let (Some(run), Some(highest)) = (self.run, self.highest) else { return };
         if run.first <= highest {
+            self.end_run();
             self.before = Some(run);
         }
         self.run = Some(Run { first: highest + 1, shift: run.shift.wrapping_add(1) });
+    }
+
+    /// Ends the run; whether there was one.
+    fn end_run(&mut self) -> bool {
+        let Some((run, last)) = self.run.take().zip(self.highest) else { return false };
+        if self.past.len() == MAX_PAST_RUNS {
+            self.past.pop_front();
+        }
+        self.past.push_back((run, last));
+        true
+    }
+
+    /// The index at the source of what was sent, or could have been, with this one; `None` for
+    /// what did not come from there, or is forgotten.
+    pub(crate) fn source_of(&self, sent: u64) -> Option<u64> {
+        let current = self.run.zip(self.highest);
+        let mut runs = current.iter().chain(self.past.iter().rev());
+        runs.find_map(|(run, last)| {
+            let index = sent.wrapping_sub(run.shift);
+            (run.first..=*last).contains(&index).then_some(index)
+        })
     }
 
     /// Breaks off: from now on packets come from another source, with a clock of its own.
@@ -276,6 +307,28 @@ mod tests {
         // From before the pause: its number may have been used.
         assert_eq!(f.send(901, 499, 81_990), None);
         assert_eq!(f.send(902, 501, 82_090), Some((104, 86_090, false)));
+    }
+
+    #[test]
+    fn what_was_sent_is_found_again_at_the_source() {
+        let mut f = Fixture::new();
+        assert_eq!(f.rewriter.source_of(100), None);
+        f.send(0, 10, 1_000);
+        f.send(1, 13, 1_010);
+        // Those in between were lost on their way here, and may have come since.
+        let found = |f: &Fixture, sent| f.rewriter.source_of(sent);
+        let all: Vec<_> = (99..105).map(|sent| found(&f, sent)).collect();
+        assert_eq!(all, [None, Some(10), Some(11), Some(12), Some(13), None]);
+        // What is inserted has no source.
+        let placed = f.rewriter.insert(f.start, &f.stream);
+        f.stream.note_forwarded(f.start, placed, 4, true);
+        f.send(20, 14, 2_800);
+        let all: Vec<_> = (102..107).map(|sent| found(&f, sent)).collect();
+        assert_eq!(all, [Some(12), Some(13), None, Some(14), None]);
+        f.rewriter.pause();
+        f.send(900, 500, 82_000);
+        let all: Vec<_> = (104..108).map(|sent| found(&f, sent)).collect();
+        assert_eq!(all, [None, Some(14), Some(500), None]);
     }
 
     #[test]

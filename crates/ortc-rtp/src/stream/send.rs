@@ -19,6 +19,8 @@ pub struct SendStream {
     timestamp_offset: u32,
     /// The newest packet: when it was sent, and its timestamp.
     newest: Option<(Instant, u32)>,
+    /// The stream of what is sent again, and its next sequence number with its rollovers.
+    rtx: Option<(Ssrc, u64)>,
     stats: SendStreamStats,
     /// Whether the newest packet was the last of its picture.
     is_between_pictures: bool,
@@ -31,6 +33,16 @@ pub struct SendStreamStats {
     pub packets: u64,
     /// Payload bytes sent.
     pub octets: u64,
+    /// Packets sent again, not counted in the above, and their payload bytes.
+    pub resent_packets: u64,
+    /// See [`resent_packets`](Self::resent_packets).
+    pub resent_octets: u64,
+    /// NACKs of the peer (RFC 4585 §6.2.1), each of which may be of many packets.
+    pub nacks: u64,
+    /// Key frames that the peer has asked for by PLI (RFC 4585 §6.3.1).
+    pub picture_losses: u64,
+    /// Key frames that it has asked for by FIR (RFC 5104 §4.3.1), those repeated counted.
+    pub full_intra_requests: u64,
     /// The newest report of the peer.
     pub remote: Option<RemoteReport>,
 }
@@ -68,6 +80,7 @@ impl SendStream {
             next_index: u64::from(initial_sequence & 0x7fff),
             timestamp_offset,
             newest: None,
+            rtx: None,
             stats: SendStreamStats::default(),
             is_between_pictures: false,
         }
@@ -87,6 +100,35 @@ impl SendStream {
     /// What it has sent, and what the peer says about it.
     pub fn stats(&self) -> &SendStreamStats {
         &self.stats
+    }
+
+    /// The next sequence number, with its rollovers, of a packet that is sent again on a stream of
+    /// its own.
+    pub(crate) fn next_rtx_index(&mut self, rtx: Ssrc) -> u64 {
+        // Random as the offset is, and without the top bit, as above.
+        let first = u64::from(self.timestamp_offset >> 16 & 0x7fff);
+        let index = self.rtx.filter(|(ssrc, _)| *ssrc == rtx).map_or(first, |(_, next)| next);
+        self.rtx = Some((rtx, index + 1));
+        index
+    }
+
+    /// Counts a packet that was sent again.
+    pub(crate) fn note_resent(&mut self, octets: usize) {
+        self.stats.resent_packets += 1;
+        self.stats.resent_octets += octets as u64;
+    }
+
+    /// Counts a NACK.
+    pub(crate) fn note_nack(&mut self) {
+        self.stats.nacks += 1;
+    }
+
+    /// Counts a request for a key frame.
+    pub(crate) fn note_key_frame_request(&mut self, is_full_intra: bool) {
+        match is_full_intra {
+            true => self.stats.full_intra_requests += 1,
+            false => self.stats.picture_losses += 1,
+        }
     }
 
     /// Numbers the next packet and returns its header; `packet` counts as sent.
@@ -122,13 +164,17 @@ impl SendStream {
     /// Numbers a packet of padding, at the time of the newest packet, and returns its header,
     /// without extension. It counts as sent, with no octets (RFC 3550 §6.4.1).
     pub fn next_padding(&mut self) -> RtpHeader<'static> {
-        let sequence = self.next_index as u16;
         self.next_index += 1;
         self.stats.packets += 1;
+        RtpHeader { sequence: self.next_index.wrapping_sub(1) as u16, ..self.padding_header() }
+    }
+
+    /// The header of padding at the time of the newest packet, without a number.
+    pub(crate) fn padding_header(&self) -> RtpHeader<'static> {
         RtpHeader {
             payload_type: self.payload_type,
             marker: false,
-            sequence,
+            sequence: 0,
             timestamp: self.newest.map_or(self.timestamp_offset, |(_, newest)| newest),
             ssrc: self.ssrc,
             extensions: &[],

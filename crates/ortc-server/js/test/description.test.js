@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { numberId } from "../ortc/codecs.js";
+import { codecsOf, numberId, validateCodecs } from "../ortc/codecs.js";
 import { describePeer, sectionsOf, settle, withCredentials } from "../ortc/description.js";
 
 const OPUS = { "payload-id": 111, name: "opus", clockRate: 48000, numChannels: 2 };
@@ -66,6 +66,62 @@ test("the id of the numbers is taken from a description that has feedback about 
   for (const wrong of [undefined, null, 5, "x", [], [null], [{ uri: NUMBERS }], [{ uri: NUMBERS, id: 15 }], [{ uri: NUMBERS, id: "3" }]]) {
     assert.equal(id(wrong), null);
   }
+});
+
+const RTX = { "payload-id": 97, name: "rtx", params: [{ name: "apt", value: "96" }] };
+const picture = (more = {}) =>
+  section("receive", { kind: "video", mid: "o1", ssrc: "7", rtxSsrc: "8", trackId: "t", codecs: [VP8, RTX], ...more });
+
+test("what is sent again is announced with its types and its SSRC", () => {
+  const sent = { ...VP8, rtcpFeedback: ["nack", "nack pli", "x y\r\na=z"] };
+  const found = lines(describePeer(PEER, [picture({ codecs: [sent, RTX] })], 1), "o1");
+  assert.deepEqual(found.slice(found.indexOf("a=rtcp-rsize") + 1), [
+    "a=rtpmap:96 VP8/90000", "a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli", "a=fmtp:96 x-google-start-bitrate=1000",
+    "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96",
+    "a=msid:- t", "a=ssrc-group:FID 7 8", "a=ssrc:7 cname:t", "a=ssrc:8 cname:t",
+  ]);
+});
+
+test("rtx whose number stands for something else is left out, and nothing is asked for that would come by it", () => {
+  const other = { "payload-id": 97, name: "h264", clockRate: 90000 };
+  const nack = { ...VP8, rtcpFeedback: ["nack", "ccm fir"] };
+  const text = describePeer(PEER, [
+    section("send", { kind: "video", mid: "1", codecs: [other] }), picture({ codecs: [nack, RTX] }),
+    picture({ mid: "o2", codecs: [nack], rtxSsrc: null }),
+  ], 1);
+  const found = mid => lines(text, mid).filter(line => /rtx|FID|rtcp-fb|a=ssrc:/.test(line));
+  assert.deepEqual(found("o1"), ["a=rtcp-fb:96 ccm fir", "a=ssrc:7 cname:t"]);
+  // Sent again on the SSRC of the track, it is asked for.
+  assert.deepEqual(found("o2"), ["a=rtcp-fb:96 nack", "a=rtcp-fb:96 ccm fir", "a=ssrc:7 cname:t"]);
+});
+
+test("a spare section that makes room takes its rtx along", () => {
+  const spare = section("send", { kind: "video", isFree: true, codecs: [VP8, RTX] });
+  settle([spare, section("receive", { mid: "1", codecs: [{ ...VP8, name: "h264" }] })]);
+  assert.deepEqual(spare.codecs, [
+    { ...VP8, "payload-id": 127 }, { ...RTX, params: [{ name: "apt", value: "127" }] },
+  ]);
+  settle([spare, picture({ codecs: [VP8, RTX] })]);
+  assert.deepEqual(spare.codecs.map(codec => codec["payload-id"]), [127, 126]);
+});
+
+test("the browser's own codecs are described with what it acts upon", () => {
+  const text = ["m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103", "a=rtpmap:96 VP8/90000", "a=rtcp-fb:96 nack",
+    "a=rtcp-fb:96 nack pli", "a=rtcp-fb:96 unheard of", "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96",
+    "a=rtpmap:102 foo/90000", "a=rtpmap:103 rtx/90000", "a=fmtp:103 apt=102", ""].join("\r\n");
+  assert.deepEqual(codecsOf(text), [
+    { ...VP8, kind: "video", rtcpFeedback: ["nack", "nack pli"] },
+    { ...RTX, kind: "video", clockRate: 90000 },
+  ]);
+  const [own] = sectionsOf(`v=0\r\n${text}a=ssrc-group:FID 1 2\r\na=ssrc:1 cname:x\r\n`);
+  assert.deepEqual([own.ssrc, own.rtxSsrc], ["1", "2"]);
+});
+
+test("rtx of what is not described is refused", () => {
+  assert.throws(() => validateCodecs([RTX]), /apt/);
+  assert.throws(() => validateCodecs([VP8, { ...RTX, params: [{ name: "apt", value: "97" }] }]), /apt/);
+  assert.throws(() => validateCodecs([{ ...VP8, rtcpFeedback: "nack" }]), /rtcpFeedback/);
+  validateCodecs([VP8, RTX]);
 });
 
 test("a payload type stands for one codec: what is sent goes before what is described", () => {

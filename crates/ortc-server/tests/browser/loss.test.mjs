@@ -45,6 +45,15 @@ test("a page far away is seen and heard though one packet in twenty is lost", { 
   // Camera and microphone are for pages over https, or of an origin that is told to be as good.
   const args = [`--unsafely-treat-insecure-origin-as-secure=${server.url}`];
   const page = await bench.chromium("about:blank", { executablePath: there, args });
+  await page.addInitScript(() => {
+    window.connections = [];
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(...options) {
+        super(...options);
+        window.connections.push(this);
+      }
+    };
+  });
   await page.goto(`${server.url}/r/far`);
   await until(page, () => [...document.querySelectorAll(".tile[data-picture] video")].some(video => !video.muted && video.currentTime > 1), null, { timeout: 40_000 });
   await page.click("#open-figures");
@@ -57,6 +66,19 @@ test("a page far away is seen and heard though one packet in twenty is lost", { 
   await new Promise(done => setTimeout(done, 4000));
   const after = await page.evaluate(() => [...document.querySelectorAll(".tile[data-picture] video")].find(video => !video.muted).currentTime);
   assert.ok(after - before > 2, `${after - before} s of 4 were shown`);
+
+  // What was lost on the way here was asked for, and what was lost on the way there sent again.
+  const video = await page.evaluate(async () => {
+    const reports = await Promise.all(window.connections.map(connection => connection.getStats()));
+    return reports.flatMap(report => [...report.values()]).filter(({ kind }) => kind === "video");
+  });
+  const busiest = (type, count) =>
+    video.filter(stats => stats.type === type).reduce((a, b) => ((b[count] ?? 0) > (a[count] ?? 0) ? b : a), {});
+  const sent = busiest("outbound-rtp", "packetsSent");
+  const received = busiest("inbound-rtp", "packetsReceived");
+  t.diagnostic(JSON.stringify({ sent, received }));
+  assert.ok(sent.nackCount > 0 && sent.retransmittedPacketsSent > 0 && sent.rtxSsrc, JSON.stringify(sent));
+  assert.ok(received.nackCount > 0 && received.retransmittedPacketsReceived > 0 && received.rtxSsrc, JSON.stringify(received));
 
   const summary = await caller.summary;
   assert.equal(summary.code, 0, summary.error);

@@ -1,0 +1,202 @@
+//! Pictures over a network that loses one packet in twenty.
+
+use std::time::Duration;
+
+use ortc_api::{
+    Engine, ForwarderStats, FrameReceiver, FrameSender, MediaFormat, MediaFrame, MediaStream,
+    MediaStreamTrack, RTCConnection, RTCConnectionOptions, RtcpFeedback,
+};
+use ortc_io::sim::{self, Host, LinkConfig, Network};
+use ortc_tests::{Pair, Peer, pass, signalled};
+
+/// Time enough to connect at that loss.
+const SOON: Duration = Duration::from_secs(60);
+
+const FRAMES: u64 = 1_500;
+const FRAME_TIME: Duration = Duration::from_millis(33);
+
+/// 5 % of all packets are lost each way, 50 ms one way, up to 20 ms more, and some are overtaken.
+fn lossy() -> LinkConfig {
+    LinkConfig {
+        delay: Duration::from_millis(50),
+        jitter: Duration::from_millis(20),
+        reorder: 0.02,
+        ..LinkConfig::lossy(0.05)
+    }
+}
+
+/// A frame of VP8 with its number in it (RFC 6386 §9.1: the lowest bit of a key frame is clear).
+fn picture(n: u64, is_key: bool) -> MediaFrame {
+    let mut data = match is_key {
+        true => vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00],
+        false => vec![0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+    data.extend(n.to_be_bytes());
+    data.resize(if is_key { 20_000 } else { 4_000 }, n as u8);
+    MediaFrame { data: data.into(), timestamp: n * 2_970 }
+}
+
+/// A peer on a host of its own, or one of several connections of a host, with its engine.
+struct Side {
+    engine: Engine,
+    host: Host,
+}
+
+impl Side {
+    fn new(net: &Network, name: &str, last: u8) -> Self {
+        let host = net.host(name, &[[10, 0, 0, last].into()]);
+        Self { engine: Engine::simulated(host.io(), net.random()), host }
+    }
+
+    fn peer(&self) -> Peer {
+        let options = RTCConnectionOptions::new().with_engine(self.engine.clone());
+        let conn = RTCConnection::new(options).unwrap();
+        let events = conn.events();
+        Peer { host: self.host.clone(), conn, events, seen: Vec::new() }
+    }
+
+    async fn stats(&self) -> ForwarderStats {
+        self.engine.stats().await.unwrap()
+    }
+}
+
+/// Has `from` send pictures.
+fn send_video(from: &Peer) -> FrameSender {
+    let (track, source) = MediaStreamTrack::local(MediaFormat::Vp8);
+    let stream = MediaStream::new();
+    stream.add_track(&track);
+    from.conn.add_stream(&stream, true).unwrap();
+    source
+}
+
+/// Has `to` receive the one track of `from`.
+fn receive_video(from: &Peer, to: &Peer) -> MediaStreamTrack {
+    let description = from.conn.tracks(None)[0].description();
+    assert!(description.takes(RtcpFeedback::Nack) && description.rtx_ssrc().unwrap().is_some());
+    to.conn.receive_track(&signalled(&description)).unwrap()
+}
+
+/// Sends so many frames, a key frame whenever one is wanted, half a minute apart otherwise.
+async fn play(source: &FrameSender) {
+    let mut tick = tokio::time::interval(FRAME_TIME);
+    for n in 0..FRAMES {
+        tick.tick().await;
+        let is_key = source.take_key_frame_request() || n % 900 == 0;
+        source.send(picture(n, is_key)).unwrap();
+    }
+    pass(Duration::from_secs(2)).await;
+}
+
+/// How many frames could be shown, until none comes any more.
+async fn watch(mut frames: FrameReceiver) -> u64 {
+    let (mut shown, mut newest) = (0, None);
+    while let Ok(frame) = tokio::time::timeout(Duration::from_secs(10), frames.recv()).await {
+        let Some(frame) = frame else { break };
+        let n = u64::from_be_bytes(frame.data[10..18].try_into().unwrap());
+        assert!(newest < Some(n), "{n} after {newest:?}");
+        assert_eq!(frame.data, picture(n, frame.key).data);
+        newest = Some(n);
+        shown += u64::from(frame.intact);
+    }
+    shown
+}
+
+#[test]
+fn one_peer_shows_the_other_all_but_one_frame_in_a_thousand() {
+    for seed in 0..4 {
+        sim::run(seed, |net| async move {
+            net.link(lossy());
+            let (alice, bob) = (Side::new(&net, "alice", 1), Side::new(&net, "bob", 2));
+            let mut pair = Pair { alice: alice.peer(), bob: bob.peer() };
+            let source = send_video(&pair.alice);
+            let track = receive_video(&pair.alice, &pair.bob);
+            pair.connect_within(SOON).await;
+            let frames = track.take_frames().unwrap();
+            let ((), shown) = tokio::join!(play(&source), watch(frames));
+            assert!(FRAMES - shown <= FRAMES / 1_000, "seed {seed}: {shown} of {FRAMES}");
+            let (sent, received) = (alice.stats().await.media, bob.stats().await.media);
+            let lost = FRAMES * 4 / 20;
+            assert!(received.recovery.recovered > lost / 2, "{received:?}");
+            assert!(sent.recovery.retransmitted < 3 * lost, "{sent:?}");
+            assert_eq!(sent.recovery.not_sealed + received.receive_drops.malformed, 0);
+        });
+    }
+}
+
+#[test]
+fn a_room_makes_good_what_is_lost_on_either_leg() {
+    for seed in 10..13 {
+        sim::run(seed, |net| async move {
+            net.link(lossy());
+            let server = Side::new(&net, "server", 100);
+            let publisher = Side::new(&net, "publisher", 1);
+            let mut publishing = Pair { alice: publisher.peer(), bob: server.peer() };
+            publishing.connect_within(SOON).await;
+            let source = send_video(&publishing.alice);
+            let published = receive_video(&publishing.alice, &publishing.bob);
+            let stream = MediaStream::new();
+            stream.add_track(&published);
+            let mut subscribed = Vec::new();
+            for last in 2..4 {
+                let side = Side::new(&net, "subscriber", last);
+                let mut pair = Pair { alice: side.peer(), bob: server.peer() };
+                pair.connect_within(SOON).await;
+                pair.bob.conn.add_stream(&stream, true).unwrap();
+                let track = receive_video(&pair.bob, &pair.alice);
+                subscribed.push((pair, side, track.take_frames().unwrap()));
+            }
+            pass(Duration::from_millis(200)).await;
+            let (pairs, watched): (Vec<_>, Vec<_>) =
+                subscribed.into_iter().map(|(pair, side, frames)| ((pair, side), frames)).unzip();
+            let [one, other] = watched.try_into().ok().unwrap();
+            let ((), one, other) = tokio::join!(play(&source), watch(one), watch(other));
+            // Before they have all of the first key frame, nothing can be shown.
+            for shown in [one, other] {
+                assert!(FRAMES - shown <= FRAMES / 1_000, "seed {seed}: {shown} of {FRAMES}");
+            }
+            let (sent, served) = (publisher.stats().await.media, server.stats().await.media);
+            let lost = FRAMES * 4 / 20;
+            // What the publisher is asked for is what the server has missed, once for all.
+            assert!(sent.recovery.asked <= served.recovery.asked_for, "{sent:?}");
+            assert!(sent.recovery.retransmitted < 3 * lost, "{sent:?}");
+            assert!(served.recovery.recovered > lost / 2, "{served:?}");
+            // What the subscribers have missed is the server's matter.
+            assert!(served.recovery.retransmitted > lost, "{served:?}");
+            assert_eq!(served.recovery.not_sealed, 0, "{served:?}");
+            drop(pairs);
+        });
+    }
+}
+
+#[test]
+fn a_clean_network_is_asked_for_nothing() {
+    sim::run(20, |net| async move {
+        net.link(LinkConfig { delay: Duration::from_millis(50), ..LinkConfig::default() });
+        let (alice, bob) = (Side::new(&net, "alice", 1), Side::new(&net, "bob", 2));
+        let mut pair = Pair { alice: alice.peer(), bob: bob.peer() };
+        let source = send_video(&pair.alice);
+        let track = receive_video(&pair.alice, &pair.bob);
+        pair.connect_within(SOON).await;
+        let frames = track.take_frames().unwrap();
+        let ((), shown) = tokio::join!(play(&source), watch(frames));
+        assert_eq!(shown, FRAMES);
+        let (sent, received) = (alice.stats().await.media, bob.stats().await.media);
+        assert_eq!((sent.recovery, received.recovery), Default::default());
+    });
+}
+
+#[test]
+fn a_key_frame_that_a_peer_asks_for_is_asked_of_the_source() {
+    sim::run(21, |net| async move {
+        let mut pair = Pair::new(&net);
+        let source = send_video(&pair.alice);
+        let track = receive_video(&pair.alice, &pair.bob);
+        pair.connect_within(SOON).await;
+        source.send(picture(0, true)).unwrap();
+        pass(Duration::from_secs(1)).await;
+        assert!(!source.take_key_frame_request());
+        track.request_key_frame();
+        tokio::time::timeout(SOON, source.key_frame_requested()).await.unwrap();
+        assert!(!source.take_key_frame_request(), "it was one");
+    });
+}
