@@ -21,6 +21,9 @@ pub(super) const MAX_INTERVAL: Duration = Duration::from_millis(250);
 /// Numbers that are kept track of: a second of 30 Mbit/s. What is older has been told or is lost.
 const MAX_WINDOW: usize = 4_096;
 
+/// Missing packets that feedback may begin with.
+const MAX_MISSING: usize = 200;
+
 /// Numbers below the newest told that may still come late and be told after all.
 const LATE: u64 = 256;
 
@@ -75,7 +78,7 @@ impl ArrivalLog {
     /// Finds the place of a number; `None` when it is too old.
     fn place(&mut self, number: u16) -> Option<u64> {
         if self.arrivals.is_empty() && self.untold == 0 {
-            // Far from zero, so that earlier ones have room below it.
+            // Far from zero, so that what is told of late ones stays above it.
             self.first = (1 << 16) + u64::from(number);
             self.untold = self.first;
         }
@@ -117,7 +120,13 @@ impl ArrivalLog {
             return false;
         }
         self.due = None;
-        let from = (self.untold - self.first) as usize;
+        let mut from = (self.untold - self.first) as usize;
+        // One message is about so many at most: of a longer gap the end is told, or nothing would
+        // ever come behind it.
+        let missing = self.arrivals.iter().skip(from).take_while(|it| it.is_none()).count();
+        let skipped = missing.saturating_sub(MAX_MISSING);
+        from += skipped;
+        self.untold += skipped as u64;
         let media = self.media.unwrap_or(Ssrc(0));
         let header = FeedbackHeader { sender, media, feedback_count: self.feedback_count };
         let arrivals = self.arrivals.iter().skip(from).copied();
@@ -236,6 +245,17 @@ mod tests {
         f.take(0, 5);
         f.take(1, 30_005);
         assert_eq!(f.told(50), Some(vec![(30_005, Some(1))]));
+    }
+
+    #[test]
+    fn what_comes_behind_a_long_gap_is_told() {
+        let mut f = Fixture::new();
+        f.take(0, 0);
+        f.take(1, 2_000);
+        assert_eq!(f.told(60), Some(vec![(0, Some(0))]));
+        let told = f.told(60).unwrap();
+        assert_eq!((told[0], told.len()), ((1_800, None), 201));
+        assert_eq!(told[200], (2_000, Some(1)));
     }
 
     #[test]

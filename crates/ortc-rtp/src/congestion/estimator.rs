@@ -299,7 +299,7 @@ impl BandwidthEstimator {
     fn on_times(&mut self, now: Instant, results: &[PacketResult]) {
         let came = results.iter().filter(|it| !it.was_lost);
         let came = came.filter_map(|it| Some((it.sent_at, it.arrived_us?)));
-        let Some((newest, _)) = came.clone().last() else { return };
+        let Some((newest, _)) = came.clone().next_back() else { return };
         let sample = now.saturating_duration_since(newest);
         self.round_trip = (7 * self.round_trip + sample) / 8;
         let delay = came

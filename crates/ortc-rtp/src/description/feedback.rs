@@ -210,12 +210,13 @@ mod tests {
     #[test]
     fn what_is_acted_upon_is_named_as_in_sdp_and_silence_means_key_frames() {
         let mut codec = CodecName::Vp8.default_codec();
-        assert_eq!(codec.rtcp_feedback.as_deref().unwrap(), ["nack", "nack pli", "ccm fir"]);
+        let usual = ["nack", "nack pli", "ccm fir", "transport-cc", "goog-remb"];
+        assert_eq!(codec.rtcp_feedback.as_deref().unwrap(), usual);
         let taken = |codec: &RTCCodec| -> Vec<_> {
             let all = RtcpFeedback::ALL.iter().map(|(feedback, _)| *feedback);
             all.filter(|feedback| codec.takes(*feedback)).map(RtcpFeedback::as_str).collect()
         };
-        assert_eq!(taken(&codec), ["nack", "nack pli", "ccm fir"]);
+        assert_eq!(taken(&codec), usual);
         codec.rtcp_feedback = None;
         assert_eq!(taken(&codec), ["nack pli"]);
         codec.rtcp_feedback = Some(Vec::new());

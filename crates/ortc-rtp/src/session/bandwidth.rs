@@ -4,13 +4,14 @@
 use std::time::{Duration, Instant};
 
 use super::RtpSession;
+use super::inbound::Receiver;
 use super::outbound::{Feed, Sender};
 use crate::congestion::{
     ArrivalLog, BandwidthEstimator, BandwidthLimits, CongestionFeedback, Pacer, PacketResult, Remb,
     SentHistory, TransportFeedback,
 };
-use crate::view::{FIXED_HEADER, NUMBER_ROOM};
-use crate::{Extension, RouteEvent, RtcpPacket, RtpHeader, RtpView, Ssrc};
+use crate::view::{FIXED_HEADER, NUMBER_ROOM, u16_at};
+use crate::{Extension, RouteEvent, RtcpPacket, RtpHeader, RtpView, SrtpError, Ssrc};
 
 /// What a datagram has around it on most networks: the headers of IPv4 and UDP.
 const DATAGRAM_OVERHEAD: usize = 28;
@@ -74,6 +75,20 @@ impl Congestion {
         let cluster = pacer.on_sent(now, len);
         history.on_sent(now, ssrc, sequence, len, cluster);
         estimator.on_sent(now, len, history.in_flight());
+    }
+
+    /// Notes a packet that is sent again, if it was sealed, and if it is numbered.
+    pub(super) fn on_resent(
+        &mut self,
+        now: Instant,
+        number_id: Option<u8>,
+        ssrc: Ssrc,
+        packet: &[u8],
+        sealed: &Result<usize, SrtpError>,
+    ) {
+        if let (Some(_), Ok(len)) = (number_id, sealed) {
+            self.on_sent(now, ssrc, u16_at(packet, 2), *len);
+        }
     }
 
     /// Whether packets that can wait have to wait now. Before the peer has said anything there is
@@ -171,13 +186,22 @@ impl RtpSession {
         sending.estimator.is_informed().then(|| sending.estimator.target())
     }
 
-    /// Notes the number of a packet that has come.
-    pub(super) fn on_numbered(&mut self, now: Instant, view: &RtpView<'_>, id: u8, len: usize) {
+    /// Notes the number of a packet that has come, of a track or of what is sent again of one.
+    pub(super) fn note_number(&mut self, now: Instant, ssrc: Ssrc, packet: &[u8]) {
+        let known = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc);
+        let receiver = known.ok().map(|at| &self.receivers[at]).or_else(|| {
+            let (_, original) = self.rtx_receivers.iter().find(|(rtx, _)| *rtx == ssrc)?;
+            let at = self.receivers.binary_search_by_key(original, Receiver::ssrc).ok()?;
+            Some(&self.receivers[at])
+        });
+        let Some(id) = receiver.and_then(|receiver| receiver.number_id) else { return };
+        let Ok(view) = RtpView::parse(packet) else { return };
         let mut elements = view.extensions().map_while(Result::ok);
         let Some(number) = elements.find(|element| element.id == id) else { return };
         let Ok(number) = <[u8; 2]>::try_from(number.data) else { return };
         let arrivals = self.congestion.arrivals.get_or_insert_default();
-        arrivals.on_packet(now, u16::from_be_bytes(number), view.ssrc(), len + DATAGRAM_OVERHEAD);
+        let len = packet.len() + DATAGRAM_OVERHEAD;
+        arrivals.on_packet(now, u16::from_be_bytes(number), ssrc, len);
     }
 
     /// Takes feedback that is about congestion; whether it is.
@@ -270,8 +294,9 @@ impl RtpSession {
         self.congestion.is_held = true;
     }
 
-    /// The sending track that padding of a probe goes with, if there is to be one now: between
-    /// two pictures of it.
+    /// The sending track that padding of a probe goes with, if there is to be one now: one whose
+    /// packets are sent again on a stream of their own, on that; else one that is between two
+    /// pictures.
     pub(super) fn padding_target(&mut self, now: Instant) -> Option<Ssrc> {
         let sending = self.congestion.sending.as_mut()?;
         if !sending.pacer.wants_padding(now) {
@@ -297,10 +322,19 @@ impl RtpSession {
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
         let sender = &mut self.senders[at];
         let id = sender.number_id?;
-        if let Feed::Forward(forward) = &mut sender.feed {
-            forward.rewriter.pad();
-        }
-        let header = sender.stream.next_padding();
+        let rtx = sender.retransmitter.as_ref().and_then(|it| it.padding_stream());
+        let header = match rtx {
+            Some((rtx, payload_type)) => {
+                let sequence = sender.stream.next_rtx_index(rtx) as u16;
+                RtpHeader { ssrc: rtx, payload_type, sequence, ..sender.stream.padding_header() }
+            }
+            None => {
+                if let Feed::Forward(forward) = &mut sender.feed {
+                    forward.rewriter.pad();
+                }
+                sender.stream.next_padding()
+            }
+        };
         let number = self.congestion.next_number(now);
         let mut bytes = [0; FIXED_HEADER + NUMBER_ROOM];
         let len = numbered(header, id, number, &mut bytes);
@@ -309,7 +343,7 @@ impl RtpSession {
         padding[PADDING as usize - 1] = PADDING;
         match keys.sender.protect_rtp_from(&bytes[..len], &padding, out) {
             Ok(len) => {
-                self.congestion.on_sent(now, ssrc, header.sequence, len);
+                self.congestion.on_sent(now, header.ssrc, header.sequence, len);
                 self.stats.padding_sent += 1;
                 Some(len)
             }
@@ -323,12 +357,13 @@ impl RtpSession {
 }
 
 impl Sender {
-    /// Whether padding may be sent: its last packet has ended a picture.
+    /// Whether padding may be sent with it now.
     fn takes_padding(&self) -> bool {
+        let has_rtx = self.retransmitter.as_ref().is_some_and(|it| it.padding_stream().is_some());
         self.number_id.is_some()
             && self.stream.clock_rate() == PICTURE_CLOCK
-            && self.tones.is_none()
-            && self.stream.is_between_pictures()
+            && self.stream.newest().is_some()
+            && (has_rtx || self.stream.is_between_pictures())
     }
 }
 

@@ -108,6 +108,7 @@ impl RtpSession {
         let keys = self.keys.as_mut()?;
         match keys.receiver.unprotect_rtp(packet) {
             Ok(opened) => {
+                self.note_number(now, opened.ssrc, &packet[..opened.len]);
                 let opened = self.restore(now, opened, packet)?;
                 let taken = self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]);
                 taken.then_some(OpenedRtp {
@@ -182,9 +183,6 @@ impl RtpSession {
             self.keep_early(now, index, &view, packet);
             return false;
         };
-        if let Some(id) = self.receivers[at].number_id {
-            self.on_numbered(now, &view, id, packet.len());
-        }
         let drops = &mut self.stats.receive_drops;
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);

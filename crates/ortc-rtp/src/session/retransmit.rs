@@ -10,7 +10,7 @@ use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use super::recovery::ORIGINAL_NUMBER;
 use crate::srtp::SrtpSender;
 use crate::stream::{ResendBudget, ResendTimes, SealMarks, SendHistory, SendStream};
-use crate::view::{NUMBER_ROOM, PADDED, u16_at, u32_at};
+use crate::view::{NUMBER_ROOM, PADDED, u32_at};
 use crate::{
     Extension, PayloadType, RetransmitConfig, RtpHeader, RtpView, RtxStream, SealMark, SrtpError,
     Ssrc, TrackSource,
@@ -105,6 +105,12 @@ impl Retransmitter {
 
     pub(super) fn expire(&mut self, now: Instant) {
         self.history.expire(now);
+    }
+
+    /// The stream of what is sent again, and a payload type of it, for padding.
+    pub(super) fn padding_stream(&self) -> Option<(Ssrc, PayloadType)> {
+        let rtx = self.rtx.as_ref()?;
+        Some((rtx.ssrc, rtx.payload_types.first()?.1))
     }
 
     /// The stream and the payload type by which packets of this type are sent again.
@@ -231,7 +237,7 @@ impl RtpSession {
         let (ssrc, index) = self.resends.own.pop_front()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
         let Sender { stream, retransmitter, number_id, .. } = &mut self.senders[at];
-        let retransmitter = retransmitter.as_mut()?;
+        let (retransmitter, number_id) = (retransmitter.as_mut()?, *number_id);
         let keys = &mut self.keys.as_mut()?.sender;
         let kept = retransmitter.history.get(index)?;
         let (header, payload) = (kept.header(), &kept.payload);
@@ -254,9 +260,7 @@ impl RtpSession {
                 };
                 let header_len = again.write(out).ok()?;
                 let sealed = seal_rtx(keys, stream, (rtx, index), header_len, payload, out);
-                if let (Some(_), Ok(len)) = (number, &sealed) {
-                    self.congestion.on_sent(now, rtx, u16_at(out, 2), *len);
-                }
+                self.congestion.on_resent(now, number_id, rtx, out, &sealed);
                 sealed
             }
             None => {
@@ -325,7 +329,16 @@ impl RtpSession {
             counts.unavailable += 1;
             return None;
         };
-        let header = forward.rewriter.header_room(packet, number_id.is_some());
+        let is_numbered = number_id.is_some();
+        let types = forward.rewriter.payload_type(packet);
+        let has_rtx = types.is_some_and(|types| retransmitter.rtx_of(types.sent).is_some());
+        let header = forward.rewriter.header_room(packet, is_numbered);
+        if is_numbered && !has_rtx && retransmitter.marks.get(wanted.index).is_some() {
+            // The number that it had is not known any more, and under its own SSRC it may not
+            // differ.
+            counts.unavailable += 1;
+            return None;
+        }
         let room = header + ORIGINAL_NUMBER + packet.body().len() + overhead;
         if room > MAX_DATAGRAM + NUMBER_ROOM + ORIGINAL_NUMBER {
             counts.unavailable += 1;
@@ -365,9 +378,7 @@ impl RtpSession {
             ssrc: wanted.ssrc,
             extensions: &[],
         };
-        // On the SSRC that it had it has to be what it was, and its number is another packet's.
-        let number = number_id.filter(|_| rtx.is_some());
-        let number = number.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
+        let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
         let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
         let header_len = forward.rewriter.write_header(header, packet, None, element, out)?;
         let octets = packet.payload().len();
@@ -383,9 +394,8 @@ impl RtpSession {
             // It was never sent: it has come here late, or there was no path for it.
             (None, None) => keys.protect_rtp_behind(header_len, packet.body(), &[], out),
         };
-        if let (Some(_), Some((rtx, _)), Ok(len)) = (number, rtx, &sealed) {
-            self.congestion.on_sent(now, rtx, u16_at(out, 2), *len);
-        }
+        let sent_as = rtx.map_or(wanted.ssrc, |(rtx, _)| rtx);
+        self.congestion.on_resent(now, *number_id, sent_as, out, &sealed);
         self.finish_resend(at, sealed, octets)
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::SealMark;
-use crate::view::FIXED_HEADER;
+use crate::view::{FIXED_HEADER, NUMBER_ROOM};
 
 /// How long what was sent is kept to be sent again: a receiver that waits for longer would rather
 /// have a key frame.
@@ -32,26 +32,17 @@ const LEAST_BURST: u64 = 32 * 1024;
 pub(crate) struct Kept {
     pub(crate) index: u64,
     sent_at: Instant,
-    header: KeptHeader,
+    header: [u8; FIXED_HEADER + NUMBER_ROOM],
+    header_len: u8,
     pub(crate) payload: Bytes,
     /// What sealing it has given.
     pub(crate) mark: SealMark,
 }
 
-/// A header exactly as it was sent: sealed again, it may not differ.
-#[derive(Debug, Clone)]
-enum KeptHeader {
-    Fixed([u8; FIXED_HEADER]),
-    /// With an extension.
-    Long(Box<[u8]>),
-}
-
 impl Kept {
+    /// The header exactly as it was sent: sealed again, it may not differ.
     pub(crate) fn header(&self) -> &[u8] {
-        match &self.header {
-            KeptHeader::Fixed(header) => header,
-            KeptHeader::Long(header) => header,
-        }
+        &self.header[..usize::from(self.header_len)]
     }
 }
 
@@ -73,12 +64,13 @@ impl SendHistory {
         payload: Bytes,
         mark: SealMark,
     ) {
-        let header = match header.try_into() {
-            Ok(fixed) => KeptHeader::Fixed(fixed),
-            Err(_) => KeptHeader::Long(header.into()),
-        };
+        let mut kept = [0; FIXED_HEADER + NUMBER_ROOM];
+        // None that is sent from here is longer.
+        let Some(place) = kept.get_mut(..header.len()) else { return };
+        place.copy_from_slice(header);
+        let (header, header_len) = (kept, header.len() as u8);
         self.bytes += payload.len();
-        self.packets.push_back(Kept { index, sent_at: now, header, payload, mark });
+        self.packets.push_back(Kept { index, sent_at: now, header, header_len, payload, mark });
         while self.packets.len() > HISTORY_PACKETS || self.bytes > HISTORY_BYTES {
             self.pop();
         }

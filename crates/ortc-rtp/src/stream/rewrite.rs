@@ -110,8 +110,8 @@ impl Rewriter {
     pub fn pad(&mut self) {
         let (Some(run), Some(highest)) = (self.run, self.highest) else { return };
         if run.first <= highest {
-            self.before = Some(run);
             self.end_run();
+            self.before = Some(run);
         }
         self.run = Some(Run { first: highest + 1, shift: run.shift.wrapping_add(1) });
     }

@@ -169,13 +169,17 @@ impl SendStream {
     /// Numbers a packet of padding, at the time of the newest packet, and returns its header,
     /// without extension. It counts as sent, with no octets (RFC 3550 §6.4.1).
     pub fn next_padding(&mut self) -> RtpHeader<'static> {
-        let sequence = self.next_index as u16;
         self.next_index += 1;
         self.stats.packets += 1;
+        RtpHeader { sequence: self.next_index.wrapping_sub(1) as u16, ..self.padding_header() }
+    }
+
+    /// The header of padding at the time of the newest packet, without a number.
+    pub(crate) fn padding_header(&self) -> RtpHeader<'static> {
         RtpHeader {
             payload_type: self.payload_type,
             marker: false,
-            sequence,
+            sequence: 0,
             timestamp: self.newest.map_or(self.timestamp_offset, |(_, newest)| newest),
             ssrc: self.ssrc,
             extensions: &[],
