@@ -86,8 +86,10 @@ fn a_change_of_path_loses_nothing_and_grace_ends_after_five_seconds() {
         settle().await;
         assert_eq!(numbers(&mut receiver), all(3..4));
         tokio::time::sleep(Duration::from_millis(500)).await;
+        // A report may have come too late as well.
+        let before = b.stats().await.paths.unvalidated;
         sender.push(packet(4)).unwrap();
-        assert_eq!(b.stats().await.paths.unvalidated, 1);
+        assert_eq!(b.stats().await.paths.unvalidated, before + 1);
         assert_eq!(numbers(&mut receiver), all(0..0));
     });
 }
