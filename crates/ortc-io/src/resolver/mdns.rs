@@ -338,7 +338,7 @@ mod tests {
                 let (len, _) = responder.recv_from(&mut buffer).await.unwrap();
                 if buffer[..len] == question(NAME).unwrap() {
                     for link in &links {
-                        socket2::SockRef::from(&responder).set_multicast_if_v4(link).unwrap();
+                        SockRef::from(&responder).set_multicast_if_v4(link).unwrap();
                         let answer = response(NAME, TYPE_A, &[192, 0, 2, 7]);
                         let _ = responder.send_to(&answer, (GROUP, PORT)).await;
                     }
