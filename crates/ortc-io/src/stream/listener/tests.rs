@@ -4,6 +4,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::consent::stun::{Asking, MAX_MESSAGE, request, seal};
+use crate::{DatagramIo, Encapsulation, ReceiveBatch, UdpConfig, UdpIo, now};
 
 const PASSWORD: &str = "a password of 22 characters";
 
@@ -63,6 +64,41 @@ async fn a_stream_is_taken_with_a_right_check_and_what_follows_it() {
     peer.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, framed(b"answer"));
     assert_eq!(listener.stats(), ListenerStats { accepted: 1, taken: 1, ..Default::default() });
+}
+
+#[tokio::test]
+async fn a_stream_that_was_taken_may_send_anything_and_costs_what_datagrams_do() {
+    let (listener, _listening, mut streams) = listener();
+    let mut peer = TcpStream::connect(listener.local()).await.unwrap();
+    let check = check_of("ours:theirs", PASSWORD);
+    // Among them one that is longer than any datagram, and in the end half of one.
+    let frames =
+        [&framed(&check)[..], &framed(&[7; 2049]), &framed(b""), &framed(b"after"), &[0, 9]];
+    peer.write_all(&frames.concat()).await.unwrap();
+    let stream = streams.recv().await.unwrap();
+    tokio::spawn(stream.task.run());
+    let mut io = UdpIo::new(UdpConfig::default()).unwrap();
+    let (socket, _) = io.adopt(stream.end).unwrap();
+    let (mut batch, mut failed, mut received) = (ReceiveBatch::new(), Vec::new(), Vec::new());
+    while received.len() < 2 {
+        io.receive(&mut batch, &mut failed);
+        for index in 0..batch.len() {
+            assert_eq!(batch.unwrap(index).encapsulation, Encapsulation::Rfc4571);
+            received.push(batch.get(index).to_vec());
+        }
+        batch.clear();
+        tokio::task::yield_now().await;
+        io.wait(Some(now())).unwrap();
+    }
+    assert_eq!(received, [&check[..], b"after"]);
+    assert_eq!((batch.truncated(), failed.len()), (1, 0));
+    drop(peer);
+    while failed.is_empty() {
+        tokio::task::yield_now().await;
+        io.wait(Some(now())).unwrap();
+        io.receive(&mut batch, &mut failed);
+    }
+    assert_eq!((failed[0].0, batch.len()), (socket, 0));
 }
 
 #[tokio::test]
