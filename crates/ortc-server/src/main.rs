@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 async fn serve(args: ServeArgs) -> ExitCode {
     let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, .. } = args;
-    let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
+    let ServeArgs { origins, token, tls_cert, tls_key, page_source, record_failures, .. } = args;
     let config = ServerConfig {
         listen,
         udp,
@@ -44,6 +44,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
         pin,
         priority,
         socket_buffer: socket_buffer.map(|bytes| bytes as usize),
+        record_failures,
         access: AccessConfig { origins, token },
         tls: tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         page_source,

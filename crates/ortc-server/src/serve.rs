@@ -68,6 +68,9 @@ pub struct ServerConfig {
     pub priority: Option<u8>,
     /// Bytes that each UDP socket buffers in each direction. Default `None`: 2 MiB.
     pub socket_buffer: Option<usize>,
+    /// The directory in which connections that fail leave a recording of their last seconds, as
+    /// files for Wireshark. Default `None`: nothing is recorded.
+    pub record_failures: Option<PathBuf>,
     /// Limits of the signalling for pairs.
     pub pairs: PairLimits,
     /// Limits of rooms.
@@ -91,6 +94,7 @@ impl Default for ServerConfig {
             pin: None,
             priority: None,
             socket_buffer: None,
+            record_failures: None,
             pairs: PairLimits::default(),
             rooms: RoomLimits::default(),
             access: AccessConfig::default(),
@@ -160,13 +164,16 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let ServerConfig { udp, threads, pin, priority, socket_buffer, .. } = config;
-        let ServerConfig { pairs, rooms, access, tls, page_source, .. } = config;
+        let ServerConfig { pairs, rooms, access, tls, page_source, record_failures, .. } = config;
         let tls = tls.map(|files| files.read()).transpose()?;
         let mut engine = EngineConfig::new().with_threads(threads);
         engine.forwarder.core = pin;
         engine.forwarder.priority = priority;
         if let Some(bytes) = socket_buffer {
             engine = engine.with_socket_buffer(bytes);
+        }
+        if let Some(directory) = record_failures {
+            engine = engine.with_flight_dumps(directory);
         }
         let engine = Engine::new(engine).map_err(ServeError::Engine)?;
         let sockets = match udp {
