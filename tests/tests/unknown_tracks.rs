@@ -32,7 +32,7 @@ async fn unknown_tracks(peer: &mut Peer) -> Vec<RTCUnknownTrack> {
 /// The `n`th frame of a made-up VP8 stream with a key frame every 2 s, at 30 a second and about
 /// 1.4 Mbit/s.
 fn picture(n: u64) -> MediaFrame {
-    let is_key = n % 60 == 0;
+    let is_key = n.is_multiple_of(60);
     let head: &[u8] = if is_key {
         &[0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0x00]
     } else {
@@ -96,7 +96,7 @@ fn a_track_that_is_described_two_seconds_late_has_every_frame() {
             pair.bob.conn.close();
             let (sound, pictures) =
                 (readers.remove(1).await.unwrap(), readers.remove(0).await.unwrap());
-            let sent: Vec<_> = (0..90).map(|n| (picture(n).data, n % 60 == 0)).collect();
+            let sent: Vec<_> = (0..90).map(|n| (picture(n).data, n.is_multiple_of(60))).collect();
             // Not compared as a whole: a failure would print megabytes.
             assert_eq!(pictures.len(), sent.len());
             assert!(pictures == sent);

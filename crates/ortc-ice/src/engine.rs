@@ -111,12 +111,6 @@ impl Engine {
         remote: &RTCIceConnectionInfo,
         controlling: bool,
     ) -> Self {
-        // It traces an event that has our password in it, when it is queued and when it is
-        // taken out: both are to be here, where nobody listens.
-        with_default(&Dispatch::none(), || Self::with_secrets(config, remote, controlling))
-    }
-
-    fn with_secrets(config: &IceConfig, remote: &RTCIceConnectionInfo, controlling: bool) -> Self {
         let mut inner = is::IceAgent::with_hmac(credentials(&config.credentials), &HMAC_SHA1);
         let IceTiming { check_interval, initial_rto, max_rto, max_retransmits, .. } = config.timing;
         inner.set_control_tie_breaker(config.tie_breaker);
@@ -127,9 +121,8 @@ impl Engine {
         inner.set_max_candidate_pairs(MAX_PAIRS);
         // Before any candidate: pairs take their order from the role.
         inner.set_controlling(controlling);
-        inner.set_remote_credentials(credentials(remote));
-        // Nothing has happened yet that anybody wants to hear of.
-        while inner.poll_event().is_some() {}
+        // It tells of credentials that it is given, the password included.
+        with_default(&Dispatch::none(), || inner.set_remote_credentials(credentials(remote)));
         Self { inner, seeds: Seeds::new(config.seed) }
     }
 
@@ -183,6 +176,10 @@ impl Engine {
         // told from those before: a peer that has seen some could answer, in another's name, a
         // check that it has not seen. RFC 8489 §5 wants them unpredictable.
         fastrand::seed(self.seeds.next());
+        if self.inner.state() == IceConnectionState::New {
+            // It traces the event of its beginning, which has our password in it.
+            return with_default(&Dispatch::none(), || self.inner.handle_timeout(now));
+        }
         self.inner.handle_timeout(now);
     }
 
@@ -221,7 +218,9 @@ impl Engine {
 
     pub(crate) fn poll_event(&mut self) -> Option<EngineEvent> {
         loop {
-            return Some(match self.inner.poll_event()? {
+            // Traced when it was queued, but for the one that is not to be.
+            let event = with_default(&Dispatch::none(), || self.inner.poll_event())?;
+            return Some(match event {
                 IceAgentEvent::NominatedSend { proto, source, destination } => {
                     let (local, remote) = (source, destination);
                     EngineEvent::Selected(Ends { carrier: carrier(proto), local, remote })

@@ -83,6 +83,10 @@ pub struct ServeArgs {
     /// of one picture equally long: those are sent together, which takes less CPU time.
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=16))]
     pub padding: u8,
+    /// Keep the last seconds of each connection in memory, 256 kB, and write them to a file in
+    /// this directory when it fails: pcapng, for Wireshark. At most 100 are written.
+    #[arg(long, value_name = "DIR")]
+    pub record_failures: Option<PathBuf>,
     /// Let pages of this origin use the server, such as https://meet.example.org: its own, if it
     /// is reached by a name. Pages at its IP address or at localhost may in any case.
     #[allow(rustdoc::bare_urls, reason = "it is the text of --help, too")]

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 async fn serve(args: ServeArgs) -> ExitCode {
     let ServeArgs { listen, udp, threads, pin, priority, socket_buffer, padding, .. } = args;
     let ServeArgs { tcp, announce, ice_lite, ice_server, .. } = args;
-    let ServeArgs { origins, token, tls_cert, tls_key, page_source, .. } = args;
+    let ServeArgs { origins, token, tls_cert, tls_key, page_source, record_failures, .. } = args;
     let config = ServerConfig {
         listen,
         udp,
@@ -52,6 +52,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
         priority,
         socket_buffer: socket_buffer.map(|bytes| bytes as usize),
         padding,
+        record_failures,
         access: AccessConfig { origins, token },
         tls: tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         page_source,

@@ -85,6 +85,9 @@ pub struct ServerConfig {
     /// Most bytes of padding that forwarded packets get to be of one size, at most 16; see
     /// [`EngineConfig::with_padding`]. Default 0.
     pub padding: u8,
+    /// The directory in which connections that fail leave a recording of their last seconds, as
+    /// files for Wireshark. Default `None`: nothing is recorded.
+    pub record_failures: Option<PathBuf>,
     /// Limits of the signalling for pairs.
     pub pairs: PairLimits,
     /// Limits of rooms.
@@ -113,6 +116,7 @@ impl Default for ServerConfig {
             priority: None,
             socket_buffer: None,
             padding: 0,
+            record_failures: None,
             pairs: PairLimits::default(),
             rooms: RoomLimits::default(),
             access: AccessConfig::default(),
@@ -197,7 +201,7 @@ impl Server {
         let address = listener.local_addr()?;
         let ServerConfig { udp, threads, pin, priority, socket_buffer, padding, .. } = config;
         let ServerConfig { tcp, announce, ice_lite, ice_servers, .. } = config;
-        let ServerConfig { pairs, rooms, access, tls, page_source, .. } = config;
+        let ServerConfig { pairs, rooms, access, tls, page_source, record_failures, .. } = config;
         check(&ice_servers, udp.is_some())?;
         let tls = tls.map(|files| files.read()).transpose()?;
         let mut engine = EngineConfig::new().with_threads(threads).with_padding(padding);
@@ -205,6 +209,9 @@ impl Server {
         engine.forwarder.priority = priority;
         if let Some(bytes) = socket_buffer {
             engine = engine.with_socket_buffer(bytes);
+        }
+        if let Some(directory) = record_failures {
+            engine = engine.with_flight_dumps(directory);
         }
         let engine = Engine::new(engine).map_err(ServeError::Engine)?;
         let mut sockets = match udp {

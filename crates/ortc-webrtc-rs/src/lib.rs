@@ -60,6 +60,8 @@
 //!   in six runs into the time-out.
 //! - **Media before its description** is dropped: see below.
 //! - **Taps** of a track, and so telephone keys in its sound. Those in packets go both ways.
+//! - **Tracks that nobody has described** are not told of, and pairs (`rtpExtHeaders`) not sent.
+//! - **Statistics of media**, and recordings of what was on the wire.
 //! - **Virtual time**: the stack reads the system's clocks and wants tokio, so its tests run
 //!   over real sockets.
 //!

@@ -125,7 +125,7 @@ fn packets_of_key_frames_tell_pairs_where_there_is_room() {
     // key frame.
     let mut carried = Vec::new();
     for frame in 0..100u64 {
-        let key = if frame % 10 == 0 { 0 } else { 1 };
+        let key = if frame.is_multiple_of(10) { 0 } else { 1 };
         for (first, len) in [(0x10, 1_190), (0x00, 100)] {
             let mut payload = vec![0; len];
             payload[..2].copy_from_slice(&[first, key]);
@@ -191,7 +191,7 @@ fn a_forwarded_track_tells_pairs_of_its_own_beside_what_it_passes_on() {
 
 /// Seals an empty packet of any SSRC with a fresh context of a's keys.
 fn sealed(contexts: &mut Vec<SrtpSender>, ssrc: u32, sequence: u16) -> Vec<u8> {
-    if ssrc % 200 == 0 {
+    if ssrc.is_multiple_of(200) {
         contexts.push(SrtpSender::from_keys(&keys(true)).unwrap());
     }
     let header = RtpHeader {
