@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "the table is what it is run for")]
 
 mod bench;
+mod checks;
 mod contestant;
 mod error;
 mod forward;
@@ -22,7 +23,8 @@ use error::{Failure, Result};
 use serde_json::Value;
 
 /// Every benchmark; a new one is a file and a row here. One of several parts has a row for each.
-const BENCHES: &[&[Bench]] = &[&[setup::BENCH], &forward::BENCHES, &[idle::BENCH], &[stats::BENCH]];
+const BENCHES: &[&[Bench]] =
+    &[&[setup::BENCH], &forward::BENCHES, &[idle::BENCH], &[stats::BENCH], &[checks::BENCH]];
 
 fn main() -> ExitCode {
     usage::raise_open_files();

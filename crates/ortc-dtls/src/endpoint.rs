@@ -102,6 +102,9 @@ pub struct DtlsEndpoint {
     /// How far the engine's clock is ahead of ours. The engine doubles its timeout without a
     /// limit; in a handshake that waits longer than `max_rto` its clock is set forward.
     skew: Duration,
+    /// How far it is behind: the time for which the handshake has stood still.
+    lag: Duration,
+    suspended_at: Option<Instant>,
     /// What a server that is connected sent last, for a client that has not heard it.
     final_flight: Option<FinalFlight>,
     outputs: VecDeque<DtlsOutput>,
@@ -159,6 +162,8 @@ impl DtlsEndpoint {
             association: None,
             timer: None,
             skew: Duration::ZERO,
+            lag: Duration::ZERO,
+            suspended_at: None,
             final_flight: None,
             outputs: VecDeque::new(),
             stats: DtlsStats::default(),
@@ -207,9 +212,34 @@ impl DtlsEndpoint {
         Ok(())
     }
 
+    /// Has a handshake under way stand still, its deadline too: there is no path. What comes in
+    /// from the peer has it go on.
+    pub fn suspend(&mut self, now: Instant) {
+        self.advance(now);
+        if self.state.is_handshaking() {
+            self.suspended_at.get_or_insert(self.now);
+        }
+    }
+
+    /// Has it go on where it was.
+    pub fn resume(&mut self, now: Instant) {
+        self.advance(now);
+        let Some(since) = self.suspended_at.take() else { return };
+        let stood_still = self.now - since;
+        self.lag += stood_still;
+        if let Some(handshake) = self.handshake.as_mut() {
+            handshake.deadline += stood_still;
+            handshake.resume_at = handshake.resume_at.map(|at| at + stood_still);
+        }
+        if let Some(timer) = self.timer.as_mut() {
+            // Whatever was sent last is likely to be lost.
+            timer.due = self.now;
+        }
+    }
+
     /// Takes a datagram from the peer.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
-        self.advance(now);
+        self.resume(now);
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
         if !is_plausible(datagram, MAX_DATAGRAM) {
@@ -231,6 +261,9 @@ impl DtlsEndpoint {
     /// Does what is due: retransmissions, and giving up.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
+        if self.suspended_at.is_some() {
+            return;
+        }
         if self.state.is_handshaking()
             && self.handshake.as_ref().is_some_and(|handshake| self.now >= handshake.deadline)
         {
@@ -242,7 +275,8 @@ impl DtlsEndpoint {
             return self.begin_association();
         }
         if let Some(timer) = self.timer.filter(|timer| timer.due <= self.now) {
-            self.skew = self.skew.max(timer.engine.saturating_duration_since(self.now));
+            let behind = timer.engine + self.lag;
+            self.skew = self.skew.max(behind.saturating_duration_since(self.now));
         }
         let now = self.engine_now();
         let Some(association) = self.association.as_mut() else { return };
@@ -302,6 +336,9 @@ impl DtlsEndpoint {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        if self.suspended_at.is_some() {
+            return None;
+        }
         let engine = self.timer.map(|timer| (timer.due, "DTLS retransmission"));
         let handshake = self.handshake.as_ref().filter(|_| self.state.is_handshaking());
         let deadline = handshake.map(|it| (it.deadline, "DTLS handshake deadline"));
@@ -319,7 +356,7 @@ impl DtlsEndpoint {
     }
 
     fn engine_now(&self) -> Instant {
-        self.now + self.skew
+        self.now + self.skew - self.lag
     }
 
     /// Notes when the engine wants to be called, in our time.
@@ -416,7 +453,7 @@ impl DtlsEndpoint {
         handshake.keys = None;
         let attempt = handshake.attempt;
         handshake.attempt += 1;
-        let now = self.now + self.skew;
+        let now = self.now + self.skew - self.lag;
         let Some(certificate) = self.certificate.as_ref() else { return };
         match Association::new(&self.config, certificate, handshake.role, attempt, now) {
             Ok(association) => {

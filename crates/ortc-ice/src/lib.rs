@@ -40,8 +40,11 @@
 //! What a TURN server relays is a path with the encapsulation
 //! [`ChannelData`](ortc_io::Encapsulation::ChannelData), which the socket port frames. Peers are
 //! reached through channels alone: the first check to one waits until its channel is bound.
-//! Allocations are given back at the end. A server has one allocation for each socket; so a connection
-//! on a socket that it shares has another one, for its relay alone.
+//! Allocations are given back at the end. One that is lost, as its server has restarted or the
+//! stream to it has broken, is withdrawn and made again by itself: after half a second, then more
+//! and more seldom, for half an hour. The new one is another candidate, to be set and signalled. A
+//! server has one allocation for each socket; so a connection on a socket that it shares has
+//! another one, for its relay alone.
 //!
 //! [`CandidateTypes`] leaves out what is not to be signalled.
 //!

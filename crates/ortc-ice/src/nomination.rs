@@ -7,7 +7,7 @@
 //! controlled side follows: it leaves a pair whose checks nominate it no more for the one that
 //! they do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use is::stun::StunMessage;
@@ -18,6 +18,10 @@ use crate::{IceAgent, IceState};
 
 /// Longest check that the engine makes: a USERNAME of 255 bytes, and the rest.
 const MAX_CHECK: usize = 512;
+
+/// Of a peer that nominates a new path the old one is left after so much silence: what is still
+/// under way on it, or was sent again, has come by then.
+const MOVED: Duration = Duration::from_secs(1);
 
 /// The same check without its nomination, signed anew; `None` if it is no nomination.
 fn without_nomination(datagram: &[u8], password: &str) -> Option<Bytes> {
@@ -59,13 +63,14 @@ impl IceAgent {
     /// An authenticated check has come in on a path; the controlled side heeds what it nominates.
     pub(crate) fn follow_nomination(&mut self, now: Instant) {
         let Some(selected) = self.paths.selected() else { return };
-        if self.is_controlling()
-            || self.state != IceState::Connected
-            || self.paths.is_nominated(selected)
-        {
+        if self.is_controlling() || self.state != IceState::Connected {
             return;
         }
-        if let Some(path) = self.paths.last_nominated().filter(|path| *path != selected) {
+        let nominated = self.paths.last_nominated().filter(|path| *path != selected);
+        let Some(path) = nominated else { return };
+        // Behind a NAT that has forgotten it, a peer nominates the path that it had, and here it is
+        // another one. Where both are alive, as with peers that nominate all, neither is left so.
+        if !self.paths.is_nominated(selected) || self.paths.has_moved(now, selected, path, MOVED) {
             self.select_path(now, path);
         }
     }

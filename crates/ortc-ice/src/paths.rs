@@ -13,6 +13,8 @@ const MAX_BARRED: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     path: Path,
+    /// Since when it is known.
+    since: Instant,
     /// When an authenticated datagram last came in on it.
     heard: Instant,
     /// When a response last came in on it; `None` while it is only authenticated.
@@ -78,7 +80,8 @@ impl Paths {
             self.known[index].nominated = nominated;
             return None;
         }
-        self.known.push(Known { path, heard: now, answered: None, checked: false, nominated });
+        let (since, heard) = (now, now);
+        self.known.push(Known { path, since, heard, answered: None, checked: false, nominated });
         Some(PathUpdate::Authenticated(path))
     }
 
@@ -89,6 +92,7 @@ impl Paths {
             None if self.known.len() < MAX_PATHS => {
                 self.known.push(Known {
                     path,
+                    since: now,
                     heard: now,
                     answered: None,
                     checked: false,
@@ -135,6 +139,14 @@ impl Paths {
         let nominated = self.known.iter().filter(|known| known.answered.is_some());
         let nominated = nominated.filter_map(|known| Some((known.nominated?, known.path)));
         nominated.max_by_key(|(at, _)| *at).map(|(_, path)| path)
+    }
+
+    /// Whether the peer looks to have moved from one path to another: nothing has come on the
+    /// first since the second is known, nor for `silence`.
+    pub(crate) fn has_moved(&self, now: Instant, from: Path, to: Path, silence: Duration) -> bool {
+        let (Some(from), Some(to)) = (self.find(from), self.find(to)) else { return false };
+        let (from, to) = (&self.known[from], &self.known[to]);
+        to.since > from.heard && now.saturating_duration_since(from.heard) >= silence
     }
 
     /// Forgets what the peer has nominated.
@@ -255,6 +267,21 @@ mod tests {
         assert_eq!(paths.note_response(now, p), Some(PathUpdate::Validated(p)));
         assert_eq!(paths.note_response(now, p), None);
         assert_eq!(paths.select(p), Some(now));
+    }
+
+    #[test]
+    fn a_peer_has_moved_when_a_new_path_comes_up_and_the_old_one_is_silent() {
+        let (mut paths, start) = (Paths::default(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        let (old, new, silence) = (path(0, 1), path(0, 2), Duration::from_secs(1));
+        paths.note_request(start, old, true);
+        paths.note_request(after(500), new, true);
+        assert!(!paths.has_moved(after(999), old, new, silence), "it may be late");
+        assert!(paths.has_moved(after(1000), old, new, silence));
+        assert!(!paths.has_moved(after(5000), new, old, silence), "the old one is no news");
+        paths.note_request(after(1500), old, true);
+        assert!(!paths.has_moved(after(5000), old, new, silence), "both are there");
+        assert!(!paths.has_moved(after(5000), old, path(0, 3), silence));
     }
 
     #[test]

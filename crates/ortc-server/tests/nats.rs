@@ -99,13 +99,23 @@ fn judge(name: &str, summaries: &[Value; 2], begun: Instant) -> bool {
         assert!(time < LIMIT_MS, "{name}: {time} ms");
         let received = &summary["received"][0];
         let packets = received["packets"].as_u64().unwrap();
-        assert!(packets > 50, "{name}: of 2 s of sound, {packets} packets came: {summary}");
+        assert!(packets > 40, "{name}: of 2 s of sound, {packets} packets came: {summary}");
     }
     pairs.iter().any(|pair| pair.contains("relay"))
 }
 
 #[test]
 fn every_pair_of_nats_connects_by_the_best_path_that_exists() {
+    every_pair_connects(false);
+}
+
+/// One packet in twenty is lost each way, for each host.
+#[test]
+fn every_pair_of_nats_connects_with_loss_and_delay_as_well() {
+    every_pair_connects(true);
+}
+
+fn every_pair_connects(is_bad: bool) {
     if !can_make_namespaces("every pair of NATs connects") {
         return;
     }
@@ -116,18 +126,30 @@ fn every_pair_of_nats_connects_by_the_best_path_that_exists() {
     let hosts = |first: u8| nats.map(|nat| (nat, Host::new(&internet, nat, first + nat as u8)));
     let servers =
         [&format!("stun:{}", coturn.address)[..], &format!("turn:alice:secret@{}", coturn.address)];
-    let others = hosts(20);
-    for (one, host) in &hosts(10) {
-        for (other, peer) in &others {
-            let (name, begun) = (format!("{one:?}-{other:?}"), Instant::now());
-            let summaries = call(&name, [host, peer], &servers);
-            let is_relayed = judge(&name, &summaries, begun);
-            // RFC 4787: what is sent to the mapping of a symmetric NAT comes in only from
-            // where it was made for, and who has a port-restricted one cannot know that.
-            let needs_relay =
-                matches!((one, other), (Nat::Sym, Nat::Port | Nat::Sym) | (Nat::Port, Nat::Sym));
-            assert_eq!(is_relayed, needs_relay, "{name}: {summaries:?}");
+    let (ours, others) = (hosts(10), hosts(20));
+    if is_bad {
+        let bad = ours.iter().chain(&others).map(|(_, host)| host.make_bad(20));
+        if bad.filter(|delayed| !delayed).count() > 0 {
+            eprintln!("this kernel has no netem: packets are lost, and not delayed");
         }
+    }
+    let meet = |(one, host): &(Nat, Host), (other, peer): &(Nat, Host)| {
+        let (name, begun) = (format!("{one:?}-{other:?}"), Instant::now());
+        let summaries = call(&name, [host, peer], &servers);
+        let is_relayed = judge(&name, &summaries, begun);
+        // RFC 4787: what is sent to the mapping of a symmetric NAT comes in only from where it was
+        // made for, and who has a port-restricted one cannot know that.
+        let needs_relay =
+            matches!((one, other), (Nat::Sym, Nat::Port | Nat::Sym) | (Nat::Port, Nat::Sym));
+        // With losses a relayed pair may be the first, and a better one come after the call.
+        assert!(is_relayed == needs_relay || is_bad && is_relayed, "{name}: {summaries:?}");
+    };
+    for one in &ours {
+        std::thread::scope(|scope| {
+            for other in &others {
+                scope.spawn(|| meet(one, other));
+            }
+        });
     }
 }
 

@@ -549,3 +549,67 @@ fn a_host_without_a_network_is_told_so() {
     assert_eq!(diagnosis.report().verdict(), Verdict::NoNetwork);
     assert!(Diagnosis::new(now, Vec::new(), &[RTCIceServer::new("turn:h")], 1).is_err());
 }
+
+#[test]
+fn whatever_comes_in_whatever_order_it_ends_and_sends_little() {
+    let servers = [
+        stun(A),
+        turn(B),
+        stun("name.example"),
+        RTCIceServer::new("turns:192.0.2.6").with_credential("alice", "secret"),
+    ];
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut world =
+            World::new(Mapping::EndpointIndependent, Filtering::EndpointIndependent, &servers);
+        let (mut sent, mut waiting) = (Vec::new(), Vec::new());
+        while !world.diagnosis.is_done() {
+            while let Some(output) = world.diagnosis.poll_output() {
+                match output {
+                    DiagnosisOutput::Bind { token, .. }
+                    | DiagnosisOutput::OpenStream { token, .. }
+                    | DiagnosisOutput::Resolve { token, .. } => waiting.push(token),
+                    DiagnosisOutput::Transmit { token, to, datagram } => {
+                        sent.push((token, to, datagram));
+                    }
+                    DiagnosisOutput::Close { .. } => {}
+                }
+            }
+            world.now += Duration::from_millis(random.u64(0..400));
+            let (now, token) = (world.now, random.u64(0..20));
+            let diagnosis = &mut world.diagnosis;
+            match random.u8(0..8) {
+                0 => diagnosis.handle_bound(now, token, address("10.0.0.2:5000")),
+                1 if random.u8(0..8) == 0 => diagnosis.handle_failed(now, token, "gone".into()),
+                2 => diagnosis.handle_resolved(now, token, Ok(vec![[192, 0, 2, 9].into()])),
+                3 => diagnosis.handle_send_failed(now, token, address(A), "no route".into()),
+                4 | 5 if !sent.is_empty() => {
+                    // An answer to something that was asked, with some of its bits turned.
+                    let (token, from, asked) = random.choice(&sent).unwrap().clone();
+                    let request = Message::parse(&asked).unwrap();
+                    let class = [Class::Success, Class::Error][random.usize(0..2)];
+                    let mut answer = Builder::new(class, request.method, request.id)
+                        .xor_address(attribute::XOR_MAPPED_ADDRESS, address("203.0.113.9:1"))
+                        .attribute(attribute::OTHER_ADDRESS, &[0, 1, 13, 151, 198, 51, 100, 2])
+                        .attribute(attribute::ERROR_CODE, &[0, 0, random.u8(3..7), random.u8(..)])
+                        .finish()
+                        .to_vec();
+                    if random.bool() {
+                        let at = random.usize(..answer.len());
+                        answer[at] ^= 1 << random.u8(0..8);
+                    }
+                    diagnosis.handle_datagram(now, token, from, &answer);
+                }
+                _ if !waiting.is_empty() && random.bool() => {
+                    let token = waiting.swap_remove(random.usize(..waiting.len()));
+                    diagnosis.handle_bound(now, token, address("10.0.0.2:5000"));
+                    diagnosis.handle_resolved(now, token, Err("no such name".into()));
+                }
+                _ => diagnosis.handle_timeout(now),
+            }
+            assert!(world.now - world.start < Duration::from_secs(300), "seed {seed} ends");
+        }
+        assert!(sent.len() < 400, "seed {seed} sends {}", sent.len());
+        world.diagnosis.report().verdict();
+    }
+}

@@ -24,6 +24,12 @@ pub enum Nat {
     NoUdp,
 }
 
+/// Unlike any other in this process: tests run side by side.
+fn number() -> usize {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A command that runs in a namespace.
 pub fn in_namespace(namespace: Option<&Namespace>, program: &str) -> Command {
     match namespace {
@@ -38,10 +44,7 @@ pub fn in_namespace(namespace: Option<&Namespace>, program: &str) -> Command {
 
 /// Says so, on the terminal, where namespaces cannot be made; returns whether they can.
 pub fn can_make_namespaces(test: &str) -> bool {
-    // Tests ask at the same time.
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("ortc-probe-{}-{count}", std::process::id());
+    let name = format!("ortc-{}-{}-probe", std::process::id(), number());
     let quietly = |arguments: &[&str]| {
         let mut command = Command::new("ip");
         let run = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
@@ -62,9 +65,7 @@ pub fn can_make_namespaces(test: &str) -> bool {
 
 impl Namespace {
     pub fn new(kind: &str) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ortc-{}-{count}-{kind}", std::process::id());
+        let name = format!("ortc-{}-{}-{kind}", std::process::id(), number());
         run(&format!("ip netns add {name}"));
         let namespace = Self { name };
         namespace.ip("link set lo up");
@@ -114,7 +115,10 @@ pub fn internet() -> Namespace {
 /// A host on the public network behind a NAT of its own, whose public address ends in `last`.
 pub struct Host {
     pub namespace: Namespace,
-    _nat: Option<Namespace>,
+    router: Option<Namespace>,
+    /// Its public address, or its router's, at first.
+    public: String,
+    last: u8,
 }
 
 impl Host {
@@ -124,7 +128,7 @@ impl Host {
         if nat == Nat::None {
             attach(&host, internet, &public, last);
             host.ip("route add default via 203.0.113.1");
-            return Self { namespace: host, _nat: None };
+            return Self { namespace: host, router: None, public, last };
         }
         let router = Namespace::new("nat");
         attach(&router, internet, &public, last);
@@ -176,7 +180,80 @@ impl Host {
                 }}"
             ));
         }
-        Self { namespace: host, _nat: Some(router) }
+        Self { namespace: host, router: Some(router), public, last }
+    }
+
+    /// The NAT gets another public address, as from a provider at night, and knows no mapping of
+    /// before.
+    pub fn rebind(&self, last: u8) {
+        let router = self.router.as_ref().expect("it is behind a NAT");
+        let new = format!("203.0.113.{last}");
+        // With the old address Linux forgets the mappings that were made for it.
+        router.ip(&format!("addr del {}/24 dev wan", self.public));
+        router.ip(&format!("addr add {new}/24 dev wan"));
+        router.ip("route replace default via 203.0.113.1");
+    }
+
+    /// Gives it an interface on the public network beside that behind the NAT: `wan`, whose address
+    /// ends in `last`. Each address is left by its own interface, and the server is reached by the
+    /// NAT.
+    pub fn add_interface(&self, internet: &Namespace, last: u8) {
+        let host = &self.namespace;
+        let (inner, gateway) = (format!("10.{}.0.2", self.last), format!("10.{}.0.1", self.last));
+        host.ip(&format!("route add default via {gateway} table 100"));
+        host.ip(&format!("rule add from {inner} lookup 100"));
+        attach(host, internet, &format!("203.0.113.{last}"), last);
+        host.ip(&format!("route add 203.0.113.1 via {gateway} src {inner}"));
+    }
+
+    /// That interface is gone.
+    pub fn remove_interface(&self) {
+        self.namespace.ip("link del wan");
+    }
+
+    /// Has packets of DTLS handshakes counted that come in, from now on.
+    pub fn count_handshakes(&self) {
+        // The first byte of a record after the UDP header: 22 is a handshake (RFC 6347 §4.1).
+        self.namespace.nft(
+            "table ip watch {
+                counter handshakes {}
+                chain in {
+                    type filter hook input priority -200;
+                    meta l4proto udp @th,64,8 22 counter name handshakes
+                }
+            }",
+        );
+    }
+
+    /// How many there were.
+    pub fn handshakes(&self) -> u64 {
+        let mut command = in_namespace(Some(&self.namespace), "nft");
+        let output = command.args(["list", "counter", "ip", "watch", "handshakes"]).output();
+        let said = String::from_utf8(output.unwrap().stdout).unwrap();
+        let after = said.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+        after.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
+    }
+
+    /// Loses one packet of UDP in `every`, both ways, on its way to the public network; and delays
+    /// all by 50 ms each way, where this kernel can. Returns whether it does.
+    pub fn make_bad(&self, every: u32) -> bool {
+        let place = self.router.as_ref().unwrap_or(&self.namespace);
+        let lose = format!("meta l4proto udp numgen random mod {every} < 1 drop");
+        place.nft(&format!(
+            "table ip bad {{
+                chain in {{
+                    type filter hook prerouting priority -300;
+                    iifname wan {lose}
+                }}
+                chain out {{
+                    type filter hook postrouting priority 300;
+                    oifname wan {lose}
+                }}
+            }}"
+        ));
+        let mut delay = in_namespace(Some(place), "tc");
+        delay.args("qdisc add dev wan root netem delay 50ms".split(' '));
+        delay.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 }
 

@@ -1,4 +1,5 @@
 mod lost;
+mod rebinding;
 pub(crate) mod server;
 mod world;
 

@@ -40,12 +40,18 @@ struct Mapping {
 
 #[derive(Debug)]
 pub(super) struct Nat {
-    kind: NatType,
+    pub(super) kind: NatType,
     public: IpAddr,
     mappings: Vec<Mapping>,
 }
 
 impl Nat {
+    /// Gets another address, and forgets all mappings.
+    pub(super) fn rebind(&mut self, public: IpAddr) {
+        self.public = public;
+        self.mappings.clear();
+    }
+
     fn outward(&mut self, inner: SocketAddr, to: SocketAddr) -> SocketAddr {
         if self.kind == NatType::None {
             return inner;
