@@ -3,7 +3,7 @@
 use ortc_io::sim::{self, LinkConfig};
 use ortc_rtp::{KeyFrameFeedback, RecoverConfig, RetransmitConfig, RtxStream};
 
-use super::fan_out::{Room, VP8, VP8_SENT, sent_ssrc};
+use super::fan_out::{Room, VP8_SENT, sent_ssrc};
 use super::*;
 
 const RTX: PayloadType = PayloadType(121);
