@@ -9,7 +9,7 @@ use ortc_rtp::{ForwardConfig, ForwardedPayloadType, TrackSource};
 use super::*;
 use crate::StepTimes;
 
-pub(super) const VP8: PayloadType = PayloadType(96);
+const VP8: PayloadType = PayloadType(96);
 pub(super) const VP8_SENT: PayloadType = PayloadType(120);
 
 /// A server with one connection for each of its clients.

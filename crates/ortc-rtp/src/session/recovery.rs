@@ -32,7 +32,8 @@ impl RtpSession {
         let rtx_ssrc = rtx.as_ref().map(|rtx| rtx.ssrc);
         receiver.recovery = (nack || rtx.is_some()).then(|| {
             let before = receiver.recovery.take();
-            let tracker = before.map(|before| before.tracker).unwrap_or_default();
+            let mut tracker = before.map(|before| before.tracker).unwrap_or_default();
+            tracker.expect_rtx(rtx.is_some());
             let needs_key_frames = nack && key_frames != KeyFrameFeedback::None;
             Box::new(Recovery { tracker, asks: nack, needs_key_frames, rtx })
         });
@@ -185,6 +186,7 @@ impl RtpSession {
         for receiver in &mut self.receivers {
             if let Some(recovery) = &mut receiver.recovery {
                 recovery.tracker = LossTracker::new();
+                recovery.tracker.expect_rtx(recovery.rtx.is_some());
             }
         }
         for sender in &mut self.senders {

@@ -45,6 +45,8 @@ pub struct LossTracker {
     not_before: Option<Instant>,
     reordering: Duration,
     round_trip: RoundTrip,
+    /// Whether what is sent again can be told from what was overtaken.
+    has_rtx: bool,
     given_up: u64,
     /// Since somebody was told.
     newly_given_up: u64,
@@ -109,9 +111,16 @@ impl LossTracker {
             not_before: None,
             reordering: REORDERING,
             round_trip: RoundTrip::default(),
+            has_rtx: false,
             given_up: 0,
             newly_given_up: 0,
         }
+    }
+
+    /// Says whether packets are sent again on a stream of their own: then any other that comes late
+    /// was only overtaken, whenever it was asked for.
+    pub fn expect_rtx(&mut self, has_rtx: bool) {
+        self.has_rtx = has_rtx;
     }
 
     /// The index of a sequence number that comes in what was sent again: the one that is closest
@@ -175,9 +184,10 @@ impl LossTracker {
             return Arrival::New;
         };
         let measured = now.saturating_duration_since(asked_at);
-        let known = self.round_trip.smoothed;
         // What comes much sooner than an answer could had only been overtaken.
-        if !is_rtx && known.is_some_and(|known| measured < known / 2) && missing.asks == 1 {
+        let soonest = self.round_trip.smoothed.unwrap_or(ROUND_TRIP) / 2;
+        let is_soon = missing.asks == 1 && measured < soonest;
+        if !is_rtx && (self.has_rtx || is_soon) {
             self.learn_reordering(late);
             return Arrival::New;
         }
@@ -338,6 +348,23 @@ mod tests {
         assert_eq!((given_up_at, f.tracker.given_up()), (Some(asked.last().unwrap() + 90), 1));
         // Should it come after all, it is taken, once.
         assert_eq!((f.packet(2_000, 7), f.packet(2_000, 7)), (Arrival::New, Arrival::Duplicate));
+    }
+
+    #[test]
+    fn what_was_overtaken_says_nothing_about_the_round_trip() {
+        let mut f = Fixture::new();
+        f.packet(0, 5);
+        f.packet(0, 7);
+        assert_eq!(f.lost(10), (vec![6], 0));
+        assert_eq!((f.packet(15, 6), f.tracker.round_trip()), (Arrival::New, None));
+        // So is all that does not come on the stream of what is sent again.
+        f.tracker.expect_rtx(true);
+        f.packet(20, 10);
+        let due = f.due().unwrap();
+        assert_eq!(f.lost(due), (vec![8, 9], 0));
+        assert_eq!((f.packet(due + 80, 8), f.tracker.round_trip()), (Arrival::New, None));
+        assert_eq!(f.tracker.on_packet(f.at(due + 90), 9, true), Arrival::Recovered);
+        assert_eq!(f.tracker.round_trip(), Some(Duration::from_millis(90)));
     }
 
     #[test]
