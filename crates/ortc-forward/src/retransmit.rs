@@ -49,7 +49,7 @@ impl Plane {
             if let Some(kept) = self.kept(now, &wanted) {
                 packet.extend_from_slice(kept);
             }
-            if !self.send_again(path, id, &wanted, &packet, io) {
+            if !self.send_again(now, (id, path), &wanted, &packet, io) {
                 self.give_up(id, io);
             }
             self.wanted = packet;
@@ -66,8 +66,8 @@ impl Plane {
     /// has panicked.
     fn send_again(
         &mut self,
-        path: Option<Path>,
-        id: ConnectionId,
+        now: Instant,
+        (id, path): (ConnectionId, Option<Path>),
         wanted: &Retransmission,
         packet: &[u8],
         io: &mut impl DatagramIo,
