@@ -49,7 +49,7 @@ impl Plane {
             if let Some(kept) = self.kept(now, &wanted) {
                 packet.extend_from_slice(kept);
             }
-            if !self.send_again(now, path, id, &wanted, &packet, io) {
+            if !self.send_again(now, (id, path), &wanted, &packet, io) {
                 self.give_up(id, io);
             }
             self.wanted = packet;
@@ -67,8 +67,7 @@ impl Plane {
     fn send_again(
         &mut self,
         now: Instant,
-        path: Option<Path>,
-        id: ConnectionId,
+        (id, path): (ConnectionId, Option<Path>),
         wanted: &Retransmission,
         packet: &[u8],
         io: &mut impl DatagramIo,

@@ -204,9 +204,13 @@ impl<T> Popped<T> {
 
 impl<T> RingReceiver<T> {
     /// Items that wait to be taken.
-    #[expect(clippy::len_without_is_empty, reason = "a `pop` says whether there is one")]
     pub fn len(&self) -> usize {
         self.shared.len.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Takes the oldest item.

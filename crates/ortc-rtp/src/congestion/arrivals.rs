@@ -221,7 +221,7 @@ mod tests {
             let mut f = Fixture::new();
             let mut told = Vec::new();
             for ms in 0..10_000 {
-                if ms % gap == 0 {
+                if u64::is_multiple_of(ms, gap) {
                     f.take(ms, (ms / gap) as u16);
                 }
                 told.extend(f.told(ms).map(|_| ms));

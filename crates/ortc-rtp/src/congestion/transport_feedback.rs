@@ -345,7 +345,7 @@ mod tests {
         let many = (0..1_000).map(Some);
         out.clear();
         assert_eq!(HEADER.write(0, many, &mut out), MAX_BUILT_STATUSES);
-        assert!(out.len() < 1_200 && out.len() % 4 == 0, "{}", out.len());
+        assert!(out.len() < 1_200 && out.len().is_multiple_of(4), "{}", out.len());
         out.clear();
         assert_eq!(HEADER.write(0, [None; 5].into_iter(), &mut out), 0);
         assert!(out.is_empty());

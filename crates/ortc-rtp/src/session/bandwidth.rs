@@ -437,7 +437,7 @@ mod tests {
         fn run(&mut self, seconds: u64, wants: impl Fn(&RtpSession) -> u64) {
             for _ in 0..seconds * 1_000 {
                 let ms = (self.now - self.start).as_millis() as u64;
-                if ms % 33 == 0 {
+                if ms.is_multiple_of(33) {
                     self.frame(ms, wants(&self.a) as usize / 30 / 8);
                 }
                 self.turn();
