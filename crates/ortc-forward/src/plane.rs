@@ -169,7 +169,7 @@ impl Plane {
                 self.with_session(id, io, |session| session.number_sent(ssrc, number_id));
             }
             ForwarderCommand::AnswerNumbers(id, ssrc, number_id) => {
-                self.with_session(id, io, |session| session.answer_numbers(ssrc, number_id));
+                self.with_session(id, io, |session| session.acknowledge_numbers(ssrc, number_id));
             }
             ForwarderCommand::CapSender(id, ssrc, cap) => {
                 self.with_session(id, io, |session| session.cap_sender(ssrc, cap));

@@ -150,7 +150,7 @@ impl RtpSession {
     /// Has the numbers of a receiving track's packets, in the header extension of this id,
     /// answered with transport-wide feedback; or not, without an id. An SSRC that is none is
     /// ignored.
-    pub fn answer_numbers(&mut self, ssrc: Ssrc, id: Option<u8>) {
+    pub fn acknowledge_numbers(&mut self, ssrc: Ssrc, id: Option<u8>) {
         if let Some(receiver) = self.receiver_mut(ssrc) {
             receiver.number_id = id.filter(|id| *id > 0);
         }
@@ -425,7 +425,7 @@ mod tests {
             b.add_receiver(now, ReceiverConfig { ssrc: TRACK, payload_types, packets });
             if numbered {
                 a.number_sent(TRACK, Some(NUMBER_ID));
-                b.answer_numbers(TRACK, Some(NUMBER_ID));
+                b.acknowledge_numbers(TRACK, Some(NUMBER_ID));
             }
             let (rate, credit) = (rate_bps / 1e3, 0.0);
             let queue = VecDeque::new();
@@ -535,7 +535,7 @@ mod tests {
         assert_eq!((pair.told.len(), pair.a.available_outgoing_bitrate()), (0, None));
         assert!(pair.a.congestion.sending.is_none() && pair.b.congestion.arrivals.is_none());
         let mut silent = Pair::new(3e6, true);
-        silent.b.answer_numbers(TRACK, None);
+        silent.b.acknowledge_numbers(TRACK, None);
         silent.run(5, |_| 2_000_000);
         assert_eq!(silent.a.available_outgoing_bitrate(), None);
         assert!(silent.received >= pair.received, "nothing is held back without feedback");

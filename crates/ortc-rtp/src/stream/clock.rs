@@ -33,7 +33,7 @@ impl NtpClock {
         /// In NTP units: a power of two.
         const TICK: u64 = 1 << 27;
         let missing = self.ntp(at).wrapping_neg() % TICK;
-        at + Duration::from_nanos(missing * 1_000_000_000 >> 32)
+        at + Duration::from_nanos((missing * 1_000_000_000) >> 32)
     }
 }
 
