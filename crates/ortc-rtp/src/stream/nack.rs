@@ -360,7 +360,8 @@ mod tests {
         // So is all that does not come on the stream of what is sent again.
         f.tracker.expect_rtx(true);
         f.packet(20, 10);
-        let due = f.due().unwrap();
+        // In whole milliseconds.
+        let due = f.due().unwrap() + 1;
         assert_eq!(f.lost(due), (vec![8, 9], 0));
         assert_eq!((f.packet(due + 80, 8), f.tracker.round_trip()), (Arrival::New, None));
         assert_eq!(f.tracker.on_packet(f.at(due + 90), 9, true), Arrival::Recovered);
