@@ -64,9 +64,8 @@ fn a_handshake_that_is_suspended_goes_on_after_an_hour() {
             for peer in [&mut pair.client, &mut pair.server] {
                 peer.endpoint.suspend(now);
             }
-            let sent = pair.sent.len();
             pair.advance(Duration::from_secs(3600));
-            assert_eq!((pair.sent.len(), pair.client.stopped.is_some()), (sent, false));
+            assert_eq!((&pair.client.stopped, &pair.server.stopped), (&None, &None));
             pair.tamper = Box::new(|_, _, datagram| vec![datagram]);
             // One side notices first that the path is back.
             let now = pair.now;
