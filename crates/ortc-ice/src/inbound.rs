@@ -169,10 +169,6 @@ impl IceAgent {
         if self.state == IceState::Connected && self.paths.count_checked() >= self.pair_count() {
             self.upkeep.settle_soon(now);
         }
-        if success {
-            // A path that the peer has nominated may have been validated by that.
-            self.follow_nomination(now);
-        }
     }
 
     /// The engine remembers every address that a peer says it sees us under; this bounds it.
