@@ -278,7 +278,7 @@ pub use ortc_dtmf::{DTMFTone, InsertDtmfError, PlayError};
 pub use ortc_forward::{ForwarderStats, RunHistogram};
 pub use ortc_ice::diagnosis::{
     AddressScope, BehaviourDiscovery, Filtering, Mapping, NatReport, NetworkReport, SeenAs,
-    ServerAnswer, ServerAttempt, ServerReport, ServerTransport, UdpStatus, Verdict,
+    ServerAttempt, ServerReport, ServerResponse, ServerTransport, UdpStatus, Verdict,
 };
 pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,

@@ -115,7 +115,7 @@ fn a_relayed_call_goes_on_when_its_server_restarts() {
     let hears = |record: &Path| std::fs::read_dir(record).is_ok_and(|mut it| it.next().is_some());
     while !calls.iter().all(|(_, record, _)| hears(record)) {
         assert!(Instant::now() < deadline, "all four hear something");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     coturn.restart();
     for (server, _, call) in calls {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::report::{ServerAnswer, ServerAttempt, ServerTransport};
+use super::report::{ServerAttempt, ServerResponse, ServerTransport};
 use crate::ServerFailure;
 use crate::random::Seeds;
 use crate::servers::message::{Class, Message};
@@ -47,7 +47,7 @@ pub(super) struct Attempt {
     login: Option<Login>,
     state: State,
     begun: Instant,
-    result: Option<Result<ServerAnswer, ServerFailure>>,
+    result: Option<Result<ServerResponse, ServerFailure>>,
 }
 
 impl Attempt {
@@ -176,14 +176,14 @@ impl Attempt {
                 Action::Transmit(datagram) => wanted.push(Wanted::Transmit(datagram)),
                 Action::Mapped(mapped) => {
                     let mapped = Some(mapped);
-                    let answer = ServerAnswer { time, mapped, relayed: None, given_back: false };
+                    let answer = ServerResponse { time, mapped, relayed: None, given_back: false };
                     self.result = Some(Ok(answer));
                     self.state = State::Done;
                 }
                 Action::Allocated { relayed, mapped } => {
                     let relayed = Some(relayed);
                     self.result =
-                        Some(Ok(ServerAnswer { time, mapped, relayed, given_back: false }));
+                        Some(Ok(ServerResponse { time, mapped, relayed, given_back: false }));
                     wanted.extend(self.release(now, ids));
                 }
                 Action::Redirected(to) => {

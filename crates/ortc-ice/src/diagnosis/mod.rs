@@ -36,7 +36,7 @@ use self::attempt::{Attempt, Wanted};
 use self::behaviour::{Behaviour, bases};
 pub use self::report::{
     AddressScope, BehaviourDiscovery, Filtering, Mapping, NatReport, NetworkReport, SeenAs,
-    ServerAnswer, ServerAttempt, ServerReport, ServerTransport, UdpStatus, Verdict,
+    ServerAttempt, ServerReport, ServerResponse, ServerTransport, UdpStatus, Verdict,
 };
 use crate::random::Seeds;
 use crate::servers::message::Message;

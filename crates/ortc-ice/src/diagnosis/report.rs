@@ -154,7 +154,7 @@ pub struct ServerAttempt {
     /// What lies between.
     pub transport: ServerTransport,
     /// The answer, or why there is none.
-    pub result: Result<ServerAnswer, ServerFailure>,
+    pub result: Result<ServerResponse, ServerFailure>,
 }
 
 /// What carries the messages of a server.
@@ -170,7 +170,7 @@ pub enum ServerTransport {
 
 /// A server's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerAnswer {
+pub struct ServerResponse {
     /// From the first request to the answer or the allocation; over TCP and TLS with the time
     /// for the connection.
     pub time: Duration,
