@@ -238,9 +238,6 @@ impl ConnectionCore {
             IceEvent::StateChanged(IceState::Connected) => self.path_found(),
             IceEvent::StateChanged(IceState::Disconnected) => {
                 self.has_path = false;
-                if self.state == State::AwaitingKeys {
-                    self.emit_output(Output::Dtls(DtlsCommand::Suspend));
-                }
                 if self.state == State::Connected && self.change(Cause::PathLost) {
                     self.emit(RTCEvent::Disconnected(RTCDisconnectReason::PathLost));
                 }
@@ -270,7 +267,6 @@ impl ConnectionCore {
                     self.emit_output(Output::Dtls(start));
                 }
             }
-            State::AwaitingKeys => self.emit_output(Output::Dtls(DtlsCommand::Resume)),
             State::AwaitingPathAgain => {
                 self.change(Cause::PathFound);
                 self.emit(RTCEvent::Connected);
@@ -422,8 +418,6 @@ mod tests {
                 Output::Ice(_) => "ice other",
                 Output::Dtls(DtlsCommand::Start { .. }) => "dtls start",
                 Output::Dtls(DtlsCommand::Close) => "dtls close",
-                Output::Dtls(DtlsCommand::Suspend) => "dtls suspend",
-                Output::Dtls(DtlsCommand::Resume) => "dtls resume",
                 Output::Dtls(_) => "dtls other",
                 Output::Rtp(RtpCommand::SetKeys(_)) => "rtp keys",
                 Output::Rtp(RtpCommand::Close) => "rtp close",
@@ -475,21 +469,11 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_stands_still_while_the_path_is_lost() {
-        let mut core = ConnectionCore::new();
-        after(&mut core, Input::Connect(peer()));
-        after(&mut core, ice(IceState::Connected));
-        assert_eq!(after(&mut core, ice(IceState::Disconnected)), ["dtls suspend"]);
-        assert_eq!(after(&mut core, ice(IceState::Connected)), ["dtls resume"]);
-        assert_eq!(after(&mut core, Input::Dtls(keys())), ["certificate", "rtp keys", "connected"]);
-    }
-
-    #[test]
     fn keys_that_come_while_the_path_is_lost_connect_when_it_is_found() {
         let mut core = ConnectionCore::new();
         after(&mut core, Input::Connect(peer()));
         after(&mut core, ice(IceState::Connected));
-        assert_eq!(after(&mut core, ice(IceState::Disconnected)), ["dtls suspend"]);
+        assert!(after(&mut core, ice(IceState::Disconnected)).is_empty());
         assert_eq!(after(&mut core, Input::Dtls(keys())), ["certificate", "rtp keys"]);
         assert_eq!(after(&mut core, ice(IceState::Connected)), ["connected"]);
     }

@@ -127,14 +127,6 @@ impl Handler<DtlsCommand> for DtlsActor {
             DtlsCommand::SendApplicationData(data) => {
                 self.endpoint.send_application_data(now(), &data).err()
             }
-            DtlsCommand::Suspend => {
-                self.endpoint.suspend(now());
-                None
-            }
-            DtlsCommand::Resume => {
-                self.endpoint.resume(now());
-                None
-            }
             DtlsCommand::Close => {
                 self.endpoint.close(now());
                 None

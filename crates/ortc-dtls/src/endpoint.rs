@@ -102,9 +102,6 @@ pub struct DtlsEndpoint {
     /// How far the engine's clock is ahead of ours. The engine doubles its timeout without a
     /// limit; in a handshake that waits longer than `max_rto` its clock is set forward.
     skew: Duration,
-    /// How far it is behind: the time for which the handshake has stood still.
-    lag: Duration,
-    suspended_at: Option<Instant>,
     /// What a server that is connected sent last, for a client that has not heard it.
     final_flight: Option<FinalFlight>,
     outputs: VecDeque<DtlsOutput>,
@@ -162,8 +159,6 @@ impl DtlsEndpoint {
             association: None,
             timer: None,
             skew: Duration::ZERO,
-            lag: Duration::ZERO,
-            suspended_at: None,
             final_flight: None,
             outputs: VecDeque::new(),
             stats: DtlsStats::default(),
@@ -212,34 +207,9 @@ impl DtlsEndpoint {
         Ok(())
     }
 
-    /// Has a handshake under way stand still, its deadline too: there is no path. What comes in
-    /// from the peer has it go on.
-    pub fn suspend(&mut self, now: Instant) {
-        self.advance(now);
-        if self.state.is_handshaking() {
-            self.suspended_at.get_or_insert(self.now);
-        }
-    }
-
-    /// Has it go on where it was.
-    pub fn resume(&mut self, now: Instant) {
-        self.advance(now);
-        let Some(since) = self.suspended_at.take() else { return };
-        let stood_still = self.now - since;
-        self.lag += stood_still;
-        if let Some(handshake) = self.handshake.as_mut() {
-            handshake.deadline += stood_still;
-            handshake.resume_at = handshake.resume_at.map(|at| at + stood_still);
-        }
-        if let Some(timer) = self.timer.as_mut() {
-            // Whatever was sent last is likely to be lost.
-            timer.due = self.now;
-        }
-    }
-
     /// Takes a datagram from the peer.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
-        self.resume(now);
+        self.advance(now);
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
         if !is_plausible(datagram, MAX_DATAGRAM) {
@@ -261,9 +231,6 @@ impl DtlsEndpoint {
     /// Does what is due: retransmissions, and giving up.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        if self.suspended_at.is_some() {
-            return;
-        }
         if self.state.is_handshaking()
             && self.handshake.as_ref().is_some_and(|handshake| self.now >= handshake.deadline)
         {
@@ -275,8 +242,7 @@ impl DtlsEndpoint {
             return self.begin_association();
         }
         if let Some(timer) = self.timer.filter(|timer| timer.due <= self.now) {
-            let behind = timer.engine + self.lag;
-            self.skew = self.skew.max(behind.saturating_duration_since(self.now));
+            self.skew = self.skew.max(timer.engine.saturating_duration_since(self.now));
         }
         let now = self.engine_now();
         let Some(association) = self.association.as_mut() else { return };
@@ -336,9 +302,6 @@ impl DtlsEndpoint {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        if self.suspended_at.is_some() {
-            return None;
-        }
         let engine = self.timer.map(|timer| (timer.due, "DTLS retransmission"));
         let handshake = self.handshake.as_ref().filter(|_| self.state.is_handshaking());
         let deadline = handshake.map(|it| (it.deadline, "DTLS handshake deadline"));
@@ -356,7 +319,7 @@ impl DtlsEndpoint {
     }
 
     fn engine_now(&self) -> Instant {
-        self.now + self.skew - self.lag
+        self.now + self.skew
     }
 
     /// Notes when the engine wants to be called, in our time.
@@ -453,7 +416,7 @@ impl DtlsEndpoint {
         handshake.keys = None;
         let attempt = handshake.attempt;
         handshake.attempt += 1;
-        let now = self.now + self.skew - self.lag;
+        let now = self.now + self.skew;
         let Some(certificate) = self.certificate.as_ref() else { return };
         match Association::new(&self.config, certificate, handshake.role, attempt, now) {
             Ok(association) => {

@@ -24,11 +24,6 @@ pub enum DtlsCommand {
         /// certificate: only for applications that have said so.
         expected_sha256: Option<[u8; 32]>,
     },
-    /// The path is gone: a handshake under way stands still, its deadline too, so that it can go on
-    /// where it was. One that is complete, or not begun, does not heed it.
-    Suspend,
-    /// The path is back.
-    Resume,
     /// Sends application data; not used for media.
     SendApplicationData(Bytes),
     /// Sends close_notify and stops.

@@ -48,38 +48,6 @@ fn two_hundred_of_two_hundred_connect_at_thirty_percent_loss() {
 }
 
 #[test]
-fn a_handshake_that_is_suspended_goes_on_after_an_hour() {
-    for version in VERSIONS {
-        // The path goes before anything has arrived, in the middle, and before the last flight.
-        for last in 0..6 {
-            let mut pair = Pair::new(version);
-            pair.tamper = Box::new(move |_, number, datagram| match number {
-                number if number < last => vec![datagram],
-                _ => Vec::new(),
-            });
-            pair.start();
-            // ICE does not notice at once.
-            pair.advance(Duration::from_secs(15));
-            let now = pair.now;
-            for peer in [&mut pair.client, &mut pair.server] {
-                peer.endpoint.suspend(now);
-            }
-            let sent = pair.sent.len();
-            pair.advance(Duration::from_secs(3600));
-            assert_eq!((pair.sent.len(), pair.client.stopped.is_some()), (sent, false));
-            pair.tamper = Box::new(|_, _, datagram| vec![datagram]);
-            // One side notices first that the path is back.
-            let now = pair.now;
-            pair.client.endpoint.resume(now);
-            pair.advance(Duration::from_secs(3));
-            pair.server.endpoint.resume(pair.now);
-            pair.drive_until(Duration::from_secs(20), Pair::connected);
-            pair.assert_connected();
-        }
-    }
-}
-
-#[test]
 fn a_lost_last_flight_is_sent_again_after_the_sender_has_connected() {
     for (version, last) in [(DtlsVersion::V12, Side::Server), (DtlsVersion::Auto, Side::Client)] {
         let mut pair = Pair::new(version);

@@ -219,8 +219,6 @@ impl Handler<DtlsCommand> for WebrtcDtlsActor {
             DtlsCommand::Start { role, expected_sha256 } => {
                 self.start(role, expected_sha256, context);
             }
-            // Its handshake has a clock of its own, which nobody can stop.
-            DtlsCommand::Suspend | DtlsCommand::Resume => {}
             DtlsCommand::SendApplicationData(data) => self.ask(Wish::Send(data), context),
             DtlsCommand::Close => self.ask(Wish::Close, context),
         }

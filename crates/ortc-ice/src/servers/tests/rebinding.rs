@@ -29,8 +29,8 @@ fn a_peer_follows_the_other_side_to_its_new_mapping() {
             assert!(world.is_connected());
         }
     }
-    let [controlling, controlled] = longest;
-    // The controlled side follows the first check, which comes after 6 s at the latest.
-    assert!(controlled <= Duration::from_millis(6_500), "{controlled:?}");
-    assert!(controlling <= 18 * SECOND, "{controlling:?}");
+    // The controlled side validates the path with the first check, which comes after 6 s at the
+    // latest, and follows the next one; the other gives up the old path before.
+    let controlled = longest[1];
+    assert!(controlled <= 10 * SECOND, "{controlled:?}");
 }
