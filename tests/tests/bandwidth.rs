@@ -131,14 +131,16 @@ fn limits_and_caps_are_kept() {
         let options = RTCConnectionOptions::new().with_bandwidth(limits);
         let mut call = Call::new(&net, options).await;
         call.send_what_may_be_sent(10).await;
-        assert_eq!(call.newest(), Some(800_000));
+        // What changes by less than a twentieth is not told.
+        assert!((760_000..=800_000).contains(&call.newest().unwrap()));
         call.track.set_max_bitrate(Some(400_000)).unwrap();
         assert_eq!(call.track.max_bitrate(), Some(400_000));
         call.send_what_may_be_sent(5).await;
         assert_eq!(call.newest(), Some(400_000));
         call.track.set_max_bitrate(None).unwrap();
         call.send_what_may_be_sent(10).await;
-        assert_eq!(call.newest(), Some(800_000));
+        // What changes by less than a twentieth is not told.
+        assert!((760_000..=800_000).contains(&call.newest().unwrap()));
     });
 }
 
@@ -152,7 +154,7 @@ fn nothing_is_told_of_a_peer_that_says_nothing() {
         }
         call.track.set_codecs(codecs).unwrap();
         let before = call.newest();
-        call.send(10, |_| 2_000_000).await;
+        call.send(3, |_| 2_000_000).await;
         assert_eq!((before, call.newest()), (None, None));
         assert_eq!(call.whole().await, call.sent);
     });
