@@ -35,7 +35,8 @@ pub struct ForwarderConfig {
     pub time_steps: bool,
     /// Most bytes of padding, within SRTP (RFC 3550 §5.1), that a forwarded packet gets to be of
     /// one size with those it is sent with, so that they go to the kernel in one run: 16 at most,
-    /// 0, the default, is none. It is for subscribers that are known to take padding.
+    /// 0, the default, is none. It is for subscribers that are known to take padding. A packet
+    /// that was padded is sent again by RTX (RFC 4588) or not at all.
     pub padding: u8,
     /// How sockets are opened and used.
     pub udp: UdpConfig,

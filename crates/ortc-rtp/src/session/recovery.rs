@@ -43,9 +43,17 @@ impl RtpSession {
         }
     }
 
-    /// Forgets what was sent again of a track.
+    /// Forgets what was sent again of a track; what still comes of that is dropped.
     pub(super) fn forget_recovery(&mut self, ssrc: Ssrc) {
-        self.rtx_receivers.retain(|(_, original)| *original != ssrc);
+        let of_track = |(_, original): &mut (Ssrc, Ssrc)| *original == ssrc;
+        for (rtx, _) in self.rtx_receivers.extract_if(.., of_track).collect::<Vec<_>>() {
+            self.let_go(rtx);
+        }
+    }
+
+    /// Whether packets of a described track are sent again on this SSRC.
+    pub(super) fn is_sent_again(&self, ssrc: Ssrc) -> bool {
+        self.rtx_receivers.iter().any(|(rtx, _)| *rtx == ssrc)
     }
 
     /// Takes note of an opened packet, and makes the original of one that was sent again, which

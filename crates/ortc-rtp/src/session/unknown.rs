@@ -232,6 +232,7 @@ impl RtpSession {
         self.receivers.binary_search_by_key(&ssrc, |receiver| receiver.ssrc()).is_err()
             && unknown.tracks.binary_search_by_key(&ssrc, |track| track.ssrc).is_err()
             && !unknown.let_go.contains(&ssrc)
+            && !self.is_sent_again(ssrc)
     }
 
     /// Delivers what came before the description did. Where that is not all that came, a key

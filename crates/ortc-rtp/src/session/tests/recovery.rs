@@ -133,6 +133,45 @@ fn what_is_lost_is_sent_again_on_a_stream_of_its_own() {
 }
 
 #[test]
+fn what_is_sent_again_is_no_unknown_track() {
+    let mut lossy = Lossy::new(rtx());
+    // As many tracks that nobody has described as there may be, and more.
+    let mut others = Vec::new();
+    for n in 0..40 {
+        let (sender, packets) = ring(4);
+        sender.push(outgoing(0)).unwrap();
+        lossy.pair.a.add_sender(lossy.pair.now, sender_config(Ssrc(0x9000 + n), packets, true));
+        others.push(sender);
+    }
+    lossy.push();
+    lossy.run(50, |_, _| false);
+    assert!(lossy.pair.b.stats().receive_drops.too_many_ssrcs > 0);
+    lossy.send_lossy(200, 0.1);
+    assert_eq!(lossy.received(), (0..201).collect::<Vec<_>>());
+
+    // Nor is it when its track is gone while it is under way.
+    let mut lossy = Lossy::new(rtx());
+    let is_rtx = |datagram: &[u8]| !is_rtcp(datagram) && datagram[8..12] == RTX_SSRC.0.to_be_bytes();
+    for n in 0..30 {
+        lossy.push();
+        lossy.run(5, |at_b, datagram| at_b && n == 10 && !is_rtcp(datagram));
+    }
+    let under_way = |lossy: &Lossy| lossy.wire.iter().any(|(_, at_b, it)| *at_b && is_rtx(it));
+    for _ in 0..500 {
+        if under_way(&lossy) {
+            break;
+        }
+        lossy.step(|_, _| false);
+    }
+    assert!(under_way(&lossy));
+    lossy.pair.b.remove_receiver(TRACK);
+    lossy.run(1_000, |_, _| false);
+    while let Some(event) = lossy.pair.b.poll_event() {
+        assert!(!matches!(event, RouteEvent::UnknownTrack(..)), "{event:?}");
+    }
+}
+
+#[test]
 fn without_a_stream_of_its_own_the_very_same_packets_are_sent_again() {
     let mut lossy = Lossy::new(None);
     lossy.push();
