@@ -174,7 +174,8 @@ mod tests {
         };
         let forward = ["cost", "load", "threads", "trace"].map(|part| ("forward", part));
         assert_eq!(names("forward"), forward);
-        let all = [&[("setup", "")], &forward[..], &[("idle", ""), ("stats", "")]].concat();
+        let all = [&[("setup", "")], &forward[..], &[("idle", ""), ("stats", ""), ("checks", "")]]
+            .concat();
         assert_eq!(names(""), all);
         assert_eq!(parse("setup --quick").unwrap().benches.len(), 1);
     }
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         for (line, complaint) in [
-            ("nothing", "there is no benchmark `nothing`, but setup, forward, idle, stats"),
+            ("nothing", "there is no benchmark `nothing`, but setup, forward, idle, stats, checks"),
             ("--fast", "there is no option `--fast`"),
             ("setup --json", "`--json` needs a value"),
         ] {

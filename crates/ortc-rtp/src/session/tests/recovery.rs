@@ -151,7 +151,8 @@ fn what_is_sent_again_is_no_unknown_track() {
 
     // Nor is it when its track is gone while it is under way.
     let mut lossy = Lossy::new(rtx());
-    let is_rtx = |datagram: &[u8]| !is_rtcp(datagram) && datagram[8..12] == RTX_SSRC.0.to_be_bytes();
+    let is_rtx =
+        |datagram: &[u8]| !is_rtcp(datagram) && datagram[8..12] == RTX_SSRC.0.to_be_bytes();
     for n in 0..30 {
         lossy.push();
         lossy.run(5, |at_b, datagram| at_b && n == 10 && !is_rtcp(datagram));
