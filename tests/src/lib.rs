@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ortc_api::{
     Engine, FrameSender, MediaFormat, MediaFrame, MediaStream, MediaStreamTrack, RTCConnection,
-    RTCConnectionOptions, RTCEvent, RTCEvents, RTCIceCandidateDescription, Transports,
+    RTCConnectionOptions, RTCEvent, RTCEvents, RTCIceCandidateDescription, RTCIceConnectionInfo,
+    Transports,
 };
 use ortc_io::sim::{Host, Network};
 use serde::Serialize;
@@ -142,9 +143,15 @@ impl Pair {
 
     /// Exchanges credentials and every candidate, and calls `connect` on both sides.
     pub async fn signal(&mut self) {
-        let (a, b) = (self.alice.conn.local().ice, self.bob.conn.local().ice);
-        self.alice.conn.set_remote_ice(signalled(&b)).expect("valid credentials");
-        self.bob.conn.set_remote_ice(signalled(&a)).expect("valid credentials");
+        let bob = self.bob.conn.local().ice;
+        self.signal_bob_as(&bob).await;
+    }
+
+    /// The same, but Alice is told these credentials of Bob, whatever his are.
+    pub async fn signal_bob_as(&mut self, bob: &RTCIceConnectionInfo) {
+        let alice = self.alice.conn.local().ice;
+        self.alice.conn.set_remote_ice(signalled(bob)).expect("valid credentials");
+        self.bob.conn.set_remote_ice(signalled(&alice)).expect("valid credentials");
         self.alice.conn.connect().expect("the remote side is set");
         self.bob.conn.connect().expect("the remote side is set");
         let ours = self.alice.gathered().await;
@@ -177,6 +184,26 @@ impl Pair {
             }
         }
     }
+}
+
+/// Has two connections signal each other all that they find, as they find it, and connect.
+///
+/// # Errors
+/// What either refuses, in words.
+pub fn trickle(one: &RTCConnection, two: &RTCConnection) -> Result<(), String> {
+    for (own, other) in [(one, two), (two, one)] {
+        let peer = other.downgrade();
+        own.on_candidate(Some(move |conn: &RTCConnection, candidate| {
+            // Either may have been closed by now.
+            let _ = conn.set_local_candidate(&candidate);
+            if let Some(peer) = peer.upgrade() {
+                let _ = peer.set_remote_candidate(&candidate);
+            }
+        }));
+        own.set_remote_ice(other.local().ice).map_err(|error| error.to_string())?;
+        own.connect().map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// The `n`th frame of 20 ms of a made-up Opus stream.

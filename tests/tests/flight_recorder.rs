@@ -10,7 +10,7 @@ use ortc_api::{
     RTCDisconnectReason, RTCEvent,
 };
 use ortc_io::sim::{self, Network};
-use ortc_tests::{Pair, Peer, frame, pass, signalled};
+use ortc_tests::{Pair, Peer, frame, pass};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -133,18 +133,7 @@ fn a_connection_that_fails_is_dumped_and_one_that_is_closed_is_not() {
         // Bob is signalled with Alice's own fingerprint in place of his.
         let mut forged = pair.bob.conn.local().ice;
         forged.fingerprint = pair.alice.conn.local().ice.fingerprint;
-        pair.alice.conn.set_remote_ice(signalled(&forged)).unwrap();
-        pair.bob.conn.set_remote_ice(signalled(&pair.alice.conn.local().ice)).unwrap();
-        pair.alice.conn.connect().unwrap();
-        pair.bob.conn.connect().unwrap();
-        for candidate in pair.alice.gathered().await {
-            pair.alice.conn.set_local_candidate(&candidate).unwrap();
-            pair.bob.conn.set_remote_candidate(&candidate).unwrap();
-        }
-        for candidate in pair.bob.gathered().await {
-            pair.bob.conn.set_local_candidate(&candidate).unwrap();
-            pair.alice.conn.set_remote_candidate(&candidate).unwrap();
-        }
+        pair.signal_bob_as(&forged).await;
         let is_end = |event: &RTCEvent| matches!(event, RTCEvent::Disconnected(_));
         let end = pair.alice.until(Duration::from_secs(120), is_end).await;
         let mismatch = RTCDisconnectReason::Security(DtlsFailure::FingerprintMismatch);

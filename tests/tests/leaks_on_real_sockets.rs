@@ -5,30 +5,14 @@
 use std::time::Duration;
 
 use ortc_api::{Engine, EngineConfig, RTCConnection, RTCConnectionOptions, RTCEvent};
-use ortc_tests::frame;
+use ortc_tests::soak::Sample;
+use ortc_tests::{frame, trickle};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What this process has of the system: threads, descriptors, and resident memory in kB.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    threads: usize,
-    descriptors: usize,
-    resident: usize,
-}
-
-impl Held {
-    fn now() -> Self {
-        let entries = |path| std::fs::read_dir(path).expect("Linux has it").count();
-        let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-        let resident = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-        Self {
-            threads: entries("/proc/self/task"),
-            descriptors: entries("/proc/self/fd"),
-            resident,
-        }
-    }
+/// What this process has of the system now.
+fn held() -> Sample {
+    Sample::take(Duration::ZERO, 0)
 }
 
 /// Two connections that trickle to each other, each on an engine.
@@ -37,18 +21,7 @@ fn pair(engines: [&Engine; 2]) -> [RTCConnection; 2] {
         let options = RTCConnectionOptions::new().with_engine(engine.clone()).with_loopback(true);
         RTCConnection::new(options).unwrap()
     });
-    for (own, other) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
-        let peer = other.downgrade();
-        own.on_candidate(Some(move |conn: &RTCConnection, candidate| {
-            // Either may have been closed by now.
-            let _ = conn.set_local_candidate(&candidate);
-            if let Some(peer) = peer.upgrade() {
-                let _ = peer.set_remote_candidate(&candidate);
-            }
-        }));
-        own.set_remote_ice(other.local().ice).unwrap();
-        own.connect().unwrap();
-    }
+    trickle(&pair[0], &pair[1]).unwrap();
     pair
 }
 
@@ -113,32 +86,32 @@ async fn crowd(engines: [&Engine; 2]) {
 
 #[tokio::test]
 async fn hundreds_of_connections_leave_no_thread_no_descriptor_and_no_memory() {
-    let before = Held::now();
+    let before = held();
     {
         let [one, two] = [(); 2].map(|()| Engine::new(EngineConfig::new()).unwrap());
         let engines = [&one, &two];
-        let fresh = Held::now();
+        let fresh = held();
         crowd(engines).await;
         for n in 0..20 {
             life(engines, n).await;
         }
-        let warm = Held::now();
+        let warm = held();
         for n in 0..200 {
             life(engines, n).await;
         }
         crowd(engines).await;
         // The last ones were dropped: they close when they find the time.
         settles("the descriptors of idle engines", || {
-            let idle = Held::now();
+            let idle = held();
             (idle.threads, idle.descriptors) == (fresh.threads, fresh.descriptors)
         })
         .await;
-        let idle = Held::now();
-        let grown = idle.resident.saturating_sub(warm.resident);
+        let idle = held();
+        let grown = idle.resident_kb.saturating_sub(warm.resident_kb);
         assert!(grown < 8 * 1024, "{grown} kB more: {warm:?}, {idle:?}");
     }
     settles("threads and descriptors as before", || {
-        let after = Held::now();
+        let after = held();
         (after.threads, after.descriptors) == (before.threads, before.descriptors)
     })
     .await;
@@ -152,5 +125,5 @@ async fn settles(what: &str, is_so: impl Fn() -> bool) {
         }
     };
     let in_time = tokio::time::timeout(LIMIT, wait).await;
-    assert!(in_time.is_ok(), "{what}: never; {:?}", Held::now());
+    assert!(in_time.is_ok(), "{what}: never; {:?}", held());
 }

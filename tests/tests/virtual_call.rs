@@ -5,7 +5,7 @@ use std::time::Duration;
 use ortc_api::{DtlsFailure, RTCDisconnectReason, RTCEvent, TrackKind};
 use ortc_io::DatagramKind;
 use ortc_io::sim::{self, LinkConfig, NatKind, SimConfig, TranscriptEntry};
-use ortc_tests::{Pair, Peer, frame, pass, signalled};
+use ortc_tests::{Pair, Peer, frame, pass};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -110,18 +110,7 @@ fn a_wrong_fingerprint_never_connects() {
         // Bob is signalled with Alice's own fingerprint in place of his.
         let mut forged = pair.bob.conn.local().ice;
         forged.fingerprint = pair.alice.conn.local().ice.fingerprint;
-        pair.alice.conn.set_remote_ice(signalled(&forged)).unwrap();
-        pair.bob.conn.set_remote_ice(signalled(&pair.alice.conn.local().ice)).unwrap();
-        pair.alice.conn.connect().unwrap();
-        pair.bob.conn.connect().unwrap();
-        for candidate in pair.alice.gathered().await {
-            pair.alice.conn.set_local_candidate(&candidate).unwrap();
-            pair.bob.conn.set_remote_candidate(&candidate).unwrap();
-        }
-        for candidate in pair.bob.gathered().await {
-            pair.bob.conn.set_local_candidate(&candidate).unwrap();
-            pair.alice.conn.set_remote_candidate(&candidate).unwrap();
-        }
+        pair.signal_bob_as(&forged).await;
         let is_end = |event: &RTCEvent| matches!(event, RTCEvent::Disconnected(_));
         let end = pair.alice.until(Duration::from_secs(120), is_end).await;
         let mismatch = RTCDisconnectReason::Security(DtlsFailure::FingerprintMismatch);

@@ -13,7 +13,7 @@ use ortc_rtp::{
 use crate::history::PacketHistory;
 use crate::link::{Link, guarded};
 use crate::mesh::{Arrived, CrossedBatch, Notice};
-use crate::padding::{self, Padded};
+use crate::padding::even_out;
 use crate::plane::Plane;
 
 /// Runs that are gathered before they are handed to the network: as many as go into one
@@ -69,12 +69,6 @@ pub(crate) struct Opened {
     /// Its place in the batch.
     datagram: usize,
     rtp: OpenedRtp,
-}
-
-impl Padded for Opened {
-    fn set_padding(&mut self, bytes: u8) {
-        self.rtp.padding = bytes;
-    }
 }
 
 /// Packets that follow each other in the batch and go to one sending track.
@@ -397,10 +391,11 @@ impl Plane {
             let of_same = |other: &Opened| other.source == source && other.rtp.ssrc == rtp.ssrc;
             let count = rest.iter().take_while(|other| of_same(other)).count();
             let (run, others) = rest.split_at_mut(count);
-            padding::even_out(run, self.max_padding, |it| {
+            let size = |it: &Opened| {
                 let packet = RtpView::parse(batch.packet(it.datagram, it.rtp.len)).ok()?;
                 (!packet.is_padded()).then(|| packet.body().len())
-            });
+            };
+            even_out(run, self.max_padding, size, |it, bytes| it.rtp.padding = bytes);
             rest = others;
         }
     }

@@ -1,20 +1,16 @@
 //! Padding that has packets which differ by a few bytes be of one size, so that they go to the
 //! kernel in one run.
 
-/// Something that is sent with padding.
-pub(crate) trait Padded {
-    /// Says how many bytes of padding it gets.
-    fn set_padding(&mut self, bytes: u8);
-}
-
 /// Gives packets that follow each other so much padding, at most `max` bytes each, that as many
 /// as possible are of one size. The last of a run may be shorter than the others and gets none.
 ///
-/// `size` is what a packet has without padding; one that has none is left as it is.
-pub(crate) fn even_out<T: Padded>(
+/// `size` is what a packet has without padding; one that has none is left as it is. `pad` says how
+/// many bytes it gets.
+pub(crate) fn even_out<T>(
     packets: &mut [T],
     max: u8,
     size: impl Fn(&T) -> Option<usize> + Copy,
+    pad: impl Fn(&mut T, u8),
 ) {
     let mut rest = packets;
     while !rest.is_empty() {
@@ -25,7 +21,7 @@ pub(crate) fn even_out<T: Padded>(
         let padded = if follows { count } else { count.saturating_sub(1) };
         for packet in &mut run[..padded] {
             let missing = size(packet).map_or(0, |size| largest - size);
-            packet.set_padding(u8::try_from(missing).unwrap_or(max).min(max));
+            pad(packet, u8::try_from(missing).unwrap_or(max).min(max));
         }
         rest = others;
     }
@@ -52,15 +48,9 @@ mod tests {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     struct Packet(Option<usize>, u8);
 
-    impl Padded for Packet {
-        fn set_padding(&mut self, bytes: u8) {
-            self.1 = bytes;
-        }
-    }
-
     fn padded(sizes: &[Option<usize>]) -> Vec<u8> {
         let mut packets: Vec<_> = sizes.iter().map(|size| Packet(*size, 0)).collect();
-        even_out(&mut packets, 16, |packet| packet.0);
+        even_out(&mut packets, 16, |packet| packet.0, |packet, bytes| packet.1 = bytes);
         packets.iter().map(|packet| packet.1).collect()
     }
 

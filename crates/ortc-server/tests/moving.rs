@@ -2,23 +2,24 @@
 //! same keys.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 mod support;
 
-use support::Scratch;
 use support::netns::{Host, Namespace, Nat, can_make_namespaces, in_namespace, internet};
+use support::{Scratch, has_recorded, until};
 
 /// Where both reach the signalling.
 const SERVER: &str = "203.0.113.1:8080";
 
 /// Packets of a tone in a second.
 const RATE: f64 = 50.0;
+
+/// Bytes of sound in one of them.
+const PACKET: u64 = 160;
 
 /// How long a call lasts, in seconds.
 const LONG: f64 = 28.0;
@@ -65,15 +66,11 @@ fn call(hosts: [&Host; 2], change: impl FnOnce()) -> [(f64, Value); 2] {
             .spawn()
             .unwrap()
     });
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let hears = |record: &Path| std::fs::read_dir(record).is_ok_and(|mut it| it.next().is_some());
-    while !record.iter().all(|record| hears(record)) {
-        assert!(Instant::now() < deadline, "both hear something");
-        sleep(Duration::from_millis(20));
-    }
+    let have = |bytes| record.iter().all(|record| has_recorded(record, bytes));
+    until(Duration::from_secs(20), "both hear something", || have(0));
     hosts.iter().for_each(|host| host.count_handshakes());
     // Most of a second of sound on the old path, so that both ends of the gap are heard.
-    sleep(Duration::from_millis(800));
+    until(Duration::from_secs(20), "both hear the other for a while", || have(40 * PACKET));
     change();
     let told = callers.map(|caller| {
         let output = caller.wait_with_output().unwrap();

@@ -16,7 +16,7 @@ use serde_json::Value;
 mod support;
 
 use support::coturn::{Coturn, RELAY_PORTS};
-use support::{Scratch, Serving};
+use support::{Scratch, Serving, has_recorded, until};
 
 const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/media/speech.ogg");
 
@@ -111,16 +111,8 @@ fn a_relayed_call_goes_on_when_its_server_restarts() {
             calls.push((server, record, call));
         }
     }
-    let hears = |record: &Path| std::fs::read_dir(record).is_ok_and(|mut it| it.next().is_some());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async {
-        let all = async {
-            let mut tick = tokio::time::interval(Duration::from_millis(20));
-            while !calls.iter().all(|(_, record, _)| hears(record)) {
-                tick.tick().await;
-            }
-        };
-        tokio::time::timeout(LIMIT, all).await.expect("all four hear something");
+    until(LIMIT, "all four hear something", || {
+        calls.iter().all(|(_, record, _)| has_recorded(record, 0))
     });
     coturn.restart();
     for (server, _, call) in calls {

@@ -9,7 +9,7 @@ use ortc_api::{
     RTCConnection, RTCConnectionOptions, RTCEvent, RTCEvents, RTCSocket,
 };
 
-use crate::frame;
+use crate::{frame, trickle};
 
 /// How long anything may take: far more than it does.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -79,18 +79,7 @@ fn pair(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> Result<[Side
         Ok::<_, String>(Side { events: conn.events(), conn })
     };
     let pair = [make(near)?, make(far)?];
-    for (own, other) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
-        let peer = other.conn.downgrade();
-        own.conn.on_candidate(Some(move |conn: &RTCConnection, candidate| {
-            // Either may have been closed by now.
-            let _ = conn.set_local_candidate(&candidate);
-            if let Some(peer) = peer.upgrade() {
-                let _ = peer.set_remote_candidate(&candidate);
-            }
-        }));
-        own.conn.set_remote_ice(other.conn.local().ice).map_err(|error| error.to_string())?;
-        own.conn.connect().map_err(|error| error.to_string())?;
-    }
+    trickle(&pair[0].conn, &pair[1].conn)?;
     Ok(pair)
 }
 

@@ -10,7 +10,7 @@ use crate::congestion::{
     ArrivalLog, BandwidthEstimator, BandwidthLimits, CongestionFeedback, Pacer, PacketResult, Remb,
     SentHistory, TransportFeedback,
 };
-use crate::view::{FIXED_HEADER, NUMBER_ROOM, u16_at};
+use crate::view::{FIXED_HEADER, NUMBER_ROOM, PADDED, u16_at};
 use crate::{Extension, RouteEvent, RtcpPacket, RtpHeader, RtpView, SrtpError, Ssrc};
 
 /// What a datagram has around it on most networks: the headers of IPv4 and UDP.
@@ -104,19 +104,6 @@ impl Congestion {
     pub(super) fn clear(&mut self) {
         *self = Self { limits: self.limits, ..Self::default() };
     }
-}
-
-/// The header of a packet with its number.
-pub(super) fn numbered(
-    header: RtpHeader<'_>,
-    id: u8,
-    number: u16,
-    out: &mut [u8; FIXED_HEADER + NUMBER_ROOM],
-) -> usize {
-    let data = number.to_be_bytes();
-    let extensions = [Extension { id, data: &data }];
-    // An id that is not 0 and two bytes always fit.
-    RtpHeader { extensions: &extensions, ..header }.write(out).unwrap_or(FIXED_HEADER)
 }
 
 impl Sender {
@@ -337,8 +324,10 @@ impl RtpSession {
         };
         let number = self.congestion.next_number(now);
         let mut bytes = [0; FIXED_HEADER + NUMBER_ROOM];
-        let len = numbered(header, id, number, &mut bytes);
-        bytes[0] |= 0x20;
+        let number = number.to_be_bytes();
+        let extensions = [Extension { id, data: &number }];
+        let len = RtpHeader { extensions: &extensions, ..header }.write(&mut bytes).ok()?;
+        bytes[0] |= PADDED;
         let mut padding = [0; PADDING as usize];
         padding[PADDING as usize - 1] = PADDING;
         match keys.sender.protect_rtp_from(&bytes[..len], &padding, out) {

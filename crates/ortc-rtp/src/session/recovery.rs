@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::RtpSession;
 use super::inbound::Receiver;
 use crate::stream::{Arrival, LossTracker};
-use crate::view::u16_at;
+use crate::view::{PADDED, u16_at};
 use crate::{KeyFrameFeedback, PayloadType, RecoverConfig, RtpOpened, RtxStream, Ssrc};
 
 /// Bytes of the original's sequence number in front of what is sent again (RFC 4588 §4).
@@ -84,7 +84,7 @@ impl RtpSession {
     ) -> Option<RtpOpened> {
         let RtpOpened { len, header_len, .. } = opened;
         let packet = &mut packet[..len];
-        let padding = if packet[0] & 0x20 == 0 { 0 } else { usize::from(packet[len - 1]) };
+        let padding = if packet[0] & PADDED == 0 { 0 } else { usize::from(packet[len - 1]) };
         let recovery = self.recovery_mut(ssrc)?;
         if len < header_len + ORIGINAL_NUMBER + padding {
             // Senders probe with padding on this SSRC.

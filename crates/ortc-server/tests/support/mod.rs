@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -67,6 +68,26 @@ pub fn probe(file: &Path) -> (String, f64) {
     let probe: Value = serde_json::from_slice(&probe.stdout).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     (text(&probe["streams"][0]["codec_name"]), text(&probe["format"]["duration"]).parse().unwrap())
+}
+
+/// Waits until something is so that no process tells of.
+pub fn until(limit: Duration, what: &str, is_so: impl Fn() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let wait = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while !is_so() {
+                tick.tick().await;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.expect(what);
+    });
+}
+
+/// Whether a caller that records in this directory has a file of at least so many bytes.
+pub fn has_recorded(directory: &Path, bytes: u64) -> bool {
+    let is_long = |entry: fs::DirEntry| entry.metadata().is_ok_and(|it| it.len() >= bytes);
+    fs::read_dir(directory).is_ok_and(|files| files.flatten().any(is_long))
 }
 
 /// `ortc serve` on a port of the system's choice.
