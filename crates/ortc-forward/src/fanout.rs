@@ -5,11 +5,12 @@
 
 use std::time::Instant;
 
-use ortc_io::{ConnectionId, DatagramIo, FlightDirection, Path, ReceiveBatch, SendBatch};
+use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
 use ortc_rtp::{
     ForwardConfig, ForwardTarget, OpenedRtp, Retransmission, RtpView, Ssrc, TrackSource,
 };
 
+use crate::flight::record_sent;
 use crate::history::PacketHistory;
 use crate::link::{Link, guarded};
 use crate::mesh::{Arrived, CrossedBatch, Notice};
@@ -155,9 +156,7 @@ impl Link {
                 {
                     let fits = outgoing.push_on(path, room, |buffer| {
                         let len = session.write_forward(now, target, &packet, rtp, buffer)?;
-                        if let Some(recorder) = recorder {
-                            recorder.datagram(now, FlightDirection::Out, path, &buffer[..len]);
-                        }
+                        record_sent(recorder, now, path, &buffer[..len]);
                         Some(len)
                     });
                     if !fits && !outgoing.is_empty() {

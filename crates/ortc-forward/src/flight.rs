@@ -2,13 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use ortc_io::{ConnectionId, FlightDirection, Path, PathUpdate, RecordingReply};
+use ortc_io::{ConnectionId, FlightDirection, FlightRecorder, Path, PathUpdate, RecordingReply};
 use ortc_rtp::{DisconnectReason, RouteEvent};
 
 use crate::plane::Plane;
 
 /// 1970-01-01T00:00:00Z in seconds since 1900.
 const UNIX_EPOCH: u64 = 2_208_988_800;
+
+/// Notes a media datagram that is sent, where a connection has a recorder.
+pub(crate) fn record_sent(
+    recorder: &mut Option<Box<FlightRecorder>>,
+    now: Instant,
+    path: Path,
+    datagram: &[u8],
+) {
+    if let Some(recorder) = recorder {
+        recorder.datagram(now, FlightDirection::Out, path, datagram);
+    }
+}
 
 impl Plane {
     /// Notes a datagram of a connection, if that is wanted at all.

@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use ortc_io::{ConnectionId, FlightDirection, FlightRecorder, Path, SendBatch};
+use ortc_io::{ConnectionId, FlightRecorder, Path, SendBatch};
 use ortc_rtp::RtpSession;
 
 use crate::fanout::{Pending, Subscription};
+use crate::flight::record_sent;
 use crate::ready::ReadyMark;
 
 /// Packets of one connection that are sealed before others get a turn. At 64 a burst of a
@@ -97,9 +98,7 @@ impl Link {
             let recorder = &mut self.recorder;
             let fits = batch.push_on(path, room, |buffer| {
                 let len = session.write_transmit(now, buffer)?;
-                if let Some(recorder) = recorder {
-                    recorder.datagram(now, FlightDirection::Out, path, &buffer[..len]);
-                }
+                record_sent(recorder, now, path, &buffer[..len]);
                 Some(len)
             });
             if !fits {

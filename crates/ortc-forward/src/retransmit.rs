@@ -6,6 +6,7 @@ use std::time::Instant;
 use ortc_io::{ConnectionId, DatagramIo, Path};
 use ortc_rtp::{Retransmission, RetransmitConfig, RtpView};
 
+use crate::flight::record_sent;
 use crate::link::guarded;
 use crate::plane::Plane;
 
@@ -73,10 +74,9 @@ impl Plane {
         io: &mut impl DatagramIo,
     ) -> bool {
         loop {
-            let Some(session) = self.links.get_mut(id).and_then(|link| link.session.as_mut())
-            else {
-                return true;
-            };
+            let Some(link) = self.links.get_mut(id) else { return true };
+            let Some(session) = &mut link.session else { return true };
+            let recorder = &mut link.recorder;
             let outgoing = &mut self.outgoing;
             let fits = guarded(|| {
                 // It was parsed when it was opened, and parses again.
@@ -86,7 +86,9 @@ impl Plane {
                 };
                 let Some(room) = session.retransmission_room(wanted, &packet) else { return true };
                 outgoing.push_on(path, room, |buffer| {
-                    session.write_retransmission(now, wanted, &packet, buffer)
+                    let len = session.write_retransmission(now, wanted, &packet, buffer)?;
+                    record_sent(recorder, now, path, &buffer[..len]);
+                    Some(len)
                 })
             });
             match fits {

@@ -334,6 +334,7 @@ impl RtpSession {
             Ok(len) => {
                 self.congestion.on_sent(now, header.ssrc, header.sequence, len);
                 self.stats.padding_sent += 1;
+                self.datagrams.count_sent(len);
                 Some(len)
             }
             Err(error) => {
@@ -504,6 +505,9 @@ mod tests {
         let told = pair.told.last().copied().unwrap();
         assert!(told > 1_000_000, "{told}");
         assert!(pair.a.stats().padding_sent > 20);
+        let stats = pair.a.stats();
+        let sent = stats.rtp_sent + stats.rtcp_sent + stats.padding_sent;
+        assert_eq!(pair.a.datagrams().sent, sent, "padding is on the wire like anything else");
         let stats = pair.b.receiver_stats(TRACK).unwrap();
         assert_eq!(pair.b.stats().receive_drops.malformed, 0);
         assert_eq!(pair.a.sender_stats(TRACK).unwrap().packets, stats.packets);

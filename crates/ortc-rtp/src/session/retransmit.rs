@@ -287,6 +287,7 @@ impl RtpSession {
                 }
                 self.stats.rtp_sent += 1;
                 self.stats.recovery.retransmitted += 1;
+                self.datagrams.count_sent(len);
                 Some(len)
             }
             Err(error) => {

@@ -121,6 +121,9 @@ fn what_is_lost_is_sent_again_on_a_stream_of_its_own() {
     assert!(b.recovered > 150 && a.retransmitted >= b.recovered, "{a:?} {b:?}");
     assert_eq!((b.given_up, a.unavailable, a.over_budget, a.not_sealed), (0, 0, 0, 0));
     assert_eq!(a.asked, a.retransmitted + a.too_soon);
+    // What is sent again is counted on the wire like anything else.
+    let (rtcp, datagrams) = (lossy.pair.a.stats().rtcp_sent, lossy.pair.a.datagrams());
+    assert_eq!(datagrams.sent, lossy.sent.len() as u64 + rtcp);
     // None has been sent twice on the track's own SSRC.
     let of_track = |datagram: &&Vec<u8>| datagram[8..12] == TRACK.0.to_be_bytes();
     assert_eq!(lossy.sent.iter().filter(of_track).count(), 2_001);
