@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
 use ortc_rtp::{
-    ForwardConfig, ForwardTarget, OpenedRtp, Retransmission, RtpView, Ssrc, TrackSource,
+    ForwardConfig, ForwardTarget, OpenedRtp, Retransmission, RtpSession, RtpView, Ssrc, TrackSource,
 };
 
 use crate::flight::record_sent;
@@ -366,12 +366,14 @@ impl Plane {
         self.even_out(batch);
         self.distribute();
         let mut destinations = std::mem::take(&mut self.fan_out.destinations);
-        for slot in destinations.drain(..) {
+        for (place, slot) in destinations.iter().copied().enumerate() {
+            self.fetch_ahead(&destinations[place + 1..]);
             self.forward_to(now, slot, batch, io);
             if self.outgoing.runs() >= RUNS_PER_FLUSH {
                 self.flush(io);
             }
         }
+        destinations.clear();
         self.fan_out.destinations = destinations;
         self.fan_out.opened.clear();
         let sent_meanwhile = self.stats.steps.send - sending;
@@ -418,6 +420,9 @@ impl Plane {
     fn distribute_run(&mut self, source: TrackSource, first: usize, count: usize) {
         let mut subscribers = self.take_subscribers(source);
         let before = subscribers.len();
+        for subscriber in &subscribers {
+            self.links.prefetch(subscriber.connection.slot);
+        }
         subscribers.retain(|Subscriber { connection, target }| {
             let link = self.links.get_mut(*connection);
             // One that has closed is forgotten here.
@@ -430,6 +435,23 @@ impl Plane {
         });
         if before > 0 {
             self.put_subscribers(source, subscribers);
+        }
+    }
+
+    /// Fetches what the next subscribers need from memory, each step of the next one that it can be
+    /// of, while packets are sealed for the one before them.
+    #[inline]
+    fn fetch_ahead(&mut self, next: &[u32]) {
+        let steps: [fn(&RtpSession, ForwardTarget); 3] =
+            [RtpSession::prefetch_source, RtpSession::prefetch_track, |session, _| {
+                session.prefetch()
+            }];
+        for (slot, step) in next.iter().zip(steps) {
+            if let Some(Link { session: Some(session), pending, .. }) = self.links.at(*slot)
+                && let Some(Pending { target, .. }) = pending.first()
+            {
+                step(session, *target);
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-use ortc_io::ConnectionId;
+use ortc_io::{ConnectionId, prefetch};
 
 /// Connections by slot. Of each slot, only a later generation is ever let in again.
 #[derive(Debug)]
@@ -61,7 +61,19 @@ impl<T> Slots<T> {
         slot.value.as_mut()
     }
 
+    /// Has the processor fetch a slot.
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if let Some(slot) = self.slots.get(slot as usize) {
+            prefetch(slot);
+        }
+    }
+
     /// Whatever generation is in a slot.
+    pub(crate) fn at(&self, slot: u32) -> Option<&T> {
+        self.slots.get(slot as usize)?.value.as_ref()
+    }
+
+    /// As [`at`](Self::at).
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
         self.slots.get_mut(slot as usize)?.value.as_mut()
     }

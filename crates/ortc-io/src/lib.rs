@@ -121,6 +121,7 @@ mod interfaces;
 mod keys;
 mod messages;
 pub mod paths;
+mod prefetch;
 mod resolver;
 pub mod ring;
 pub mod shared;
@@ -147,6 +148,7 @@ pub use messages::{
     ListenOn, OpenStream, Path, PathUpdate, SendControl, Share, SharedBound, SharedSocket,
     SocketCommand, SocketEvent, StreamKind, StreamTls,
 };
+pub use prefetch::prefetch;
 pub use resolver::{LinkNameStats, LinkNames, PublishedName, is_of_the_link, resolve};
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
 pub use stream::{

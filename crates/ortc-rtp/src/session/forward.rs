@@ -63,6 +63,11 @@ impl ForwardTarget {
     pub fn new(ssrc: Ssrc) -> Self {
         Self { ssrc, at: 0 }
     }
+
+    /// Where it was found the last time.
+    pub(super) fn place(self) -> usize {
+        self.at
+    }
 }
 
 /// What a sender forwards.

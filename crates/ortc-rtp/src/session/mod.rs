@@ -5,6 +5,7 @@ mod ext_headers;
 mod forward;
 mod inbound;
 mod outbound;
+mod prefetch;
 mod recovery;
 mod retransmit;
 mod snapshot;

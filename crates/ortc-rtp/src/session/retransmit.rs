@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ortc_io::prefetch;
 
 use super::RtpSession;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
@@ -95,6 +96,14 @@ impl Retransmitter {
         if self.rtx.is_none() {
             self.marks.push(index, SealMark::of(sealed));
         }
+    }
+
+    /// Has the processor fetch what sending looks at.
+    pub(super) fn prefetch(&self) {
+        let Self { rtx, marks, budget, .. } = self;
+        prefetch(rtx);
+        prefetch(marks);
+        prefetch(budget);
     }
 
     /// Forgets all that was sent: it cannot be sealed again.

@@ -59,6 +59,12 @@ impl SrtpSender {
         Self::new(keys.profile, &keys.local_key, &keys.local_salt)
     }
 
+    /// Has the processor fetch what the next RTP packet looks at beside what is in `self`.
+    #[inline]
+    pub fn prefetch(&self) {
+        self.rtp_windows.prefetch();
+    }
+
     /// Bytes that sealing adds to an RTP packet.
     pub fn overhead(&self) -> usize {
         overheads(self.profile).0

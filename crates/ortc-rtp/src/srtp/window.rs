@@ -1,3 +1,5 @@
+use ortc_io::prefetch;
+
 use crate::{SrtpError, Ssrc};
 
 /// Width of a replay window in packets. RFC 3711 §3.3.2 asks for 64 at least; what is sent again
@@ -116,6 +118,14 @@ impl<T: Copy + Default> SsrcTable<T> {
             }
             Err(_) if self.entries.len() == MAX_SSRCS => Err(SrtpError::TooManySsrcs),
             Err(at) => Ok((Slot { at, ssrc, known: false }, &self.fresh)),
+        }
+    }
+
+    /// Has the processor fetch the entry that was used last.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        if let Some(entry) = self.entries.get(self.last) {
+            prefetch(entry);
         }
     }
 

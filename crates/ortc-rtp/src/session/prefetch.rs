@@ -1,0 +1,50 @@
+//! What forwarding to a peer reads, fetched from memory ahead of that.
+
+use ortc_io::prefetch;
+
+use super::forward::{Forward, ForwardTarget};
+use super::outbound::{Feed, Sender};
+use super::{Keys, RtpSession};
+
+impl RtpSession {
+    /// Has the processor fetch what the next steps, and then
+    /// [`write_forward`](Self::write_forward), look at first.
+    ///
+    /// Most of a forwarder's subscribers have left the caches from one burst to the next. Each of
+    /// the three steps looks at what the one before has fetched, so whoever prepares the next
+    /// subscribers while it writes for one never waits for memory.
+    #[inline]
+    pub fn prefetch(&self) {
+        let Self { keys, senders, upstream, congestion, stats, datagrams, .. } = self;
+        prefetch(keys);
+        prefetch(senders);
+        prefetch(upstream);
+        prefetch(congestion);
+        prefetch(stats);
+        prefetch(datagrams);
+    }
+
+    /// The second step: the track, and the keys' indices.
+    #[inline]
+    pub fn prefetch_track(&self, target: ForwardTarget) {
+        if let Some(sender) = self.senders.get(target.place()) {
+            prefetch(sender);
+        }
+        if let Some(Keys { sender, .. }) = &self.keys {
+            sender.prefetch();
+        }
+    }
+
+    /// The third step: what the track is made of.
+    #[inline]
+    pub fn prefetch_source(&self, target: ForwardTarget) {
+        if let Some(Sender { feed: Feed::Forward(forward), retransmitter, .. }) =
+            self.senders.get(target.place())
+        {
+            prefetch::<Forward>(forward);
+            if let Some(retransmitter) = retransmitter {
+                retransmitter.prefetch();
+            }
+        }
+    }
+}
