@@ -1,10 +1,10 @@
 //! What it costs to ask connections for their statistics.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ortc_api::{
     Engine, EngineConfig, MediaFormat, MediaStream, MediaStreamTrack, RTCConnection,
-    RTCConnectionOptions,
+    RTCConnectionOptions, RTCStatsReport,
 };
 use serde_json::{Map, Value, json};
 use tokio::time::sleep;
@@ -30,6 +30,9 @@ pub(crate) const BENCH: Bench = Bench {
 /// Connections that are asked in turn.
 const CONNECTIONS: [usize; 2] = [100, 1_000];
 
+/// How long it may take until all are there.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Tracks that each sends, and receives: a call with sound and pictures, and a screen.
 const TRACKS: usize = 3;
 
@@ -53,14 +56,14 @@ fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
 async fn measure(connections: usize, options: &Options) -> Result<Row> {
     let engine = Engine::new(EngineConfig::new())?;
     let all = (0..connections).map(|_| connection(&engine)).collect::<Result<Vec<_>>>()?;
+    all_there(&all).await?;
     // Gathering is over by then.
     sleep(Duration::from_secs(2)).await;
     let rounds = options.scaled(20);
     let before = usage::cpu_ns();
     for _ in 0..rounds {
         for conn in &all {
-            let stats = conn.stats().await;
-            if stats.inbound().count() != TRACKS || stats.outbound().count() != TRACKS {
+            if !is_all_there(&conn.stats().await) {
                 return Err(Failure::new("the statistics of a connection are not all there"));
             }
         }
@@ -85,6 +88,25 @@ async fn measure(connections: usize, options: &Options) -> Result<Row> {
             "json_bytes": bytes / connections,
         })),
     })
+}
+
+fn is_all_there(stats: &RTCStatsReport) -> bool {
+    stats.inbound().count() == TRACKS && stats.outbound().count() == TRACKS
+}
+
+/// Waits until the tracks of all have come to the media thread: a thousand connections made at
+/// once take a while to get there.
+async fn all_there(all: &[RTCConnection]) -> Result<()> {
+    let limit = Instant::now() + LIMIT;
+    for conn in all {
+        while !is_all_there(&conn.stats().await) {
+            if Instant::now() > limit {
+                return Err(Failure::new("the tracks of a connection do not come to its thread"));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(())
 }
 
 /// One that sends tracks and is described some; it need not be connected to be asked.

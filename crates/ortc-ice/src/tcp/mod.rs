@@ -104,8 +104,8 @@ struct Port {
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     outgoing: Vec<Outgoing>,
-    /// By place.
-    incoming: [Option<Incoming>; MAX_INCOMING],
+    /// By place; none before the first, as most connections never have one.
+    incoming: Vec<Option<Incoming>>,
     ports: Vec<Port>,
     tokens: u64,
     /// When the last stream has ended by itself.
@@ -228,6 +228,7 @@ impl Streams {
         (local, source): (SocketAddr, SocketAddr),
         keeps: impl Fn(SocketId) -> bool,
     ) -> Option<Option<Gone>> {
+        self.incoming.resize_with(MAX_INCOMING, || None);
         let free = self.incoming.iter().position(Option::is_none);
         let oldest = || {
             let others = self.incoming.iter().enumerate().filter_map(|(place, it)| {
