@@ -31,15 +31,11 @@ use crate::socket::{SocketHold, SocketUse};
 use crate::source::Source;
 use crate::trace::Trace;
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
+use crate::vigil::{ChildLost, Family};
 
 /// How long one step of closing may take before the next is taken regardless. The media
 /// thread answers within a millisecond; half a second tells a stall from a busy machine.
 const STEP_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How often the children are looked at: one that has died says nothing any more, and a call
-/// without it is none. Of thousands of idle connections this is most of what the control thread
-/// does; every two seconds it took 3 % of a core for 10,000.
-const CHILD_CHECK: Duration = Duration::from_secs(8);
 
 /// Messages that wait for a connection before datagrams to it are dropped.
 const MAILBOX: usize = 256;
@@ -55,7 +51,7 @@ pub(crate) struct ConnectionActor {
     handle: WeakRTCConnection,
     engine: Rc<EngineContext>,
     slot: Slot,
-    children: Option<Children>,
+    children: Option<Rc<Children>>,
     /// What the children are made of, until the actor has started.
     start: Option<ChildrenStart>,
     step_timer: Option<SpawnHandle>,
@@ -77,7 +73,7 @@ struct Children {
     media_plane: MediaPlane,
 }
 
-impl Children {
+impl Family for Children {
     fn are_alive(&self) -> bool {
         self.ice.connected()
             && self.dtls.connected()
@@ -253,7 +249,7 @@ impl ConnectionActor {
 
     /// Tells a child; one that has died takes the connection with it.
     fn tell(&mut self, tell: impl FnOnce(&Children) -> bool) {
-        if !self.children.as_ref().is_some_and(tell) {
+        if !self.children.as_deref().is_some_and(tell) {
             self.core.handle(Input::ActorLost);
         }
     }
@@ -385,14 +381,11 @@ impl Actor for ConnectionActor {
                     Some((NetworkChanged, changes))
                 }));
             }
-            self.children = Some(self.make_children(start, &own));
+            let children = Rc::new(self.make_children(start, &own));
+            self.engine.vigil.watch(&children, own.downgrade().recipient());
+            self.children = Some(children);
         }
         self.own = Some(own);
-        context.run_interval(CHILD_CHECK, |actor, context| {
-            if !actor.children.as_ref().is_some_and(Children::are_alive) {
-                actor.feed(Input::ActorLost, context);
-            }
-        });
         self.drain(context);
     }
 }
@@ -494,6 +487,14 @@ impl StreamHandler<NetworkChanged> for ConnectionActor {
 
     /// The engine goes; the connection is closed in order.
     fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl Handler<ChildLost> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ChildLost, context: &mut Context<Self>) {
+        self.feed(Input::ActorLost, context);
+    }
 }
 
 impl Handler<IceEvent> for ConnectionActor {

@@ -24,6 +24,7 @@ use crate::network::NetworkWatch;
 use crate::socket::{BindRequest, SocketUse};
 use crate::tcp_port::TcpPortRequest;
 use crate::transports::{MediaPlane, Transports};
+use crate::vigil::Vigil;
 
 /// How long an engine that nobody holds any more waits for its connections to close: the
 /// sum of what their steps may take.
@@ -187,6 +188,7 @@ impl EngineConfig {
                 snapshots: Vec::new(),
                 network: NetworkWatch::of_system(),
                 names: LinkNames::new(),
+                vigil: Vigil::begin(),
                 dumps,
             }),
             None => {
@@ -463,6 +465,8 @@ pub(crate) struct EngineContext {
     pub(crate) network: NetworkWatch,
     /// Answers names that stand for addresses of this host.
     pub(crate) names: LinkNames,
+    /// Looks after the actors of connections.
+    pub(crate) vigil: Rc<Vigil>,
     /// Where recordings of connections that fail go.
     pub(crate) dumps: Option<FlightDumps>,
 }
@@ -484,6 +488,7 @@ impl EngineContext {
             snapshots: all.iter().map(|forwarder| forwarder.clone().recipient()).collect(),
             network: NetworkWatch::of_system(),
             names: LinkNames::new(),
+            vigil: Vigil::begin(),
             dumps: None,
         }
     }

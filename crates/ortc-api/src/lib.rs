@@ -305,6 +305,7 @@ mod trace;
 mod track;
 mod transports;
 mod unknown;
+mod vigil;
 
 pub use codec::{RTCCapabilities, rtc_capabilities, rtc_codec};
 pub use connection::{RTCConnection, RTCConnectionSide, WeakRTCConnection};

@@ -18,7 +18,7 @@ const MAILBOX: usize = 256;
 
 /// How often the owner is looked for: the media plane holds this actor's address, so that it
 /// would outlive an owner that has panicked.
-const OWNER_CHECK: Duration = Duration::from_secs(20);
+const OWNER_CHECK: Duration = Duration::from_secs(60);
 
 /// The media of one connection, for the control plane: compiles tracks and their descriptions
 /// into [`RouteCommand`]s, and [`RouteEvent`]s into [`RtpEvent`]s.
