@@ -210,7 +210,8 @@ async fn all_servers_are_asked_and_those_that_fail_harm_nothing() {
         relay(format!("turns:{tls}")),
         relay("turn:127.0.0.1:9?transport=tcp".into()),
         relay("turn:nobody.invalid".into()),
-        RTCIceServer::new("stuns:127.0.0.1"),
+        RTCIceServer::new(format!("stuns:{tls}")),
+        relay("turns:127.0.0.1?transport=udp".into()),
     ];
     let (_connection, heard) = gather(servers, CandidateTypes::RELAYED).await;
     assert_eq!(count_relays(&heard), 1, "{heard:?}");
@@ -224,11 +225,36 @@ async fn all_servers_are_asked_and_those_that_fail_harm_nothing() {
         Some(ServerFailure::Stream(said)) => said,
         other => panic!("{of}: {other:?} of {heard:?}"),
     };
-    assert!(stream("turns:").contains("certificate"), "{}", stream("turns:"));
+    let over_tls = stream(&format!("turns:{tls}"));
+    assert!(over_tls.contains("certificate"), "{over_tls}");
     assert!(stream(":9?").contains("refused"), "{}", stream(":9?"));
     assert!(matches!(failure("nobody.invalid"), Some(ServerFailure::Unresolved(_))));
-    assert!(matches!(failure("stuns:"), Some(ServerFailure::NotSupported(_))));
+    assert!(stream("stuns:").contains("certificate"), "{}", stream("stuns:"));
+    assert!(matches!(failure("transport=udp"), Some(ServerFailure::NotSupported(_))));
     assert_eq!(failure("localhost"), None);
+}
+
+#[tokio::test]
+async fn a_stun_server_over_tls_is_asked_and_tells_of_no_candidate() {
+    let coturn = Coturn::start("stuns", "127.0.0.1", &[]);
+    let url = format!("stuns:{}", coturn.tls);
+    let only = InterfaceFilter {
+        loopback: true,
+        ipv6: false,
+        only: vec!["lo".into()],
+        ..InterfaceFilter::default()
+    };
+    let options = RTCConnectionOptions::new().with_interfaces(only);
+    let options = options.with_ice_servers([RTCIceServer::new(url)]).with_ice_server_roots([coturn.der.clone()]);
+    let (_connection, heard) = gather_with(options).await;
+    let kinds: Vec<_> = heard
+        .iter()
+        .map(|event| match event {
+            RTCEvent::Candidate(candidate) => candidate.kind.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(kinds, ["host"], "and no server has failed");
 }
 
 #[tokio::test]

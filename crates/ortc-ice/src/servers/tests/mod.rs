@@ -449,6 +449,36 @@ fn a_stream_is_opened_for_tcp_and_tls_and_one_that_fails_is_reported() {
 }
 
 #[test]
+fn a_stun_server_is_asked_over_tls_and_tells_of_no_candidate() {
+    let over_tls = |config: IceConfig| {
+        config.with_servers(vec![RTCIceServer::new("stuns:203.0.113.1:3478")])
+    };
+    for answers in [true, false] {
+        let mut world = World::new([NatType::Port; 2], over_tls);
+        world.gather(0);
+        let (token, at, tls) = world.hosts[0].streams.pop().unwrap();
+        assert_eq!((at, tls.as_deref()), (address(SERVER), Some("203.0.113.1")));
+        let socket = SocketId { slot: 9, generation: 0 };
+        let local = address("10.1.0.2:6000");
+        world.hosts[0].sockets.push((socket, local));
+        let (now, agent) = (world.now, &mut world.hosts[0].agent);
+        agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
+        if !answers {
+            let error = Some(std::sync::Arc::new(std::io::ErrorKind::BrokenPipe.into()));
+            agent.handle_socket_event(now, SocketEvent::Unbound { socket, error });
+        }
+        world.advance(20 * SECOND);
+        assert_eq!(world.hosts[0].lines().len(), 1, "that of the host");
+        assert!(world.hosts[0].when(is_end).is_some());
+        let broken = [ServerFailure::Stream("broken pipe".into())];
+        assert_eq!(failures(&world)[..], broken[usize::from(answers)..]);
+        let is_open = world.hosts[0].sockets.iter().any(|(open, _)| *open == socket);
+        assert_eq!(is_open, !answers, "it is closed once it has answered");
+        assert_eq!(world.servers[0].asked.len(), 1);
+    }
+}
+
+#[test]
 fn the_peers_of_a_relay_are_bounded() {
     let mut world = World::new([NatType::None; 2], relays);
     world.gather(0);
