@@ -306,9 +306,9 @@ impl Plane {
             return;
         };
         let link = self.links.get_mut(id);
-        let Some((session, recorder, hearing)) = link.and_then(|link| {
-            Some((link.session.as_mut()?, &mut link.recorder, &mut link.hearing))
-        }) else {
+        let Some((session, recorder, hearing)) = link
+            .and_then(|link| Some((link.session.as_mut()?, &mut link.recorder, &mut link.hearing)))
+        else {
             self.stats.media_not_open += 1;
             return;
         };

@@ -3,10 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
-use ortc_io::{
-    ConsentDelegation, ListenOn, Path, PathUpdate, SharedSocket, SocketEvent,
-    SocketId,
-};
+use ortc_io::{ConsentDelegation, ListenOn, Path, PathUpdate, SharedSocket, SocketEvent, SocketId};
 use tracing::{debug, warn};
 
 use crate::delegation::Delegation;

@@ -172,8 +172,7 @@ impl IceAgent {
             return;
         }
         let is_doubted = self.doubts.probing.is_some_and(|it| it.purpose == Purpose::Doubt);
-        let rests =
-            self.doubts.rested.is_some_and(|at| now.saturating_duration_since(at) < REST);
+        let rests = self.doubts.rested.is_some_and(|at| now.saturating_duration_since(at) < REST);
         if is_doubted || rests {
             return;
         }
@@ -200,7 +199,8 @@ impl IceAgent {
                 Purpose::Trial => self.trial_round(now, probing),
             };
             // It may be another one, or none, by now.
-            let same = |it: &&mut Probing| (it.purpose, it.since) == (probing.purpose, probing.since);
+            let same =
+                |it: &&mut Probing| (it.purpose, it.since) == (probing.purpose, probing.since);
             if let Some(probing) = self.doubts.probing.as_mut().filter(same) {
                 probing.rounds += 1;
                 probing.next = now + period;
@@ -302,7 +302,9 @@ impl IceAgent {
     fn confirm_round(&mut self, now: Instant, probing: Probing) -> Duration {
         if probing.rounds >= CONFIRM_ROUNDS {
             self.end_probing(now, Purpose::Confirm);
-        } else if self.is_controlling() && let Some(selected) = self.paths.selected() {
+        } else if self.is_controlling()
+            && let Some(selected) = self.paths.selected()
+        {
             self.check_path(now, selected, true);
             self.check_path(now, probing.path, false);
         }

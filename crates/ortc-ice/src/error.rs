@@ -157,7 +157,9 @@ pub enum IgnoredReason {
     /// Its component is not 1; RTP and RTCP always share one (RFC 5761).
     #[error("its component is not 1")]
     OtherComponent,
-    /// Its address is link-local and has no meaning on another link.
+    /// Its address is of a single link, and those are not used
+    /// ([`InterfaceFilter::link_local`](crate::InterfaceFilter::link_local)), or it is no host
+    /// candidate of UDP.
     #[error("its address is link-local")]
     LinkLocal,
     /// There are 100 of the peer already.

@@ -13,12 +13,15 @@ use crate::description::is_link_local;
 
 /// Whether one address can be reached from the other: two of one link, or none of a single one.
 pub(crate) fn is_on_one_link(local: SocketAddr, remote: SocketAddr) -> bool {
-    if local.is_ipv4() != remote.is_ipv4() || is_link_local(local.ip()) != is_link_local(remote.ip())
+    if local.is_ipv4() != remote.is_ipv4()
+        || is_link_local(local.ip()) != is_link_local(remote.ip())
     {
         return false;
     }
     match (local, remote) {
-        (SocketAddr::V6(local), SocketAddr::V6(remote)) if is_link_local(IpAddr::V6(*local.ip())) => {
+        (SocketAddr::V6(local), SocketAddr::V6(remote))
+            if is_link_local(IpAddr::V6(*local.ip())) =>
+        {
             local.scope_id() == remote.scope_id()
         }
         _ => true,

@@ -88,9 +88,8 @@ fn other_addresses_go_first() {
     both.advance(3 * SECOND);
     assert_eq!(both.a().selected().unwrap().0.ip().to_string(), "192.0.2.1");
     let found = both.a().found();
-    let priority = |address: &str| {
-        found.iter().find(|it| it.connection_address == address).unwrap().priority
-    };
+    let priority =
+        |address: &str| found.iter().find(|it| it.connection_address == address).unwrap().priority;
     assert!(priority("192.0.2.1") > priority("fe80::1"));
     assert!(priority("fe80::1") > priority("169.254.1.1"));
     assert_kept_apart(&both);

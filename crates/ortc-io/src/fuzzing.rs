@@ -71,8 +71,7 @@ fn framing(of_turn: bool) -> Framing {
 
 /// Whether the first frame of a stream shows a username fragment and its password.
 pub fn takes_stream(read: &[u8], username_frag: &str, password: &str) -> bool {
-    let find = |asked: &[u8]| {
-        (asked == username_frag.as_bytes()).then(|| (integrity_key(password), ()))
-    };
+    let find =
+        |asked: &[u8]| (asked == username_frag.as_bytes()).then(|| (integrity_key(password), ()));
     greeting::check(read, find).is_ok()
 }

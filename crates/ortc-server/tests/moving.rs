@@ -59,11 +59,7 @@ fn call(hosts: [&Host; 2], change: impl FnOnce()) -> [(f64, Value); 2] {
 }
 
 /// The same, with further options.
-fn call_with(
-    hosts: [&Host; 2],
-    options: &[&str],
-    change: impl FnOnce(),
-) -> [(f64, Value); 2] {
+fn call_with(hosts: [&Host; 2], options: &[&str], change: impl FnOnce()) -> [(f64, Value); 2] {
     let scratch = Scratch::new(&format!("moving-{:p}", hosts[0]));
     let record = ["a", "b"].map(|side| scratch.0.join(side));
     let callers = [0, 1].map(|side| {

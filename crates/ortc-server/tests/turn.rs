@@ -245,7 +245,9 @@ async fn a_stun_server_over_tls_is_asked_and_tells_of_no_candidate() {
         ..InterfaceFilter::default()
     };
     let options = RTCConnectionOptions::new().with_interfaces(only);
-    let options = options.with_ice_servers([RTCIceServer::new(url)]).with_ice_server_roots([coturn.der.clone()]);
+    let options = options
+        .with_ice_servers([RTCIceServer::new(url)])
+        .with_ice_server_roots([coturn.der.clone()]);
     let (_connection, heard) = gather_with(options).await;
     let kinds: Vec<_> = heard
         .iter()

@@ -490,7 +490,8 @@ impl Handler<SocketEvent> for WebrtcIceActor {
             | SocketEvent::Accepted { .. } => {}
             // It keeps consent itself and delegates none, and does not leave a path.
             SocketEvent::PathDoubted(_)
-            | SocketEvent::ConsentDelegated { .. } | SocketEvent::ConsentReturned { .. } => {}
+            | SocketEvent::ConsentDelegated { .. }
+            | SocketEvent::ConsentReturned { .. } => {}
             SocketEvent::Unbound { socket, .. } => {
                 self.locals.retain(|local| local.socket != socket);
                 self.lost(socket, context);
