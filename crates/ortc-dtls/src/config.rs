@@ -37,8 +37,8 @@ pub struct DtlsConfig {
     /// double up to a minute; but then one handshake in two hundred fails at 30 % loss.
     pub max_rto: Duration,
     /// Retransmissions of one flight, after which the handshake begins afresh. At most 27, with
-    /// which a flight is sent for seven minutes: where nothing comes for long, they are a quarter
-    /// of that time apart.
+    /// which a flight is sent for two minutes: where nothing comes for 16 s, they are a quarter of
+    /// that time apart.
     pub retries: usize,
     /// How long a handshake waits for the peer's next datagram, from `start` or, should
     /// [the path be lost](crate::DtlsEndpoint::path_lost), from when it is found again. Whatever

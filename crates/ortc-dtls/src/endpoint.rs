@@ -37,8 +37,11 @@ const FINAL_FLIGHT_REPEATS: u32 = 64;
 /// The last of its retransmissions is one year ahead.
 const NEVER: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
 
-/// Where the peer has been silent for long, retransmissions are as far apart as one in so many
-/// parts of that time: they last for long, and whoever comes back is not kept waiting.
+/// How long a silence of the peer is that losses alone do not explain.
+const LONG_SILENCE: Duration = Duration::from_secs(16);
+
+/// After that, retransmissions are as far apart as one in so many parts of it: they last for long,
+/// and whoever comes back is not kept waiting.
 const SILENCE_PARTS: u32 = 4;
 
 /// A handshake takes at most so many times as long as it waits for one datagram.
@@ -262,7 +265,6 @@ impl DtlsEndpoint {
             self.stats.dropped_implausible += 1;
             return;
         }
-        self.heard = self.now;
         match self.state {
             State::ExpectStart if self.parked.len() < MAX_PARKED => {
                 self.parked.push(Bytes::copy_from_slice(datagram));
@@ -388,7 +390,11 @@ impl DtlsEndpoint {
         let mut wait = engine - engine_now;
         if self.state.is_handshaking() {
             let silence = self.now.saturating_duration_since(self.heard);
-            wait = wait.min(self.config.max_rto.max(silence / SILENCE_PARTS));
+            let longest = match silence < LONG_SILENCE {
+                true => self.config.max_rto,
+                false => self.config.max_rto.max(silence / SILENCE_PARTS),
+            };
+            wait = wait.min(longest);
         }
         self.timer = Some(Timer { due: self.now + wait, engine });
     }
@@ -421,7 +427,10 @@ impl DtlsEndpoint {
     fn offer_and_settle(&mut self, datagram: &[u8]) {
         self.notice_fresh_client(datagram);
         match self.offer(datagram) {
-            Ok(Taken::Yes) => self.settle(),
+            Ok(Taken::Yes) => {
+                self.heard = self.now;
+                self.settle();
+            }
             Ok(Taken::Unrecognized) => self.stats.dropped_unrecognized += 1,
             // What clogs the queue is not this datagram: the fresh association may have it.
             Err(failure @ Failure::Clogged(_)) if self.state.is_handshaking() => {

@@ -638,7 +638,8 @@ impl IceAgent {
     }
 
     pub(crate) fn transmit(&mut self, now: Instant, ends: Ends, datagram: Bytes) {
-        if !is_on_one_link(ends.local, ends.remote) && request_id(&datagram).is_some() {
+        let fits = ends.carrier != Carrier::Udp || is_on_one_link(ends.local, ends.remote);
+        if !fits && request_id(&datagram).is_some() {
             self.stats.requests_withheld += 1;
             return;
         }

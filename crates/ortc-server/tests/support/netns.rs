@@ -305,8 +305,14 @@ impl Host {
     pub fn cut_cable(&self, number: u8) {
         self.namespace.nft(&format!(
             "table inet cut{number} {{
-                chain in {{ type filter hook prerouting priority -300; iifname cable{number} drop }}
-                chain out {{ type filter hook postrouting priority 300; oifname cable{number} drop }}
+                chain in {{
+                    type filter hook prerouting priority -300;
+                    iifname cable{number} drop
+                }}
+                chain out {{
+                    type filter hook postrouting priority 300;
+                    oifname cable{number} drop
+                }}
             }}"
         ));
     }
