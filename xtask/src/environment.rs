@@ -38,6 +38,8 @@ const NEEDED: &[Program] = &[
     Program { names: &["ip"], probe: "-V", package: "iproute2" },
     Program { names: &["nft"], probe: "--version", package: "nftables" },
     Program { names: &["unshare"], probe: "--version", package: "util-linux" },
+    // Delays what passes between them, as no kernel need.
+    Program { names: &["python3"], probe: "--version", package: "python3" },
     // The other peer of the DTMF tests, by the elements that they use: packets of telephone
     // events and the detector are in one set of plugins, RTP and G.711 in another.
     Program { names: &["gst-launch-1.0"], probe: "--version", package: "gstreamer1.0-tools" },

@@ -238,7 +238,13 @@ impl ConnectionCore {
             IceEvent::StateChanged(IceState::Connected) => self.path_found(),
             IceEvent::StateChanged(IceState::Disconnected) => {
                 self.has_path = false;
-                if self.state == State::Connected && self.change(Cause::PathLost) {
+                if self.dtls_running {
+                    self.emit_output(Output::Dtls(DtlsCommand::PathLost));
+                }
+                // In the middle of a handshake, too, which waits for another path.
+                if self.state == State::AwaitingKeys
+                    || self.state == State::Connected && self.change(Cause::PathLost)
+                {
                     self.emit(RTCEvent::Disconnected(RTCDisconnectReason::PathLost));
                 }
             }
@@ -257,6 +263,9 @@ impl ConnectionCore {
 
     fn path_found(&mut self) {
         self.has_path = true;
+        if self.dtls_running {
+            self.emit_output(Output::Dtls(DtlsCommand::PathFound));
+        }
         match self.state {
             State::AwaitingPath => {
                 self.change(Cause::PathFound);
@@ -418,6 +427,8 @@ mod tests {
                 Output::Ice(_) => "ice other",
                 Output::Dtls(DtlsCommand::Start { .. }) => "dtls start",
                 Output::Dtls(DtlsCommand::Close) => "dtls close",
+                Output::Dtls(DtlsCommand::PathLost) => "dtls waits",
+                Output::Dtls(DtlsCommand::PathFound) => "dtls goes on",
                 Output::Dtls(_) => "dtls other",
                 Output::Rtp(RtpCommand::SetKeys(_)) => "rtp keys",
                 Output::Rtp(RtpCommand::Close) => "rtp close",
@@ -464,8 +475,18 @@ mod tests {
     #[test]
     fn a_lost_path_disconnects_and_a_found_one_connects_again_without_a_handshake() {
         let mut core = connected();
-        assert_eq!(after(&mut core, ice(IceState::Disconnected)), ["disconnected"]);
-        assert_eq!(after(&mut core, ice(IceState::Connected)), ["connected"]);
+        assert_eq!(after(&mut core, ice(IceState::Disconnected)), ["dtls waits", "disconnected"]);
+        assert_eq!(after(&mut core, ice(IceState::Connected)), ["dtls goes on", "connected"]);
+    }
+
+    #[test]
+    fn a_handshake_waits_while_the_path_is_lost() {
+        let mut core = ConnectionCore::new();
+        after(&mut core, Input::Connect(peer()));
+        after(&mut core, ice(IceState::Connected));
+        assert_eq!(after(&mut core, ice(IceState::Disconnected)), ["dtls waits", "disconnected"]);
+        assert_eq!(after(&mut core, ice(IceState::Connected)), ["dtls goes on"]);
+        assert_eq!(after(&mut core, Input::Dtls(keys())), ["certificate", "rtp keys", "connected"]);
     }
 
     #[test]
@@ -473,9 +494,9 @@ mod tests {
         let mut core = ConnectionCore::new();
         after(&mut core, Input::Connect(peer()));
         after(&mut core, ice(IceState::Connected));
-        assert!(after(&mut core, ice(IceState::Disconnected)).is_empty());
+        assert_eq!(after(&mut core, ice(IceState::Disconnected)), ["dtls waits", "disconnected"]);
         assert_eq!(after(&mut core, Input::Dtls(keys())), ["certificate", "rtp keys"]);
-        assert_eq!(after(&mut core, ice(IceState::Connected)), ["connected"]);
+        assert_eq!(after(&mut core, ice(IceState::Connected)), ["dtls goes on", "connected"]);
     }
 
     #[test]

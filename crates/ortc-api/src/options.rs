@@ -174,6 +174,14 @@ impl RTCConnectionOptions {
         self
     }
 
+    /// Makes addresses of a single link (169.254.0.0/16, fe80::/10) candidates as well, and uses
+    /// those of the peer, or not; see [`InterfaceFilter::link_local`]. By default not.
+    #[must_use]
+    pub fn with_link_local(mut self, include: bool) -> Self {
+        self.interfaces.link_local = include;
+        self
+    }
+
     /// Chooses the addresses that become candidates.
     #[must_use]
     pub fn with_interfaces(mut self, filter: InterfaceFilter) -> Self {

@@ -127,6 +127,14 @@ impl Handler<DtlsCommand> for DtlsActor {
             DtlsCommand::SendApplicationData(data) => {
                 self.endpoint.send_application_data(now(), &data).err()
             }
+            DtlsCommand::PathLost => {
+                self.endpoint.path_lost(now());
+                None
+            }
+            DtlsCommand::PathFound => {
+                self.endpoint.path_found(now());
+                None
+            }
             DtlsCommand::Close => {
                 self.endpoint.close(now());
                 None

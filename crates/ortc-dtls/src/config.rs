@@ -33,12 +33,16 @@ pub struct DtlsConfig {
     /// The first retransmission comes after this; it doubles each time, ± 25 %. 200 ms: media
     /// waits for the handshake, and a spurious retransmission costs under a kilobyte.
     pub first_rto: Duration,
-    /// Retransmissions are never farther apart than this. RFC 6347 §4.2.4.1 would have them
+    /// Retransmissions are never farther apart than this, while the peer is heard. RFC 6347 §4.2.4.1 would have them
     /// double up to a minute; but then one handshake in two hundred fails at 30 % loss.
     pub max_rto: Duration,
-    /// Retransmissions of one flight, after which the handshake begins afresh. At most 20.
+    /// Retransmissions of one flight, after which the handshake begins afresh. At most 27, with
+    /// which a flight is sent for two minutes: where nothing comes for 16 s, they are a quarter of
+    /// that time apart.
     pub retries: usize,
-    /// From `start` to connected, restarts included.
+    /// How long a handshake waits for the peer's next datagram, from `start` or, should
+    /// [the path be lost](crate::DtlsEndpoint::path_lost), from when it is found again. Whatever
+    /// the peer sends, it takes three times as long at the most.
     pub handshake_timeout: Duration,
     /// Times that a handshake is begun afresh after a fatal error. Those of a server that has
     /// answered nothing yet are free.
@@ -53,11 +57,12 @@ const DEFAULT_MTU: usize = 1150;
 /// Below this not even a ClientHello could be fragmented sensibly.
 const SMALLEST_MTU: usize = 256;
 
-/// The engine's clock is set forward by up to `first_rto` × 2^retries: days, not centuries.
-const MAX_RETRIES: usize = 20;
+/// The engine's clock is set forward by up to twice `first_rto` × 2^retries: two years here, and
+/// the engine counts up to ten.
+const MAX_RETRIES: usize = 27;
 
 /// The deadline of a handshake is the endpoint's; the engine's clock may run ahead of it.
-const ENGINE_TIMEOUT: Duration = Duration::from_secs(3 * 365 * 24 * 3600);
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(9 * 365 * 24 * 3600);
 
 /// What the engine's configuration is built from; nothing secret, and nothing of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

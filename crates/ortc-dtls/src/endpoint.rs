@@ -33,8 +33,19 @@ const FINAL_FLIGHT_INTERVAL: Duration = Duration::from_millis(50);
 /// 40 times; whoever forges its datagrams gets no more than this out of us.
 const FINAL_FLIGHT_REPEATS: u32 = 64;
 
-/// The engine names an instant years ahead when it has nothing to wait for.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The engine names an instant years ahead when it has nothing to wait for but its own deadline.
+/// The last of its retransmissions is one year ahead.
+const NEVER: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
+
+/// How long a silence of the peer is that losses alone do not explain.
+const LONG_SILENCE: Duration = Duration::from_secs(16);
+
+/// After that, retransmissions are as far apart as one in so many parts of it: they last for long,
+/// and whoever comes back is not kept waiting.
+const SILENCE_PARTS: u32 = 4;
+
+/// A handshake takes at most so many times as long as it waits for one datagram.
+const MAX_WAITS: u32 = 3;
 
 /// What an endpoint wants done.
 #[derive(Debug, Clone)]
@@ -102,6 +113,10 @@ pub struct DtlsEndpoint {
     /// How far the engine's clock is ahead of ours. The engine doubles its timeout without a
     /// limit; in a handshake that waits longer than `max_rto` its clock is set forward.
     skew: Duration,
+    /// When the peer was last heard, the handshake began or the path was found.
+    heard: Instant,
+    /// Whether there is no path, so that nothing is sent and nothing awaited.
+    is_paused: bool,
     /// What a server that is connected sent last, for a client that has not heard it.
     final_flight: Option<FinalFlight>,
     outputs: VecDeque<DtlsOutput>,
@@ -130,7 +145,8 @@ struct Timer {
 struct Handshake {
     role: DtlsRole,
     expected_sha256: Option<[u8; 32]>,
-    deadline: Instant,
+    /// When it began, or the path was found again.
+    begun: Instant,
     /// Fresh associations begun.
     attempt: u32,
     /// When a client whose handshake failed begins afresh. It waits for a round trip, so that
@@ -159,6 +175,8 @@ impl DtlsEndpoint {
             association: None,
             timer: None,
             skew: Duration::ZERO,
+            heard: now,
+            is_paused: false,
             final_flight: None,
             outputs: VecDeque::new(),
             stats: DtlsStats::default(),
@@ -186,7 +204,7 @@ impl DtlsEndpoint {
         self.handshake = Some(Handshake {
             role,
             expected_sha256,
-            deadline: self.now + self.config.handshake_timeout,
+            begun: self.now,
             attempt: 0,
             resume_at: None,
             restarts: 0,
@@ -195,6 +213,7 @@ impl DtlsEndpoint {
             peer_certificate: None,
             keys: None,
         });
+        self.heard = self.now;
         self.transition(Transition::Start, "the role is decided");
         self.begin_association();
         for datagram in std::mem::take(&mut self.parked) {
@@ -205,6 +224,36 @@ impl DtlsEndpoint {
             }
         }
         Ok(())
+    }
+
+    /// Has a handshake wait: there is no path. Nothing is sent again, and its time does not run.
+    /// What comes in is taken all the same.
+    pub fn path_lost(&mut self, now: Instant) {
+        self.advance(now);
+        self.is_paused = true;
+    }
+
+    /// Has it go on, with all of its time: what was sent last is sent again at once, as it is
+    /// likely to be lost.
+    pub fn path_found(&mut self, now: Instant) {
+        self.advance(now);
+        if !std::mem::take(&mut self.is_paused) {
+            return;
+        }
+        self.heard = self.now;
+        if let Some(handshake) = self.handshake.as_mut() {
+            handshake.begun = self.now;
+        }
+        if let Some(timer) = self.timer.as_mut() {
+            timer.due = self.now;
+        }
+    }
+
+    /// When a handshake is given up.
+    fn deadline(&self) -> Option<Instant> {
+        let handshake = self.handshake.as_ref().filter(|_| self.state.is_handshaking())?;
+        let wait = self.config.handshake_timeout;
+        Some((self.heard + wait).min(handshake.begun + wait * MAX_WAITS))
     }
 
     /// Takes a datagram from the peer.
@@ -231,9 +280,10 @@ impl DtlsEndpoint {
     /// Does what is due: retransmissions, and giving up.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        if self.state.is_handshaking()
-            && self.handshake.as_ref().is_some_and(|handshake| self.now >= handshake.deadline)
-        {
+        if self.is_paused {
+            return;
+        }
+        if self.deadline().is_some_and(|deadline| self.now >= deadline) {
             return self.fail(DtlsFailure::TimedOut);
         }
         if let Some(handshake) = self.handshake.as_mut()
@@ -302,9 +352,12 @@ impl DtlsEndpoint {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        if self.is_paused {
+            return None;
+        }
         let engine = self.timer.map(|timer| (timer.due, "DTLS retransmission"));
         let handshake = self.handshake.as_ref().filter(|_| self.state.is_handshaking());
-        let deadline = handshake.map(|it| (it.deadline, "DTLS handshake deadline"));
+        let deadline = self.deadline().map(|at| (at, "DTLS handshake deadline"));
         let resume = handshake.and_then(|it| Some((it.resume_at?, "DTLS fresh start")));
         [engine, deadline, resume].into_iter().flatten().min()
     }
@@ -336,7 +389,12 @@ impl DtlsEndpoint {
         }
         let mut wait = engine - engine_now;
         if self.state.is_handshaking() {
-            wait = wait.min(self.config.max_rto);
+            let silence = self.now.saturating_duration_since(self.heard);
+            let longest = match silence < LONG_SILENCE {
+                true => self.config.max_rto,
+                false => self.config.max_rto.max(silence / SILENCE_PARTS),
+            };
+            wait = wait.min(longest);
         }
         self.timer = Some(Timer { due: self.now + wait, engine });
     }
@@ -369,7 +427,10 @@ impl DtlsEndpoint {
     fn offer_and_settle(&mut self, datagram: &[u8]) {
         self.notice_fresh_client(datagram);
         match self.offer(datagram) {
-            Ok(Taken::Yes) => self.settle(),
+            Ok(Taken::Yes) => {
+                self.heard = self.now;
+                self.settle();
+            }
             Ok(Taken::Unrecognized) => self.stats.dropped_unrecognized += 1,
             // What clogs the queue is not this datagram: the fresh association may have it.
             Err(failure @ Failure::Clogged(_)) if self.state.is_handshaking() => {

@@ -24,6 +24,10 @@ pub enum DtlsCommand {
         /// certificate: only for applications that have said so.
         expected_sha256: Option<[u8; 32]>,
     },
+    /// There is no path to the peer any more: a handshake waits for one, for as long as it takes.
+    PathLost,
+    /// There is one again: what was sent last is sent again.
+    PathFound,
     /// Sends application data; not used for media.
     SendApplicationData(Bytes),
     /// Sends close_notify and stops.

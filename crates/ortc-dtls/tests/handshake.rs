@@ -47,6 +47,79 @@ fn two_hundred_of_two_hundred_connect_at_thirty_percent_loss() {
     }
 }
 
+/// What arrives is cut off after so many datagrams: before anything has come, in the middle, and
+/// before the last flight.
+fn interrupted(version: DtlsVersion, last: usize) -> Pair {
+    let mut pair = Pair::new(version);
+    pair.tamper = Box::new(move |_, number, datagram| match number {
+        number if number < last => vec![datagram],
+        _ => Vec::new(),
+    });
+    pair.start();
+    pair
+}
+
+#[test]
+fn a_handshake_outlives_half_a_minute_without_a_network() {
+    for version in VERSIONS {
+        for last in 0..6 {
+            for seconds in [10, 20, 30] {
+                let mut pair = interrupted(version, last);
+                pair.advance(Duration::from_secs(seconds));
+                assert_eq!((&pair.client.stopped, &pair.server.stopped), (&None, &None));
+                pair.tamper = Box::new(|_, _, datagram| vec![datagram]);
+                pair.advance(Duration::from_secs(seconds / 4 + 4));
+                pair.assert_connected();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_handshake_waits_for_a_path_that_is_lost_and_goes_on_at_once() {
+    for version in VERSIONS {
+        for last in 0..6 {
+            let mut pair = interrupted(version, last);
+            // ICE does not notice at once.
+            pair.advance(Duration::from_secs(30));
+            let now = pair.now;
+            for peer in [&mut pair.client, &mut pair.server] {
+                peer.endpoint.path_lost(now);
+            }
+            let sent = pair.sent.len();
+            pair.advance(Duration::from_secs(3600));
+            assert_eq!((&pair.client.stopped, &pair.server.stopped), (&None, &None));
+            assert_eq!(pair.sent.len(), sent, "nothing is sent into nowhere");
+            pair.tamper = Box::new(|_, _, datagram| vec![datagram]);
+            let now = pair.now;
+            for peer in [&mut pair.client, &mut pair.server] {
+                peer.endpoint.path_found(now);
+            }
+            pair.advance(Duration::from_secs(3));
+            pair.assert_connected();
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_talks_and_never_finishes_is_given_up() {
+    let mut pair = Pair::new(DtlsVersion::V12);
+    // Whatever the server says, its first flight comes.
+    let mut first = Vec::new();
+    pair.tamper = Box::new(move |side, _, datagram| match side {
+        Side::Client => vec![datagram],
+        Side::Server if first.is_empty() => {
+            first.push(datagram.clone());
+            vec![datagram]
+        }
+        Side::Server => first.clone(),
+    });
+    pair.start();
+    pair.advance(Duration::from_secs(130));
+    assert!(pair.client.keys.is_none());
+    assert!(matches!(pair.client.stopped, Some(Err(_))), "{:?}", pair.client.stopped);
+}
+
 #[test]
 fn a_lost_last_flight_is_sent_again_after_the_sender_has_connected() {
     for (version, last) in [(DtlsVersion::V12, Side::Server), (DtlsVersion::Auto, Side::Client)] {

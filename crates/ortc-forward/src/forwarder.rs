@@ -232,8 +232,11 @@ impl PacketForwarder {
             let Some(link) = self.plane.links.at_mut(slot) else { continue };
             let id = link.id;
             let Some(session) = &mut link.session else { continue };
+            let is_silent = link.hearing.handle_timeout(now).is_some();
             if guarded(|| session.handle_timeout(now)).is_none() {
                 self.plane.give_up(id, io);
+            } else if is_silent {
+                self.plane.doubt(id);
             }
             self.plane.touch(id);
         }
@@ -303,8 +306,8 @@ impl Plane {
             return;
         };
         let link = self.links.get_mut(id);
-        let Some((session, recorder)) =
-            link.and_then(|link| Some((link.session.as_mut()?, &mut link.recorder)))
+        let Some((session, recorder, hearing)) = link
+            .and_then(|link| Some((link.session.as_mut()?, &mut link.recorder, &mut link.hearing)))
         else {
             self.stats.media_not_open += 1;
             return;
@@ -312,6 +315,7 @@ impl Plane {
         if let Some(recorder) = recorder {
             recorder.datagram(now, FlightDirection::In, path, bytes);
         }
+        let authentic = session.authentic();
         let handled = guarded(|| match kind {
             DatagramKind::Rtcp => {
                 session.handle_rtcp(now, bytes);
@@ -319,6 +323,10 @@ impl Plane {
             }
             _ => session.handle_rtp(now, bytes),
         });
+        let is_authentic = handled.is_some() && session.authentic() != authentic;
+        if is_authentic && hearing.hear(now, path) {
+            self.doubt(id);
+        }
         match handled {
             Some(opened) => {
                 self.touch(id);

@@ -81,6 +81,7 @@ mod fanout;
 mod flight;
 mod forwarder;
 mod handle;
+mod hearing;
 mod history;
 mod link;
 #[cfg(any(test, feature = "sim"))]

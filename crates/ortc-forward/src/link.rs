@@ -8,6 +8,7 @@ use ortc_rtp::RtpSession;
 
 use crate::fanout::{Pending, Subscription};
 use crate::flight::record_sent;
+use crate::hearing::Hearing;
 use crate::ready::ReadyMark;
 
 /// Packets of one connection that are sealed before others get a turn. At 64 a burst of a
@@ -32,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) is_closed: bool,
     /// Its last seconds, where they are recorded.
     pub(crate) recorder: Option<Box<FlightRecorder>>,
+    /// Whether media comes on the path that it sends on.
+    pub(crate) hearing: Hearing,
     pub(crate) mark: Arc<ReadyMark>,
     waker: Waker,
 }
@@ -61,6 +64,7 @@ impl Link {
             is_touched: false,
             is_closed: false,
             recorder,
+            hearing: Hearing::default(),
             waker: Waker::from(Arc::clone(&mark)),
             mark,
         }

@@ -491,6 +491,14 @@ impl Plane {
         self.touch(id);
     }
 
+    /// Has ICE look after the path that a connection sends on.
+    pub(crate) fn doubt(&mut self, id: ConnectionId) {
+        if let Some(path) = self.paths.sending_path(id) {
+            self.stats.paths_doubted += 1;
+            self.outbox.push(ForwarderEvent::Socket(id, SocketEvent::PathDoubted(path)));
+        }
+    }
+
     /// Has the end of the turn follow up on a connection.
     pub(crate) fn touch(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(id)
@@ -508,6 +516,7 @@ impl Plane {
         loop {
             let Some(link) = self.links.get_mut(id) else { return };
             link.is_touched = false;
+            link.hearing.follow(path);
             let outgoing = &mut self.outgoing;
             match guarded(|| link.transmit(now, path, outgoing, &mut share)) {
                 Some(Transmitted::All) => break,
@@ -537,7 +546,8 @@ impl Plane {
             session.poll_timeout()
         });
         let Some(deadline) = polled else { return self.give_up(id, io) };
-        self.timers.arm(id.slot, deadline);
+        let silence = link.hearing.deadline();
+        self.timers.arm(id.slot, deadline.into_iter().chain(silence).min());
         if session.has_retransmissions() {
             self.serve_retransmissions(now, id, path, io);
         }

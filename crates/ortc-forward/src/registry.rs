@@ -123,6 +123,7 @@ impl Registry {
             SocketEvent::Interfaces(_)
             | SocketEvent::Listening { .. }
             | SocketEvent::PathTaken(_)
+            | SocketEvent::PathDoubted(_)
             | SocketEvent::ConsentDelegated { .. }
             | SocketEvent::ConsentReturned { .. } => {}
         }

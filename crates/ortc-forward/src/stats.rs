@@ -41,6 +41,8 @@ pub struct ForwarderStats {
     pub orphaned: u64,
     /// RTP or RTCP for a connection that is not open for media.
     pub media_not_open: u64,
+    /// Times that ICE was to look after a path on which media has stopped coming.
+    pub paths_doubted: u64,
 
     /// Commands for a connection or generation that is gone, or that came twice.
     pub stale_commands: u64,

@@ -3,16 +3,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
-use ortc_io::{
-    ConsentDelegation, Encapsulation, ListenOn, Path, PathUpdate, SharedSocket, SocketEvent,
-    SocketId,
-};
+use ortc_io::{ConsentDelegation, ListenOn, Path, PathUpdate, SharedSocket, SocketEvent, SocketId};
 use tracing::{debug, warn};
 
 use crate::delegation::Delegation;
-use crate::description::Carrier;
-use crate::engine::{Ends, Engine, EngineEvent, MAX_PAIRS, Pace};
+use crate::description::{Carrier, is_link_local};
+use crate::doubt::Doubts;
+use crate::engine::{Ends, Engine, EngineEvent, Pace};
 use crate::held::HeldRequests;
+use crate::inbound::request_id;
+use crate::link_local::is_on_one_link;
 use crate::local::{Gathering, Local, WantedSocket};
 use crate::paths::Paths;
 use crate::remote::RemoteCandidates;
@@ -157,6 +157,7 @@ pub struct IceAgent {
     pub(crate) paths: Paths,
     pub(crate) upkeep: Upkeep,
     pub(crate) delegation: Delegation,
+    pub(crate) doubts: Doubts,
     /// Addresses that the peer saw us under.
     pub(crate) mapped: Vec<SocketAddr>,
     pub(crate) stats: IceStats,
@@ -178,12 +179,13 @@ impl IceAgent {
             streams: Streams::default(),
             unresolved: Vec::new(),
             is_gathering: false,
-            remotes: RemoteCandidates::default(),
+            remotes: RemoteCandidates::new(config.interfaces.link_local),
             held: HeldRequests::default(),
             transactions: Transactions::default(),
             paths: Paths::default(),
             upkeep: Upkeep::new(config.timing, config.seed),
             delegation: Delegation::default(),
+            doubts: Doubts::default(),
             mapped: Vec::new(),
             stats: IceStats::default(),
             engine_choice: None,
@@ -285,7 +287,10 @@ impl IceAgent {
                         }
                         self.claim_peer();
                         let shared = self.gathering.is_shared(socket);
-                        self.servers.bound(now, socket, local.address, shared);
+                        // No server is on the link, or it would be asked from another address.
+                        if !is_link_local(local.address.ip()) {
+                            self.servers.bound(now, socket, local.address, shared);
+                        }
                         self.servers_timeout(now);
                     }
                     None => self.outputs.push_back(Output::Unbind(socket)),
@@ -322,6 +327,7 @@ impl IceAgent {
                 }
             }
             SocketEvent::PathTaken(path) => self.path_taken(now, path),
+            SocketEvent::PathDoubted(path) => self.doubt(now, path),
             SocketEvent::ConsentDelegated { .. } | SocketEvent::ConsentReturned { .. } => {
                 self.handle_consent_event(now, &event);
             }
@@ -340,10 +346,14 @@ impl IceAgent {
                     self.set_pace(Pace::Consent(interval));
                 }
                 Due::Hurry => {
+                    let silent = self.paths.selected();
                     self.leave_nomination(now);
                     self.paths.check_again();
                     self.set_pace(Pace::Search);
                     self.servers.doubt(now);
+                    if let Some(path) = silent {
+                        self.doubt(now, path);
+                    }
                 }
                 Due::ConsentExpired => {
                     self.outputs.push_back(Output::Path(PathUpdate::SendingSuspended));
@@ -366,6 +376,7 @@ impl IceAgent {
             self.outputs.push_back(Output::Path(PathUpdate::Lost(*path)));
         }
         self.close_idle_streams(now, &expired);
+        self.run_doubts(now);
         self.servers_timeout(now);
         if !self.engine_rests() {
             self.run_engine(now);
@@ -395,6 +406,7 @@ impl IceAgent {
             (expiry, "a path has been silent"),
             (self.idle_streams_at(), "a stream is of no use"),
             (self.servers_deadline(), "a server is to be asked"),
+            (self.doubts.next(), "a path is in doubt"),
         ];
         own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
     }
@@ -435,7 +447,7 @@ impl IceAgent {
     /// Names of addresses that are gone are answered no longer.
     fn withdraw_names(&mut self) {
         let in_use: Vec<IpAddr> = self.gathering.hosts().collect();
-        let admitted = self.gathering.admitted().to_vec();
+        let admitted = self.gathering.admitted();
         let keeps = |ip: &IpAddr| in_use.contains(ip) || admitted.contains(ip);
         let Some(aliases) = &mut self.gathering.aliases else { return };
         for name in aliases.retire(keeps) {
@@ -489,52 +501,18 @@ impl IceAgent {
             let reason = IgnoredReason::UnknownLocal;
             return self.event(IceEvent::CandidateIgnored { candidate, reason });
         };
+        let set = set.cloned();
+        if let Some(local) = &set {
+            self.add_link(local.address);
+        }
         if let (Some(local), Some(engine)) = (set, &mut self.engine) {
-            engine.add_local(local);
+            engine.add_local(&local);
             self.upkeep_of_new_pairs(now);
         }
     }
 
-    pub(crate) fn set_remote(&mut self, now: Instant, candidate: RTCIceCandidateDescription) {
-        if self.config.lite {
-            self.stats.candidates_not_needed += 1;
-            return;
-        }
-        match candidate.carrier_to_it() {
-            Some(Carrier::Outgoing) if !self.config.tcp.active => {
-                return self.ignore(candidate, IgnoredReason::TransportUnsupported);
-            }
-            Some(Carrier::Incoming) if !self.config.tcp.passive => {
-                return self.ignore(candidate, IgnoredReason::TransportUnsupported);
-            }
-            // It has no port, and is known when it connects.
-            Some(Carrier::Incoming) if candidate.validate().is_ok() => {
-                self.stats.candidates_not_needed += 1;
-                return;
-            }
-            _ => {}
-        }
-        match self.remotes.insert(candidate.clone()) {
-            Ok(Some(usable)) => {
-                if let Some(engine) = &mut self.engine {
-                    engine.add_remote(usable, &candidate);
-                    self.upkeep_of_new_pairs(now);
-                }
-            }
-            Ok(None) => self.stats.candidates_duplicate += 1,
-            Err(IgnoredReason::NameUnresolved) if self.resolve(&candidate) => {}
-            Err(reason) => self.ignore(candidate, reason),
-        }
-    }
-
-    pub(crate) fn ignore(&mut self, candidate: RTCIceCandidateDescription, reason: IgnoredReason) {
-        debug!(%candidate, %reason, "a remote candidate is ignored");
-        self.stats.candidates_ignored += 1;
-        self.event(IceEvent::CandidateIgnored { candidate, reason });
-    }
-
     /// New pairs are checked at the fast pace, even when the rest has settled.
-    fn upkeep_of_new_pairs(&mut self, now: Instant) {
+    pub(crate) fn upkeep_of_new_pairs(&mut self, now: Instant) {
         self.upkeep.something_new(now);
         self.set_pace(Pace::Search);
         self.run_engine(now);
@@ -560,6 +538,9 @@ impl IceAgent {
         self.remotes.forget_learned();
         self.paths.lift_bars();
         self.paths.check_again();
+        // What was nominated before is no nomination now.
+        self.paths.forget_nominations();
+        self.engine_choice = None;
         for local in self.gathering.set_bases() {
             engine.add_local(local);
         }
@@ -570,6 +551,7 @@ impl IceAgent {
         self.remote = Some(remote);
         self.claim_peer();
         self.transactions = Transactions::default();
+        self.doubts.clear();
         self.mapped.clear();
         self.upkeep.hurry();
         self.upkeep.stop_retrying();
@@ -594,29 +576,11 @@ impl IceAgent {
         self.run_servers(now);
     }
 
-    /// Takes a candidate of the peer out of play.
-    fn remove_remote(&mut self, now: Instant, candidate: &RTCIceCandidateDescription) {
-        let removed = self.remotes.remove(candidate);
-        let Some(end) = removed.first().map(|(usable, _)| usable.end()) else { return };
-        if let Some(engine) = &mut self.engine {
-            for (usable, description) in &removed {
-                engine.withdraw_remote(*usable, description);
-            }
-        }
-        self.close_streams(now, |ends| (ends.carrier, ends.remote) == end);
-        let (servers, (carrier, address)) = (&self.servers, end);
-        let is_to = |path: Path| match path.encapsulation {
-            Encapsulation::Plain => path.remote == address,
-            _ => servers.ends(path).is_some_and(|(_, remote)| remote == address),
-        };
-        let lost = self.paths.remove_where(|path| carrier == Carrier::Udp && is_to(path));
-        self.lose(now, lost);
-    }
-
     /// Paths are gone for good. If the selected one is among them, all that are left are checked
     /// at once.
     pub(crate) fn lose(&mut self, now: Instant, lost: Vec<Path>) {
         for path in lost {
+            self.doubts.forget(path);
             self.outputs.push_back(Output::Path(PathUpdate::Lost(path)));
         }
         if self.state == IceState::Connected && self.paths.selected().is_none() {
@@ -641,15 +605,6 @@ impl IceAgent {
         // Long enough for every pair to have two turns.
         let passes = self.config.timing.check_interval * 2 * self.pair_count() as u32;
         self.upkeep.retry_after(now, self.config.timing.retry_interval.max(passes));
-    }
-
-    pub(crate) fn pair_count(&self) -> usize {
-        let of = |ipv4| {
-            let is_of = |l: &&Local| l.carrier == Carrier::Udp && l.address.is_ipv4() == ipv4;
-            let locals = self.gathering.set_bases().filter(is_of);
-            locals.count() * self.remotes.count_family(ipv4)
-        };
-        (of(true) + of(false)).min(MAX_PAIRS)
     }
 
     pub(crate) fn set_pace(&mut self, pace: Pace) {
@@ -683,13 +638,18 @@ impl IceAgent {
     }
 
     pub(crate) fn transmit(&mut self, now: Instant, ends: Ends, datagram: Bytes) {
+        let fits = ends.carrier != Carrier::Udp || is_on_one_link(ends.local, ends.remote);
+        if !fits && request_id(&datagram).is_some() {
+            self.stats.requests_withheld += 1;
+            return;
+        }
         let Some(path) = self.path_between(ends) else {
             if ends.carrier == Carrier::Outgoing {
                 self.want_stream(now, ends, datagram);
             }
             return;
         };
-        if let Some(id) = crate::inbound::request_id(&datagram) {
+        if let Some(id) = request_id(&datagram) {
             if !self.wants_check(path) {
                 self.stats.requests_withheld += 1;
                 return;

@@ -110,6 +110,14 @@ impl IceConfig {
         self
     }
 
+    /// Gathers addresses of a single link as well, or not; see
+    /// [`link_local`](InterfaceFilter::link_local).
+    #[must_use]
+    pub fn with_link_local(mut self, include: bool) -> Self {
+        self.interfaces.link_local = include;
+        self
+    }
+
     /// Gathers only what the filter admits.
     #[must_use]
     pub fn with_interfaces(mut self, filter: InterfaceFilter) -> Self {
@@ -215,9 +223,6 @@ impl IceConfig {
 }
 
 /// Chooses among the addresses of this host.
-///
-/// IPv4 and IPv6 link-local addresses are never gathered: they mean nothing to a peer on
-/// another link, and one on the same link has better ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceFilter {
     /// Whether addresses of loopback interfaces are gathered; by default not.
@@ -226,6 +231,13 @@ pub struct InterfaceFilter {
     pub ipv4: bool,
     /// Whether IPv6 addresses are gathered; by default they are.
     pub ipv6: bool,
+    /// Whether addresses of a single link (169.254.0.0/16, fe80::/10) are gathered, and those of
+    /// the peer used; by default not. They mean nothing to a peer on another link, one on the same
+    /// link nearly always has better ones, and they tell the hardware address of an interface,
+    /// where they are made of it (RFC 8445 §5.1.1.1 forbids them beside temporary addresses;
+    /// browsers leave those of IPv6 out). They are for links without a router: two devices and a
+    /// cable. Over UDP alone, and no server is asked from one.
+    pub link_local: bool,
     /// Names of the only interfaces to use; empty for all.
     pub only: Vec<String>,
     /// Names of interfaces not to use.
@@ -234,7 +246,14 @@ pub struct InterfaceFilter {
 
 impl Default for InterfaceFilter {
     fn default() -> Self {
-        Self { loopback: false, ipv4: true, ipv6: true, only: Vec::new(), except: Vec::new() }
+        Self {
+            loopback: false,
+            ipv4: true,
+            ipv6: true,
+            link_local: false,
+            only: Vec::new(),
+            except: Vec::new(),
+        }
     }
 }
 
@@ -243,9 +262,12 @@ impl InterfaceFilter {
     pub fn admits(&self, interface: &InterfaceAddress) -> bool {
         let address = interface.address;
         let family = if address.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        let of_link = crate::description::is_link_local(address);
+        // Without its scope, an address of an IPv6 link cannot be bound.
+        let has_scope = address.is_ipv4() || interface.scope_id != 0;
         family
             && (self.loopback || interface.kind != InterfaceKind::Loopback)
-            && !crate::description::is_link_local(address)
+            && (!of_link || self.link_local && has_scope)
             && !address.is_unspecified()
             && !address.is_multicast()
             && (self.only.is_empty() || self.only.contains(&interface.name))
@@ -385,6 +407,8 @@ mod tests {
         assert_eq!(admitted(&base()), ["192.0.2.1", "2001:db8::1", "10.8.0.1"]);
         let loopback = InterfaceFilter { loopback: true, ipv6: false, ..base() };
         assert_eq!(admitted(&loopback), ["127.0.0.1", "192.0.2.1", "10.8.0.1"]);
+        let links = InterfaceFilter { link_local: true, ipv6: false, ..base() };
+        assert_eq!(admitted(&links), ["192.0.2.1", "169.254.3.4", "10.8.0.1"]);
         let only = InterfaceFilter { only: vec!["eth0".into()], ipv4: false, ..base() };
         assert_eq!(admitted(&only), ["2001:db8::1"]);
         let except = InterfaceFilter { except: vec!["eth0".into()], ..base() };

@@ -16,9 +16,6 @@ use crate::agent::{IceAgent, Output};
 use crate::engine::Pace;
 use crate::{IceState, RTCIceConnectionInfo};
 
-/// Type preference of peer-reflexive candidates (RFC 8445 §5.1.2.2): that of checks (§7.1.1).
-const PEER_REFLEXIVE_TYPE_PREFERENCE: u32 = 110;
-
 /// What is to be delegated: other values are another delegation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Subject {
@@ -104,8 +101,7 @@ impl IceAgent {
     fn delegation_of(&mut self, subject: Subject) -> Option<ConsentDelegation> {
         let Subject { path, controlling } = subject;
         let local = self.gathering.by_socket(path.socket)?;
-        let priority =
-            PEER_REFLEXIVE_TYPE_PREFERENCE << 24 | u32::from(local.preference) << 8 | 255;
+        let priority = local.check_priority();
         let (patience, answered) = (self.upkeep.patience(), self.upkeep.answered()?);
         let remote = credentials(self.remote.as_ref()?);
         self.delegation.token += 1;

@@ -196,7 +196,6 @@ impl RTCIceCandidateDescription {
         let carrier = self.carrier_to_it().ok_or(IgnoredReason::TransportUnsupported)?;
         let kind = Kind::parse(&self.kind).ok_or(IgnoredReason::Malformed)?;
         match parse_address(&self.connection_address) {
-            Some(Address::Ip(ip)) if is_link_local(ip) => Err(IgnoredReason::LinkLocal),
             Some(Address::Ip(ip)) => {
                 Ok(Usable { carrier, address: SocketAddr::new(ip, self.connection_port), kind })
             }

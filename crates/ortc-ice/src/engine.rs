@@ -7,9 +7,10 @@ use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, CandidateKind, IceAgentEvent, IceConnectionState, IceCreds, Protocol};
 use tracing::dispatcher::{Dispatch, with_default};
 
-use crate::description::{Carrier, Kind, Usable};
+use crate::description::{Carrier, Kind, Usable, is_link_local};
 use crate::local::Local;
 use crate::random::Seeds;
+use crate::transactions::TransactionId;
 use crate::{IceConfig, IceTiming, RTCIceCandidateDescription, RTCIceConnectionInfo};
 
 /// Most pairs that are checked at once.
@@ -204,6 +205,11 @@ impl Engine {
         self.seeds.next()
     }
 
+    /// An identifier for a check that is not its own.
+    pub(crate) fn transaction_id(&mut self) -> TransactionId {
+        self.seeds.transaction_id()
+    }
+
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         self.inner.poll_timeout()
     }
@@ -294,6 +300,18 @@ fn base_of(local: &Local) -> Option<Candidate> {
             Candidate::host(address, protocol(local.carrier)).ok()
         }
         Kind::Relayed => Candidate::relayed(address, address, Protocol::Udp).ok(),
+        // It refuses to make such a one by itself.
+        _ if address.is_ipv4() && is_link_local(address.ip()) => Some(Candidate::from_parts(
+            local.description.foundation.clone(),
+            1,
+            Protocol::Udp,
+            local.description.priority,
+            address,
+            CandidateKind::Host,
+            None,
+            None,
+            None,
+        )),
         _ => Candidate::host(address, Protocol::Udp).ok(),
     }
 }

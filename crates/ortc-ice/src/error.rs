@@ -127,8 +127,12 @@ pub enum ServerError {
     /// The port is not 1 to 65535.
     #[error("{0} has a port that is not a number from 1 to 65535")]
     Port(Quoted),
-    /// The query is not `?transport=udp` or `?transport=tcp` of a TURN URI.
-    #[error("{0} has a query that is not transport=udp or transport=tcp of a turn: URI")]
+    /// The query is not `?transport=udp` or `?transport=tcp` of a TURN URI; URIs of STUN have none
+    /// (RFC 7064).
+    #[error(
+        "{0} has a query that is not transport=udp or transport=tcp of a turn: or turns: URI; \
+         stun: and stuns: URIs have none"
+    )]
     Query(Quoted),
     /// A TURN server wants a user and a credential (RFC 8489 §9.2).
     #[error("{0} is a TURN server and needs a username and a credential")]
@@ -153,7 +157,9 @@ pub enum IgnoredReason {
     /// Its component is not 1; RTP and RTCP always share one (RFC 5761).
     #[error("its component is not 1")]
     OtherComponent,
-    /// Its address is link-local and has no meaning on another link.
+    /// Its address is of a single link, and those are not used
+    /// ([`InterfaceFilter::link_local`](crate::InterfaceFilter::link_local)), or it is no host
+    /// candidate of UDP.
     #[error("its address is link-local")]
     LinkLocal,
     /// There are 100 of the peer already.

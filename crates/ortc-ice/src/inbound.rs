@@ -159,9 +159,9 @@ impl IceAgent {
         }
         let success = message.is_successful_binding_response();
         if success {
-            self.transactions.answered(&id);
+            let sent = self.transactions.answered(&id).unwrap_or(now);
             // Before the engine, which may select the path at once.
-            let update = self.paths.note_response(now, path);
+            let update = self.paths.note_response(now, path, sent);
             self.output_path(update);
             self.stats.responses_received += 1;
         }
@@ -181,6 +181,7 @@ impl IceAgent {
             self.set_pace(pace);
         }
         self.run_engine(now);
+        self.review_doubts(now);
         if self.state == IceState::Connected && self.paths.count_checked() >= self.pair_count() {
             self.upkeep.settle_soon(now);
         }

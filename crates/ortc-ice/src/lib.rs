@@ -32,8 +32,9 @@
 //! # Servers
 //!
 //! [`IceConfig::with_servers`] names STUN and TURN servers. All are asked at once, from each of
-//! the connection's sockets: `stun:` and `turn:` over UDP, `turn:…?transport=tcp` and `turns:`
-//! over a stream that the socket port opens. [`IceEvent::EndOfCandidates`] comes when each has
+//! the connection's sockets: `stun:` and `turn:` over UDP, `turn:…?transport=tcp`, `turns:` and
+//! `stuns:` over a stream that the socket port opens. (`stuns:` tells of no candidate, only whether
+//! the server answers.) [`IceEvent::EndOfCandidates`] comes when each has
 //! answered or failed, which it does after 10 s at the latest; those that fail are told by
 //! [`IceEvent::ServerFailed`]. Names are resolved by the actor, off the thread.
 //!
@@ -47,6 +48,12 @@
 //! another one, for its relay alone.
 //!
 //! [`CandidateTypes`] leaves out what is not to be signalled.
+//!
+//! # Links without a router
+//!
+//! [`IceConfig::with_link_local`] gathers addresses of a single link, too. The peer's are used only
+//! with one of ours on the same link; an IPv6 one is tried on each link that we have, as its scope is
+//! never signalled.
 //!
 //! # TCP
 //!
@@ -84,6 +91,9 @@
 //! - If both sides are controlled, the one with the smaller tie-breaker takes control
 //!   (§7.3.1.1 has the larger do so). It settles with peers that follow the letter as well.
 //! - FINGERPRINT is sent, and not required of the peer: MESSAGE-INTEGRITY is (§7.2.2).
+//! - A selected pair is left for another valid one by either side, when the socket port doubts it
+//!   ([`SocketEvent::PathDoubted`](ortc_io::SocketEvent)) or a response is overdue and checks in
+//!   quick succession are not answered (§12.1.1 has a controlled side stay on the nominated pair).
 //! - Together, both username fragments have at most 127 characters (§5.3 allows 256 each).
 //!
 //! Consent is that of RFC 7675: asked for every 4 to 6 s, gone after 30 s without a
@@ -94,8 +104,8 @@
 //!
 //! # What is left out for now
 //!
-//! TURN over DTLS, simultaneous opens of TCP, and answering a restart of the peer without new
-//! credentials from the owner. What takes no part for such a reason is reported by
+//! TURN over DTLS, simultaneous opens of TCP, link-local addresses over TCP, and answering a restart
+//! of the peer without new credentials from the owner. What takes no part for such a reason is reported by
 //! [`IceEvent::CandidateIgnored`] and counted in [`IceStats`].
 
 #![forbid(unsafe_code)]
@@ -109,10 +119,12 @@ mod credentials;
 mod delegation;
 mod description;
 pub mod diagnosis;
+mod doubt;
 mod engine;
 mod error;
 mod held;
 mod inbound;
+mod link_local;
 mod local;
 mod messages;
 mod nomination;

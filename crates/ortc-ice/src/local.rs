@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use ortc_io::{InterfaceAddress, InterfaceKind, SharedSocket, SocketId};
 
 use crate::aliases::Aliases;
-use crate::description::{Carrier, Kind};
+use crate::description::{Carrier, Kind, is_link_local};
+use crate::link_local::{to_bind, with_port};
 use crate::random::SplitMix;
 use crate::servers::Relay;
 use crate::{
@@ -60,6 +61,12 @@ impl Local {
 }
 
 impl Local {
+    /// What checks of it carry: the priority of a peer-reflexive candidate that may come of them
+    /// (RFC 8445 §7.1.1).
+    pub(crate) fn check_priority(&self) -> u32 {
+        priority(Kind::PeerReflexive, self.preference)
+    }
+
     /// What a fork is to know of it.
     pub(crate) fn shared_host(&self) -> SharedHost {
         SharedHost {
@@ -74,7 +81,8 @@ impl Local {
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     token: u64,
-    ip: IpAddr,
+    /// Without a port, and with a scope if it has one.
+    address: SocketAddr,
     first_port: u32,
     tried: u32,
     shared: Option<SharedHost>,
@@ -122,7 +130,7 @@ pub(crate) struct Gathering {
     /// TCP ones.
     pub(crate) tcp: Vec<Local>,
     /// The addresses of this host that may be used, as of late, best first.
-    admitted: Vec<IpAddr>,
+    admitted: Vec<SocketAddr>,
     /// TCP candidates found so far.
     tcp_found: u16,
     /// What hides addresses, if something does.
@@ -210,14 +218,14 @@ impl Gathering {
         self.admitted = preferred_order(&self.filter, interfaces);
         self.admitted.truncate(MAX_LOCAL);
         let addresses = self.addresses(interfaces);
-        let gone = |local: &Local| !addresses.contains(&local.address.ip());
+        let gone = |local: &Local| !addresses.contains(&with_port(local.address, 0));
         let mut difference = Difference {
             gone: self.found.iter().filter(|local| gone(local)).cloned().collect(),
             ..Difference::default()
         };
         self.found.retain(|local| !gone(local));
-        for ip in addresses {
-            if self.found.iter().any(|local| local.address.ip() == ip) {
+        for address in addresses {
+            if self.found.iter().any(|local| with_port(local.address, 0) == address) {
                 continue;
             }
             if self.found.len() + self.pending.len() >= MAX_LOCAL {
@@ -225,8 +233,9 @@ impl Gathering {
                 continue;
             }
             let first_port = (self.random.next() >> 32) as u32;
-            let shared = self.shared_at(ip);
-            let pending = Pending { token: self.next_token, ip, first_port, tried: 0, shared };
+            let shared = self.shared_at(address);
+            let token = self.next_token;
+            let pending = Pending { token, address, first_port, tried: 0, shared };
             self.next_token += 1;
             self.pending.push(pending);
             difference.wanted.push(self.wanted(pending));
@@ -235,18 +244,19 @@ impl Gathering {
     }
 
     /// The addresses to gather on, best first.
-    fn addresses(&self, interfaces: &[InterfaceAddress]) -> Vec<IpAddr> {
+    fn addresses(&self, interfaces: &[InterfaceAddress]) -> Vec<SocketAddr> {
         let mut admitted = preferred_order(&self.filter, interfaces);
         if self.shared.is_empty() && self.fork.is_none() {
             return admitted;
         }
-        admitted.retain(|ip| self.shared_at(*ip).is_some_and(|shared| shared.from_wildcard));
+        admitted.retain(|at| self.shared_at(*at).is_some_and(|shared| shared.from_wildcard));
         let bound_by_address = self.shared.iter().filter(|shared| !shared.from_wildcard);
-        bound_by_address.map(|shared| shared.shared.local.ip()).chain(admitted).collect()
+        bound_by_address.map(|shared| with_port(shared.shared.local, 0)).chain(admitted).collect()
     }
 
-    fn shared_at(&self, ip: IpAddr) -> Option<SharedHost> {
-        self.shared.iter().find(|shared| shared.shared.local.ip() == ip).copied()
+    fn shared_at(&self, address: SocketAddr) -> Option<SharedHost> {
+        let is_there = |shared: &&SharedHost| with_port(shared.shared.local, 0) == address;
+        self.shared.iter().find(is_there).copied()
     }
 
     fn wanted(&self, pending: Pending) -> WantedSocket {
@@ -262,7 +272,7 @@ impl Gathering {
                 ports.start() + offset as u16
             }
         };
-        let address = SocketAddr::new(pending.ip, port);
+        let address = with_port(pending.address, port);
         WantedSocket { token: pending.token, address, shared: None }
     }
 
@@ -291,7 +301,7 @@ impl Gathering {
         let preference = self.next_preference;
         // 65,535 addresses later they are no longer unique, which costs an order, no more.
         self.next_preference = self.next_preference.saturating_sub(1).max(1);
-        let address = SocketAddr::new(address.ip(), address.port());
+        let address = with_port(pending.address, address.port());
         let announced = pending.shared.and_then(|shared| shared.announced);
         let follows_interface = pending.shared.is_none_or(|shared| shared.from_wildcard);
         let description = RTCIceCandidateDescription {
@@ -415,8 +425,13 @@ impl Gathering {
     }
 
     /// The addresses of this host that may be used, as the last look has found them.
-    pub(crate) fn admitted(&self) -> &[IpAddr] {
-        &self.admitted
+    pub(crate) fn admitted(&self) -> Vec<IpAddr> {
+        self.admitted.iter().map(SocketAddr::ip).collect()
+    }
+
+    /// Those of them that are not of a single link: where streams are from and to.
+    pub(crate) fn admitted_for_tcp(&self) -> Vec<IpAddr> {
+        self.admitted().into_iter().filter(|ip| !is_link_local(*ip)).collect()
     }
 
     /// The addresses of host candidates of UDP.
@@ -592,16 +607,21 @@ fn nowhere(like: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-/// The addresses to gather, best first: the network before loopback, and in each, IPv6 and
-/// IPv4 by turns (RFC 8421 §4).
-fn preferred_order(filter: &InterfaceFilter, interfaces: &[InterfaceAddress]) -> Vec<IpAddr> {
-    let mut order: Vec<IpAddr> = Vec::new();
-    for kind in [InterfaceKind::Network, InterfaceKind::Loopback] {
+/// The addresses to gather, best first: the network, its single links, loopback, and in each, IPv6
+/// and IPv4 by turns (RFC 8421 §4).
+fn preferred_order(filter: &InterfaceFilter, interfaces: &[InterfaceAddress]) -> Vec<SocketAddr> {
+    let mut order: Vec<SocketAddr> = Vec::new();
+    for (kind, of_link) in [
+        (InterfaceKind::Network, false),
+        (InterfaceKind::Network, true),
+        (InterfaceKind::Loopback, false),
+    ] {
         let of = |ipv6: bool| {
             interfaces
                 .iter()
-                .filter(move |i| i.kind == kind && filter.admits(i) && i.address.is_ipv6() == ipv6)
-                .map(|i| i.address)
+                .filter(move |i| i.kind == kind && is_link_local(i.address) == of_link)
+                .filter(move |i| filter.admits(i) && i.address.is_ipv6() == ipv6)
+                .map(to_bind)
         };
         let (mut six, mut four) = (of(true), of(false));
         loop {

@@ -17,47 +17,60 @@ use crate::engine::sha1_hmac;
 use crate::{IceAgent, IceState};
 
 /// Longest check that the engine makes: a USERNAME of 255 bytes, and the rest.
-const MAX_CHECK: usize = 512;
+pub(crate) const MAX_CHECK: usize = 512;
 
 /// Of a peer that nominates a new path the old one is left after so much silence: what is still
 /// under way on it, or was sent again, has come by then.
 const MOVED: Duration = Duration::from_secs(1);
 
-/// The same check without its nomination, signed anew; `None` if it is no nomination.
-fn without_nomination(datagram: &[u8], password: &str) -> Option<Bytes> {
-    let check = StunMessage::parse(datagram).ok().filter(StunMessage::use_candidate)?;
+/// The same check of the controlling side with a nomination, or without one, signed anew; `None`
+/// if it is so already, or no such check.
+fn with_nomination(datagram: &[u8], password: &str, nominates: bool) -> Option<Bytes> {
+    let check = StunMessage::parse(datagram).ok()?;
+    let check = Some(check).filter(|check| check.use_candidate() != nominates)?;
     let (username, priority) = (check.username()?, check.prio()?);
     let tie_breaker = check.ice_controlling()?;
-    let plain = StunMessage::binding_request(
+    let other = StunMessage::binding_request(
         username,
         check.trans_id(),
         true,
         tie_breaker,
         priority,
-        false,
+        nominates,
     );
     let mut bytes = [0; MAX_CHECK];
-    let length = plain.to_bytes(Some(password.as_bytes()), &mut bytes, sha1_hmac).ok()?;
+    let length = other.to_bytes(Some(password.as_bytes()), &mut bytes, sha1_hmac).ok()?;
     Some(Bytes::copy_from_slice(&bytes[..length]))
 }
 
 impl IceAgent {
-    /// A check as it is to be sent: only that of the selected pair nominates.
+    /// A check as it is to be sent: that of the selected pair nominates, and no other one does.
     pub(crate) fn check_to_send(&self, path: Path, datagram: Bytes) -> Bytes {
-        let is_other = self.paths.selected().is_some_and(|selected| selected != path);
-        let remote = self.remote.as_ref().filter(|_| is_other);
+        let Some(selected) = self.paths.selected() else { return datagram };
+        let nominates = selected == path && self.state == IceState::Connected;
+        let is_right = selected == path && !nominates;
+        let remote = self.remote.as_ref().filter(|_| !is_right);
         remote
-            .and_then(|remote| without_nomination(&datagram, &remote.password))
+            .and_then(|remote| with_nomination(&datagram, &remote.password, nominates))
             .unwrap_or(datagram)
     }
 
-    /// Whether the engine's choice is to be taken: not in place of a pair that the peer nominates
+    /// Whether the engine's choice is to be taken: by the controlling side not in place of one that
+    /// is better known to be alive, by the other one not in place of a pair that the peer nominates
     /// by one that it does not.
     pub(crate) fn takes_choice(&self, path: Path) -> bool {
-        let holds = |selected| self.paths.is_nominated(selected) && !self.paths.is_nominated(path);
-        self.is_controlling()
-            || self.state != IceState::Connected
-            || !self.paths.selected().is_some_and(|selected| selected != path && holds(selected))
+        let selected = self.paths.selected().filter(|selected| *selected != path);
+        let Some(selected) = selected.filter(|_| self.state == IceState::Connected) else {
+            return true;
+        };
+        if self.is_controlling() {
+            if self.doubts.holds_choice(path) {
+                return false;
+            }
+            // What has once worked may have died since, unlike the one that was just answered.
+            return self.paths.is_checked(path) || !self.paths.is_checked(selected);
+        }
+        !self.paths.is_nominated(selected) || self.paths.is_nominated(path)
     }
 
     /// An authenticated check has come in on a path; the controlled side heeds what it nominates.
@@ -91,19 +104,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_loses_its_nomination_and_nothing_else() {
+    fn a_check_loses_or_gets_its_nomination_and_nothing_else() {
         let id = StunMessage::parse(&check(true)).unwrap().trans_id();
         for nominates in [true, false] {
             let datagram = check(nominates);
-            let plain = without_nomination(&datagram, "password");
-            assert_eq!(plain.is_some(), nominates);
-            let Some(plain) = plain else { continue };
-            let plain = StunMessage::parse(&plain).unwrap();
-            assert!(!plain.use_candidate() && plain.verify(b"password", sha1_hmac));
-            assert_eq!((plain.trans_id(), plain.username()), (id, Some("abcd:efgh")));
-            assert_eq!((plain.prio(), plain.ice_controlling()), (Some(7), Some(9)));
+            assert_eq!(with_nomination(&datagram, "password", nominates), None, "it is so");
+            let other = with_nomination(&datagram, "password", !nominates).unwrap();
+            let other = StunMessage::parse(&other).unwrap();
+            assert_eq!(other.use_candidate(), !nominates);
+            assert!(other.verify(b"password", sha1_hmac));
+            assert_eq!((other.trans_id(), other.username()), (id, Some("abcd:efgh")));
+            assert_eq!((other.prio(), other.ice_controlling()), (Some(7), Some(9)));
         }
-        assert_eq!(without_nomination(b"no STUN", "password"), None);
+        assert_eq!(with_nomination(b"no STUN", "password", false), None);
     }
 
     fn check(nominates: bool) -> Vec<u8> {

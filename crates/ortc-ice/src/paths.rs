@@ -23,6 +23,33 @@ struct Known {
     checked: bool,
     /// When the peer has nominated it, if it did so with its last check.
     nominated: Option<Instant>,
+    /// Since when it has done so with every check.
+    nominated_since: Option<Instant>,
+    /// The time from a check to its response, the last one.
+    round_trip: Option<Duration>,
+    /// Responses since [`Paths::count_anew`].
+    answers: u32,
+}
+
+impl Known {
+    fn new(now: Instant, path: Path) -> Self {
+        Self {
+            path,
+            since: now,
+            heard: now,
+            answered: None,
+            checked: false,
+            nominated: None,
+            nominated_since: None,
+            round_trip: None,
+            answers: 0,
+        }
+    }
+
+    fn nominated(&mut self, now: Instant, nominates: bool) {
+        self.nominated = nominates.then_some(now);
+        self.nominated_since = self.nominated_since.or(Some(now)).filter(|_| nominates);
+    }
 }
 
 /// The paths of a connection, as far up the ladder of [`PathUpdate`] as each has come.
@@ -74,38 +101,62 @@ impl Paths {
         path: Path,
         nominates: bool,
     ) -> Option<PathUpdate> {
-        let nominated = nominates.then_some(now);
         if let Some(index) = self.find(path) {
             self.known[index].heard = now;
-            self.known[index].nominated = nominated;
+            self.known[index].nominated(now, nominates);
             return None;
         }
-        let (since, heard) = (now, now);
-        self.known.push(Known { path, since, heard, answered: None, checked: false, nominated });
+        let mut known = Known::new(now, path);
+        known.nominated(now, nominates);
+        self.known.push(known);
         Some(PathUpdate::Authenticated(path))
     }
 
-    /// Notes an authenticated response.
-    pub(crate) fn note_response(&mut self, now: Instant, path: Path) -> Option<PathUpdate> {
+    /// Notes an authenticated response to a check that was sent at `sent`.
+    pub(crate) fn note_response(
+        &mut self,
+        now: Instant,
+        path: Path,
+        sent: Instant,
+    ) -> Option<PathUpdate> {
         let index = match self.find(path) {
             Some(index) => index,
             None if self.known.len() < MAX_PATHS => {
-                self.known.push(Known {
-                    path,
-                    since: now,
-                    heard: now,
-                    answered: None,
-                    checked: false,
-                    nominated: None,
-                });
+                self.known.push(Known::new(now, path));
                 self.known.len() - 1
             }
             None => return None,
         };
-        self.known[index].heard = now;
-        self.known[index].checked = true;
-        let first = self.known[index].answered.replace(now).is_none();
+        let known = &mut self.known[index];
+        known.heard = now;
+        known.checked = true;
+        known.round_trip = Some(now.saturating_duration_since(sent));
+        known.answers = known.answers.saturating_add(1);
+        let first = known.answered.replace(now).is_none();
         first.then_some(PathUpdate::Validated(path))
+    }
+
+    /// Counts responses from zero.
+    pub(crate) fn count_anew(&mut self) {
+        self.known.iter_mut().for_each(|known| known.answers = 0);
+    }
+
+    /// Responses on a path since then.
+    pub(crate) fn answers(&self, path: Path) -> u32 {
+        self.find(path).map_or(0, |index| self.known[index].answers)
+    }
+
+    /// The time from a check on a path to its response, the last one.
+    pub(crate) fn round_trip(&self, path: Path) -> Option<Duration> {
+        self.find(path).and_then(|index| self.known[index].round_trip)
+    }
+
+    /// The best of the other paths that have had as many responses as `answers`: one that the
+    /// peer has nominated, the last one first, or that with the most.
+    pub(crate) fn best_answered(&self, other_than: Path, answers: u32) -> Option<Path> {
+        let others = self.known.iter().filter(|known| known.path != other_than);
+        let alive = others.filter(|known| known.answers >= answers);
+        alive.max_by_key(|known| (known.nominated, known.answers)).map(|known| known.path)
     }
 
     /// Whether a path has been answered since the pairs were formed.
@@ -142,16 +193,19 @@ impl Paths {
     }
 
     /// Whether the peer looks to have moved from one path to another: nothing has come on the
-    /// first since the second is known, nor for `silence`.
+    /// first since the second is known or nominated, nor for `silence`.
     pub(crate) fn has_moved(&self, now: Instant, from: Path, to: Path, silence: Duration) -> bool {
         let (Some(from), Some(to)) = (self.find(from), self.find(to)) else { return false };
         let (from, to) = (&self.known[from], &self.known[to]);
-        to.since > from.heard && now.saturating_duration_since(from.heard) >= silence
+        let begun = to.nominated_since.map_or(to.since, |since| to.since.max(since));
+        begun > from.heard && now.saturating_duration_since(from.heard) >= silence
     }
 
     /// Forgets what the peer has nominated.
     pub(crate) fn forget_nominations(&mut self) {
-        self.known.iter_mut().for_each(|known| known.nominated = None);
+        for known in &mut self.known {
+            (known.nominated, known.nominated_since) = (None, None);
+        }
     }
 
     /// Has all paths be checked again: the pairs are formed anew.
@@ -264,8 +318,8 @@ mod tests {
         let p = path(0, 1);
         assert_eq!(paths.note_request(now, p, false), Some(PathUpdate::Authenticated(p)));
         assert_eq!(paths.note_request(now, p, false), None);
-        assert_eq!(paths.note_response(now, p), Some(PathUpdate::Validated(p)));
-        assert_eq!(paths.note_response(now, p), None);
+        assert_eq!(paths.note_response(now, p, now), Some(PathUpdate::Validated(p)));
+        assert_eq!(paths.note_response(now, p, now), None);
         assert_eq!(paths.select(p), Some(now));
     }
 
@@ -288,7 +342,7 @@ mod tests {
     fn spares_are_on_other_sockets_if_there_are_any() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         for p in [path(0, 1), path(0, 2), path(0, 3), path(1, 1)] {
-            paths.note_response(now, p);
+            paths.note_response(now, p, now);
         }
         paths.note_request(now, path(2, 1), false);
         paths.select(path(0, 1));
@@ -299,8 +353,8 @@ mod tests {
     fn a_silent_path_is_lost_but_for_the_selected_one() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         let idle = Duration::from_secs(40);
-        paths.note_response(now, path(0, 1));
-        paths.note_response(now, path(0, 2));
+        paths.note_response(now, path(0, 1), now);
+        paths.note_response(now, path(0, 2), now);
         paths.select(path(0, 1));
         assert_eq!(paths.next_expiry(idle), Some(now + idle));
         assert_eq!(paths.expire(now + idle, idle), [path(0, 2)]);
@@ -312,7 +366,7 @@ mod tests {
     #[test]
     fn a_barred_path_is_gone_and_the_number_of_bars_is_bounded() {
         let (mut paths, now) = (Paths::default(), Instant::now());
-        paths.note_response(now, path(0, 1));
+        paths.note_response(now, path(0, 1), now);
         paths.select(path(0, 1));
         assert!(!paths.bar(path(0, 2)));
         assert!(paths.bar(path(0, 1)));
@@ -336,6 +390,6 @@ mod tests {
         }
         assert!(!paths.has_room_for(path(0, 257)));
         assert!(paths.has_room_for(path(0, 256)));
-        assert_eq!(paths.note_response(now, path(0, 257)), None);
+        assert_eq!(paths.note_response(now, path(0, 257), now), None);
     }
 }

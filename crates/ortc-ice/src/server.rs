@@ -95,7 +95,8 @@ impl fmt::Debug for RTCIceServer {
 pub enum IceServerScheme {
     /// `stun:` over UDP.
     Stun,
-    /// `stuns:`, STUN over TLS.
+    /// `stuns:`, STUN over TLS. It tells of no candidate: what it sees is the outer end of one
+    /// TCP connection, where nobody else can connect to. A diagnosis makes use of it.
     Stuns,
     /// `turn:` over UDP or TCP.
     Turn,
@@ -128,6 +129,12 @@ pub struct IceServerUri {
 }
 
 impl IceServerUri {
+    /// Whether it is asked over TLS: `stuns:`, and `turns:` but for `?transport=udp`.
+    pub fn is_over_tls(&self) -> bool {
+        let is_secure = matches!(self.scheme, IceServerScheme::Stuns | IceServerScheme::Turns);
+        is_secure && self.transport == IceServerTransport::Tcp
+    }
+
     /// Whether it is of a TURN server over UDP, which has one relay for each socket that asks.
     pub fn relays_over_udp(&self) -> bool {
         self.scheme == IceServerScheme::Turn && self.transport == IceServerTransport::Udp
@@ -252,7 +259,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_uri_is_named() {
         type Make = fn(Quoted) -> ServerError;
-        let cases: [(&str, Make); 16] = [
+        let cases: [(&str, Make); 19] = [
             ("", ServerError::Scheme),
             ("stun", ServerError::Scheme),
             ("http://example.org", ServerError::Scheme),
@@ -268,6 +275,9 @@ mod tests {
             ("stun:example.org:65536", ServerError::Port),
             ("stun:example.org:+1", ServerError::Port),
             ("stun:example.org?transport=udp", ServerError::Query),
+            ("stun:example.org?transport=tcp", ServerError::Query),
+            ("stuns:example.org?transport=tcp", ServerError::Query),
+            ("stun:example.org?", ServerError::Query),
             ("turn:example.org?transport=quic", ServerError::Query),
         ];
         for (text, error) in cases {

@@ -23,6 +23,10 @@ pub struct IceStats {
     pub paths_taken: u64,
     /// Datagrams on such a path.
     pub barred: u64,
+    /// Times that there was reason to doubt the selected path, which was checked then.
+    pub paths_doubted: u64,
+    /// Times that it was left for another one, as it did not answer.
+    pub paths_left: u64,
     /// Datagrams on a socket whose candidate was not set.
     pub not_set: u64,
     /// Requests with another username fragment than ours.

@@ -52,11 +52,10 @@ impl Transactions {
         self.sent.iter().rev().any(|sent| sent.id == *id && sent.path == path)
     }
 
-    /// Forgets a request that has been answered.
-    pub(crate) fn answered(&mut self, id: &TransactionId) {
-        if let Some(at) = self.sent.iter().rposition(|sent| sent.id == *id) {
-            self.sent.remove(at);
-        }
+    /// Forgets a request that has been answered; returns when it was sent.
+    pub(crate) fn answered(&mut self, id: &TransactionId) -> Option<Instant> {
+        let at = self.sent.iter().rposition(|sent| sent.id == *id)?;
+        self.sent.remove(at).map(|sent| sent.at)
     }
 }
 

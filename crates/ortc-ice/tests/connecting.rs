@@ -208,6 +208,32 @@ fn a_candidate_that_cannot_be_used_is_reported_and_harmless() {
 }
 
 #[test]
+fn checks_are_paced_and_pairs_bounded_whatever_the_peer_signals() {
+    let ours: Vec<String> = (1..=8).map(|last| format!("192.0.2.{last}")).collect();
+    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
+    let mut pair = Pair::new(11, &ours, &["198.51.100.1"]);
+    pair.sides[1].signals = false;
+    pair.gather();
+    for port in 1..=100 {
+        let line = format!("candidate:1 1 udp 2130706431 203.0.113.9 {port} typ host");
+        pair.command(0, IceCommand::SetRemoteCandidate(line.parse().unwrap()));
+    }
+    pair.record = Some(Vec::new());
+    pair.connect(0, true);
+    for _ in 0..20 {
+        let before = pair.a().agent.stats().requests_sent;
+        pair.advance(SECOND);
+        let sent = pair.a().agent.stats().requests_sent - before;
+        assert!(sent <= 51, "Ta is 20 ms: {sent} in a second");
+    }
+    let mut pairs: Vec<_> =
+        pair.record.iter().flatten().map(|(from, to, _)| (*from, *to)).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    assert!((300..=400).contains(&pairs.len()), "{} of 800", pairs.len());
+}
+
+#[test]
 fn a_restart_of_the_peer_connects_again_with_its_new_credentials() {
     let mut pair = Pair::new(9, &["192.0.2.1"], &["198.51.100.1"]);
     pair.start();

@@ -126,6 +126,7 @@ fn operate(pair: &mut Pair, random: &mut fastrand::Rng, set: &mut Vec<(usize, St
         12 if random.u8(..) < 10 => pair.command(side, IceCommand::Close),
         13 => pair.loss = [0.0, 0.3, 1.0][random.usize(..3)],
         14 => pair.advance(Duration::from_millis(random.u64(..60_000))),
+        15 if pair.sides[side].agent.selected_path().is_some() => pair.doubt(side),
         _ => pair.advance(Duration::from_millis(random.u64(..500))),
     }
 }

@@ -101,8 +101,8 @@
 //! - **Runs.** Datagrams of equal length for one
 //!   address that follow each other in a [`SendBatch`] become one run, which costs a tenth
 //!   of as many calls; so write them in that order.
-//! - **The features** are one: `sim`, the simulated network, its virtual clock and the test
-//!   probes. Nothing of it is in a production build.
+//! - **The features** are `sim`, the simulated network, its virtual clock and the test probes, and
+//!   `fuzzing`, entrances to private parsers. Nothing of either is in a production build.
 //! - **Unsafe code** is in one file, the Linux system calls.
 //!
 //! What this crate leaves out on purpose: it parses nothing beyond the first two bytes of a
@@ -116,6 +116,9 @@ mod connection;
 pub mod consent;
 mod demux;
 mod flight;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod interface_watch;
 mod interfaces;
 mod keys;

@@ -346,6 +346,10 @@ pub enum SocketEvent {
     /// A newer connection on the same shared socket has validated this path: it is lost, and
     /// will not come back.
     PathTaken(Path),
+    /// There is reason to doubt the path that the connection sends on: media that came on it has
+    /// stopped, or comes on another one. It may well be that nothing is sent; a check will tell.
+    /// Ports that do not know of media never say so.
+    PathDoubted(Path),
     /// The port keeps the consent of a path from now on; see [`consent`](crate::consent).
     ConsentDelegated {
         /// The token of the [`ConsentDelegation`].

@@ -187,6 +187,10 @@ pub struct CallArgs {
     /// host, as browsers do.
     #[arg(long)]
     pub mdns: bool,
+    /// Use addresses of a single link (169.254.0.0/16, fe80::/10) as well, for peers on the same
+    /// link where there is nothing else: two devices and a cable.
+    #[arg(long)]
+    pub link_local: bool,
     /// Press and hear keys in the sound of tracks of A-law and µ-law: for peers that know no
     /// telephone events. Other tracks have those, as ever.
     #[arg(long)]
@@ -336,7 +340,7 @@ mod tests {
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
                     --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
-                    --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns \
+                    --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns --link-local \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
@@ -358,6 +362,7 @@ mod tests {
             relay_only: true,
             tcp: true,
             mdns: true,
+            link_local: true,
             dtmf_in_band: true,
             dtls: Some(DtlsArg::V12),
             duration: Some(Duration::from_millis(2500)),

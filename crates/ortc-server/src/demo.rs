@@ -89,6 +89,7 @@ impl DemoPeers {
                 relay_only: false,
                 tcp: false,
                 mdns: false,
+                link_local: false,
                 dtmf_in_band: false,
                 dtmf: None,
                 duration: Some(STAY),

@@ -147,7 +147,7 @@ fn scope(interface: &InterfaceAddress) -> (&'static str, &'static str) {
         AddressScope::Public => ("public", "public"),
         AddressScope::Private => ("private", "private"),
         AddressScope::Shared => ("shared", "of a provider with a NAT of its own"),
-        AddressScope::LinkLocal => ("link-local", "for this link alone, not used"),
+        AddressScope::LinkLocal => ("link-local", "for this link alone"),
         AddressScope::Loopback => ("loopback", "this host alone"),
     }
 }

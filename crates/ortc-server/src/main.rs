@@ -76,7 +76,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
     let CallArgs { signal, tls_ca, play, wav_codec, frame_rate, record, .. } = args;
     let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, .. } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
-    let (tcp, mdns) = (args.tcp, args.mdns);
+    let (tcp, mdns, link_local) = (args.tcp, args.mdns, args.link_local);
     let law = wav_codec.map(|codec| match codec {
         WavCodec::Alaw => Law::Alaw,
         WavCodec::Ulaw => Law::Ulaw,
@@ -97,6 +97,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
         relay_only,
         tcp,
         mdns,
+        link_local,
         dtmf_in_band,
         duration,
         dtls,

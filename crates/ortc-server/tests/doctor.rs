@@ -144,6 +144,7 @@ fn people_are_told_in_words() {
         .args(["doctor", "--ice-server", &format!("turn:alice:secret@{udp}")])
         .args(["--ice-server", &format!("turn:alice:secret@{udp}?transport=tcp")])
         .args(["--ice-server", &format!("turns:alice:secret@{tls}")])
+        .args(["--ice-server", &format!("stuns:{tls}")])
         .args(["--ice-server", &format!("turn:alice:wrong@{udp}")])
         .env("SSL_CERT_FILE", coturn.certificate())
         .output()
@@ -156,6 +157,7 @@ fn people_are_told_in_words() {
         format!("{udp} over UDP: relays, by 127.0.0.1:"),
         format!("{udp} over TCP: relays, by 127.0.0.1:"),
         format!("{tls} over TLS: relays, by 127.0.0.1:"),
+        format!("ok  stuns:{tls}"),
         format!("BAD turn:{udp}"),
         format!("{udp} over UDP: it refuses the username or the credential (401)"),
         "UDP works.".to_owned(),

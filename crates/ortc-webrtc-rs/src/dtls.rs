@@ -220,6 +220,8 @@ impl Handler<DtlsCommand> for WebrtcDtlsActor {
                 self.start(role, expected_sha256, context);
             }
             DtlsCommand::SendApplicationData(data) => self.ask(Wish::Send(data), context),
+            // That engine sends again by itself, and gives up in its own time.
+            DtlsCommand::PathLost | DtlsCommand::PathFound => {}
             DtlsCommand::Close => self.ask(Wish::Close, context),
         }
     }

@@ -488,8 +488,10 @@ impl Handler<SocketEvent> for WebrtcIceActor {
             SocketEvent::PathTaken(_)
             | SocketEvent::Listening { .. }
             | SocketEvent::Accepted { .. } => {}
-            // It keeps consent itself and delegates none.
-            SocketEvent::ConsentDelegated { .. } | SocketEvent::ConsentReturned { .. } => {}
+            // It keeps consent itself and delegates none, and does not leave a path.
+            SocketEvent::PathDoubted(_)
+            | SocketEvent::ConsentDelegated { .. }
+            | SocketEvent::ConsentReturned { .. } => {}
             SocketEvent::Unbound { socket, .. } => {
                 self.locals.retain(|local| local.socket != socket);
                 self.lost(socket, context);

@@ -56,6 +56,7 @@ impl Rooms {
                 relay_only: false,
                 tcp: false,
                 mdns: false,
+                link_local: false,
                 dtmf_in_band: false,
                 // They leave one after the other.
                 duration: Some(Duration::from_millis(500 + 250 * member)),

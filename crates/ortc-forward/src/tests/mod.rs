@@ -117,9 +117,13 @@ impl Peer {
     }
 
     async fn route_event(&mut self) -> RouteEvent {
-        match self.event().await {
-            ForwarderEvent::Route(event) => event,
-            other => panic!("not a route event: {other:?}"),
+        loop {
+            match self.event().await {
+                ForwarderEvent::Route(event) => return event,
+                // Time passes, and nobody talks.
+                ForwarderEvent::Socket(_, SocketEvent::PathDoubted(_)) => {}
+                other => panic!("not a route event: {other:?}"),
+            }
         }
     }
 

@@ -210,10 +210,10 @@ impl Diagnosis {
     fn attempt(&mut self, now: Instant, index: usize, address: SocketAddr, redirects: u8) {
         let token = self.token();
         let Server { uri, login, .. } = &self.servers[index];
-        let transport = match (uri.transport, uri.scheme) {
-            (IceServerTransport::Udp, _) => ServerTransport::Udp,
-            (_, IceServerScheme::Turns | IceServerScheme::Stuns) => ServerTransport::Tls,
-            _ => ServerTransport::Tcp,
+        let transport = match uri.transport {
+            IceServerTransport::Udp => ServerTransport::Udp,
+            IceServerTransport::Tcp if uri.is_over_tls() => ServerTransport::Tls,
+            IceServerTransport::Tcp => ServerTransport::Tcp,
         };
         // A URI of a STUN server may stand beside those of a TURN server, with its credential.
         let relays = matches!(uri.scheme, IceServerScheme::Turn | IceServerScheme::Turns);

@@ -452,9 +452,9 @@ fn why_a_server_is_of_no_use_is_told() {
         turn(A),
         turn(B),
         RTCIceServer::new("turn:192.0.2.5").with_credential("alice", "wrong"),
-        RTCIceServer::new("stuns:192.0.2.9"),
+        RTCIceServer::new("turns:192.0.2.9?transport=udp").with_credential("alice", "secret"),
         stun("nobody.invalid"),
-        RTCIceServer::new("turns:192.0.2.6").with_credential("alice", "secret"),
+        RTCIceServer::new("stuns:192.0.2.6"),
     ];
     let mut world =
         World::new(Mapping::EndpointIndependent, Filtering::EndpointIndependent, &servers);
@@ -484,7 +484,7 @@ fn why_a_server_is_of_no_use_is_told() {
             "the user's quota of allocations is used up (486)",
             "it does not answer",
             "it refuses the username or the credential (401)",
-            "it is not asked: STUN over TLS tells nothing about UDP",
+            "it is not asked: TURN over DTLS is not spoken here",
             "its name cannot be resolved: no such name",
             "the connection to it failed: refused",
         ]

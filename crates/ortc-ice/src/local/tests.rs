@@ -23,8 +23,44 @@ fn addresses_alternate_between_families_with_loopback_last() {
     let all: Vec<_> =
         ["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"].map(interface).into();
     let order = preferred_order(&gathering(None).filter, &all);
-    let order: Vec<_> = order.iter().map(ToString::to_string).collect();
+    let order: Vec<_> = order.iter().map(|address| address.ip().to_string()).collect();
     assert_eq!(order, ["2001:db8::1", "192.0.2.1", "192.0.2.2", "::1", "127.0.0.1"]);
+}
+
+#[test]
+fn addresses_of_a_link_come_after_others_with_their_scope_and_are_told_without() {
+    let mut gathering = gathering(None);
+    gathering.filter.link_local = true;
+    let on = |address: &str, scope_id| InterfaceAddress { scope_id, ..interface(address) };
+    let all = [
+        on("127.0.0.1", 0),
+        on("fe80::1", 2),
+        // The same address is another one on another link.
+        on("fe80::1", 3),
+        on("fe80::9", 0),
+        on("169.254.1.2", 0),
+        on("192.0.2.1", 0),
+    ];
+    let order = preferred_order(&gathering.filter, &all);
+    let order: Vec<_> = order.iter().map(ToString::to_string).collect();
+    let expected =
+        ["192.0.2.1:0", "[fe80::1%2]:0", "169.254.1.2:0", "[fe80::1%3]:0", "127.0.0.1:0"];
+    assert_eq!(order, expected, "one without a scope cannot be bound");
+    gathering.start();
+    let wanted = gathering.interfaces(&all).wanted;
+    assert_eq!(wanted[1].address, "[fe80::1%2]:0".parse().unwrap());
+    // Whatever the answer says of the scope.
+    let local = gathering.bound(wanted[1].token, socket(0), "[fe80::1]:5000".parse().unwrap());
+    let local = local.unwrap().clone();
+    assert_eq!(local.address, "[fe80::1%2]:5000".parse().unwrap());
+    assert_eq!(local.description.connection_address, "fe80::1");
+    gathering.bound(wanted[3].token, socket(1), "[fe80::1%3]:5001".parse().unwrap());
+    for rest in [0, 2, 4] {
+        gathering.bind_failed(wanted[rest].token);
+    }
+    assert!(gathering.has_ended() && gathering.start());
+    let gone = gathering.interfaces(&[on("fe80::1", 3)]).gone;
+    assert_eq!(gone.iter().map(|local| local.socket).collect::<Vec<_>>(), [socket(0)]);
 }
 
 #[test]

@@ -60,9 +60,6 @@ fn long_term_key(username: &str, realm: &str, credential: &str) -> [u8; 16] {
 /// Why nothing is asked of a server with this URI.
 pub(crate) fn unusable(uri: &IceServerUri) -> Option<ServerFailure> {
     match (uri.scheme, uri.transport) {
-        (IceServerScheme::Stuns, _) => {
-            Some(ServerFailure::NotSupported("STUN over TLS tells nothing about UDP"))
-        }
         (IceServerScheme::Turns, IceServerTransport::Udp) => {
             Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
         }
@@ -221,6 +218,11 @@ impl Client {
         self.base.is_some() && self.base != self.socket()
     }
 
+    /// Whether its socket or stream is of no use without it.
+    fn closes_alone(&self) -> bool {
+        self.has_own_socket() || self.is_stream() && !self.is_turn()
+    }
+
     fn is_settled(&self) -> bool {
         match &self.core {
             Core::Stun(stun) => stun.is_settled(),
@@ -233,6 +235,10 @@ impl Client {
             Core::Stun(stun) => stun.has_succeeded(),
             Core::Turn(turn) => turn.relayed().is_some(),
         }
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(self.link, Link::Stream(_))
     }
 
     fn is_turn(&self) -> bool {
@@ -416,8 +422,12 @@ impl Servers {
 
     fn close_client(&mut self, now: Instant, at: usize, reason: &ServerFailure) {
         let mut actions = Vec::new();
-        if let Core::Turn(turn) = &mut self.clients[at].core {
-            turn.fail(reason.clone(), &mut actions);
+        match &mut self.clients[at].core {
+            Core::Turn(turn) => turn.fail(reason.clone(), &mut actions),
+            Core::Stun(stun) => {
+                stun.fail(reason.clone(), &mut actions);
+                self.clients[at].link = Link::Closed;
+            }
         }
         self.carry_out(now, at, actions);
         self.clients[at].link = Link::Closed;
@@ -445,11 +455,19 @@ impl Servers {
             return;
         }
         let server = &self.servers[index];
-        let Some(login) = server.login.clone() else { return };
-        let tls = (server.uri.scheme == IceServerScheme::Turns).then(|| server.uri.host.clone());
+        let tls = server.uri.is_over_tls().then(|| server.uri.host.clone());
+        let core = match (server.uri.scheme, &server.login) {
+            (IceServerScheme::Stun | IceServerScheme::Stuns, _) => {
+                Core::Stun(StunClient::new(now, true))
+            }
+            (_, Some(login)) => {
+                let turn = TurnClient::new(now, login.clone(), address.is_ipv6(), true);
+                Core::Turn(Box::new(turn))
+            }
+            (_, None) => return,
+        };
         let token = self.token();
         self.done.push_back(Done::Open { token, server: address, tls });
-        let core = Core::Turn(Box::new(TurnClient::new(now, login, address.is_ipv6(), true)));
         let link = Link::Opening { token, until: now + PREPARATION };
         self.clients.push(Client::new(index, address, link, core, redirects, None));
     }
@@ -606,7 +624,7 @@ impl Servers {
                     let waits = self.retry(now, at, &reason);
                     // Who waits for his turn takes no other's place.
                     self.has_room |= !waits;
-                    if let Some(own) = own.filter(|_| !waits && self.clients[at].has_own_socket()) {
+                    if let Some(own) = own.filter(|_| !waits && self.clients[at].closes_alone()) {
                         self.clients[at].link = Link::Closed;
                         self.done.push_back(Done::Close(own));
                     }
@@ -621,6 +639,13 @@ impl Servers {
                     let encapsulation = Encapsulation::ChannelData(number);
                     let path = Path { socket, remote, encapsulation };
                     self.done.push_back(Done::Transmit { path, datagram });
+                }
+                // The outer end of this very stream, which nobody can connect to: of a server that
+                // is asked over TLS it is known that it answers, and no more.
+                (Action::Mapped(mapped), Some(socket)) if self.clients[at].is_stream() => {
+                    tracing::debug!(server = %remote, %mapped, "seen over a stream");
+                    self.clients[at].link = Link::Closed;
+                    self.done.push_back(Done::Close(socket));
                 }
                 (Action::Mapped(mapped), Some(socket)) => {
                     self.done.push_back(Done::Reflexive { socket, mapped });

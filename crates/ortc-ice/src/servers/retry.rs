@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::{Client, Core, Done, Link, PREPARATION, ServerFailure, Servers, TurnClient};
-use crate::IceServerScheme;
 
 /// How long after an allocation is lost it is made again, at first: longer each time that it fails,
 /// up to [`LONGEST_RETRY`].
@@ -69,7 +68,7 @@ impl Servers {
         self.clients[at].core = Core::Turn(Box::new(turn));
         if link == Link::Closed {
             let uri = &self.servers[server].uri;
-            let tls = (uri.scheme == IceServerScheme::Turns).then(|| uri.host.clone());
+            let tls = uri.is_over_tls().then(|| uri.host.clone());
             let token = self.token();
             self.clients[at].link = Link::Opening { token, until: now + PREPARATION };
             self.done.push_back(Done::Open { token, server: address, tls });

@@ -35,6 +35,14 @@ impl StunClient {
         self.mapped.is_some()
     }
 
+    /// It cannot be asked any more.
+    pub(crate) fn fail(&mut self, reason: ServerFailure, actions: &mut Vec<Action>) {
+        (self.asked, self.next) = (None, None);
+        if !std::mem::replace(&mut self.is_settled, true) {
+            actions.push(Action::Failed(reason));
+        }
+    }
+
     /// When something is due; `keep` says whether mappings are worth keeping.
     pub(crate) fn poll_timeout(&self, keep: bool) -> Option<Instant> {
         let next = self.next.filter(|_| keep || !self.is_settled);

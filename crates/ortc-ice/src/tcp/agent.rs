@@ -25,7 +25,7 @@ impl IceAgent {
         if !self.config.candidate_types.host {
             return;
         }
-        let admitted = self.gathering.admitted().to_vec();
+        let admitted = self.gathering.admitted_for_tcp();
         self.withdraw_tcp(now, &admitted);
         // Who waits to be found does not go looking.
         if self.config.tcp.active && !self.config.lite {
@@ -106,7 +106,7 @@ impl IceAgent {
             let is_wildcard = local.ip().is_unspecified() && ip.is_ipv4() == local.is_ipv4();
             is_wildcard || *ip == local.ip()
         };
-        let mut addresses = self.gathering.admitted().to_vec();
+        let mut addresses = self.gathering.admitted_for_tcp();
         addresses.retain(stands_for);
         // Where several addresses are announced as one, one is enough.
         addresses.truncate(if announced.is_some() { 1 } else { usize::MAX });

@@ -133,14 +133,30 @@ impl Side {
     }
 }
 
+/// An interface with this address, of an IPv6 link with its scope: `fe80::1%2`.
 pub fn interface(address: &str) -> InterfaceAddress {
+    let (address, scope) = address.split_once('%').unwrap_or((address, "0"));
     let address: IpAddr = address.parse().unwrap();
     InterfaceAddress {
         name: format!("if-{address}"),
         address,
-        scope_id: 0,
+        scope_id: scope.parse().unwrap(),
         kind: InterfaceKind::Network,
     }
+}
+
+/// The scope of an address of an IPv6 link.
+pub fn scope(address: SocketAddr) -> Option<u32> {
+    match address {
+        SocketAddr::V6(address) if address.ip().is_unicast_link_local() => Some(address.scope_id()),
+        _ => None,
+    }
+}
+
+fn with_scope(address: SocketAddr, scope: u32) -> SocketAddr {
+    let SocketAddr::V6(mut address) = address else { return address };
+    address.set_scope_id(scope);
+    address.into()
 }
 
 /// The credentials of a side whose random bytes are all `byte`.
@@ -176,6 +192,8 @@ pub struct Pair {
     pub blocks: Firewall,
     /// Which streams the network refuses.
     pub blocks_streams: Firewall,
+    /// IPv6 links: the scope that each side knows it by.
+    pub links: Vec<[u32; 2]>,
     /// Everything sent: from, to, bytes. Only while recording.
     pub record: Option<Vec<(SocketAddr, SocketAddr, Bytes)>>,
     random: fastrand::Rng,
@@ -204,6 +222,7 @@ impl Pair {
             delay: Duration::from_millis(10),
             blocks: Box::new(|_, _| false),
             blocks_streams: Box::new(|_, _| false),
+            links: Vec::new(),
             record: None,
             random: fastrand::Rng::with_seed(seed),
             flying: BTreeMap::new(),
@@ -363,7 +382,25 @@ impl Pair {
         if self.random.f64() < self.loss || (self.blocks)(from, path.remote) {
             return;
         }
-        self.fly(Flight::Datagram(from, path.remote, datagram));
+        let (from, to) = match (scope(from), scope(path.remote)) {
+            (None, None) => (from, path.remote),
+            (Some(own), Some(scope)) if own == scope => {
+                let link = self.links.iter().find(|link| link[index] == scope);
+                // Nobody else is on that link.
+                let Some(link) = link else { return };
+                (with_scope(from, link[1 - index]), with_scope(path.remote, link[1 - index]))
+            }
+            _ => panic!("nothing gets from {from} to {}", path.remote),
+        };
+        self.fly(Flight::Datagram(from, to, datagram));
+    }
+
+    /// What a socket port says that hears no media on the selected path of a side any more.
+    pub fn doubt(&mut self, side: usize) {
+        let path = self.sides[side].agent.selected_path().expect("connected");
+        let now = self.now;
+        self.sides[side].agent.handle_socket_event(now, SocketEvent::PathDoubted(path));
+        self.settle();
     }
 
     fn fly(&mut self, flight: Flight) {
@@ -476,7 +513,8 @@ impl Pair {
             }
             Output::Bind { token, address } => {
                 let socket = side.next_socket();
-                let local = SocketAddr::new(address.ip(), 5000 + socket.slot as u16);
+                let mut local = address;
+                local.set_port(5000 + socket.slot as u16);
                 side.sockets.push((socket, local));
                 side.agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
             }

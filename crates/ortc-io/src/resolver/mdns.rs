@@ -134,7 +134,7 @@ pub(super) fn beside_others(domain: Domain) -> io::Result<Socket> {
 }
 
 /// Asks for both kinds of addresses.
-pub(super) fn question(name: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn question(name: &str) -> io::Result<Vec<u8>> {
     let mut message = vec![0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
     for kind in [TYPE_A, TYPE_AAAA] {
         append_name(&mut message, name)?;
@@ -193,7 +193,7 @@ pub(super) fn has_answer(message: &[u8], name: &str, address: IpAddr) -> bool {
 }
 
 /// The addresses that a response has for a name; none if it is something else.
-pub(super) fn answers(message: &[u8], name: &str) -> Vec<IpAddr> {
+pub(crate) fn answers(message: &[u8], name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     // What is cut off or malformed has been read as far as it goes.
     let _ = read(message, name, &mut found);

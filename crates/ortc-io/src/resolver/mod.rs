@@ -1,7 +1,7 @@
 //! Names, resolved off the threads that have better things to do.
 
-mod mdns;
-mod names;
+pub(crate) mod mdns;
+pub(crate) mod names;
 
 use std::net::IpAddr;
 use std::time::Duration;

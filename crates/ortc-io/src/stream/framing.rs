@@ -12,7 +12,7 @@ const READ: usize = 16 * 1024;
 
 /// How messages follow each other on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// Each says how long it is: STUN and channel data (RFC 8656 §12.5).
     Turn,
     /// Each behind its length, in two bytes (RFC 4571 §2).
@@ -22,23 +22,23 @@ pub(super) enum Framing {
 /// Cuts a stream into messages. At most 64 KiB of an unfinished one are kept, as its length
 /// field says, and what one read brings.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     framing: Framing,
     buffer: BytesMut,
 }
 
 impl Frames {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(crate) fn new(framing: Framing) -> Self {
         Self { framing, buffer: BytesMut::new() }
     }
 
     /// Begins with what has been read before.
-    pub(super) fn with(framing: Framing, buffer: BytesMut) -> Self {
+    pub(crate) fn with(framing: Framing, buffer: BytesMut) -> Self {
         Self { framing, buffer }
     }
 
     /// Where what has been read is appended.
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         self.buffer.reserve(READ);
         &mut self.buffer
     }
@@ -47,7 +47,7 @@ impl Frames {
     ///
     /// # Errors
     /// When what comes on a stream to a TURN server is neither: there is no finding back.
-    pub(super) fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Bytes>> {
         match self.framing {
             Framing::Turn => self.next_of_turn(),
             Framing::Rfc4571 => Ok(self.next_framed()),
@@ -90,18 +90,18 @@ impl Frames {
 }
 
 /// The length of the frame that a stream of RFC 4571 begins with.
-pub(super) fn frame_length(stream: &[u8]) -> Option<usize> {
+pub(crate) fn frame_length(stream: &[u8]) -> Option<usize> {
     let [high, low, ..] = *stream else { return None };
     Some(usize::from(u16::from_be_bytes([high, low])))
 }
 
 /// Whether a message is one frame of RFC 4571, as the media thread writes them.
-pub(super) fn is_frame(message: &[u8]) -> bool {
+pub(crate) fn is_frame(message: &[u8]) -> bool {
     frame_length(message).is_some_and(|length| FRAME_HEADER + length == message.len())
 }
 
 /// Appends a message as it is to be written: channel data padded, frames as they are.
-pub(super) fn append(framing: Framing, batch: &mut BytesMut, message: &[u8]) {
+pub(crate) fn append(framing: Framing, batch: &mut BytesMut, message: &[u8]) {
     batch.extend_from_slice(message);
     if framing == Framing::Turn && message.first().is_some_and(|first| first >> 6 == 1) {
         let padded = batch.len() + message.len().next_multiple_of(4) - message.len();

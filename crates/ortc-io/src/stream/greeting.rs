@@ -19,7 +19,7 @@ const READ: usize = 2048;
 
 /// Why a stream is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Its first frame is no binding request with a username, or it ended before.
     Malformed,
     /// Nobody here has that username.
@@ -29,7 +29,7 @@ pub(super) enum Refusal {
 }
 
 /// Reads up to the end of the first frame; what is there then, that frame first.
-pub(super) async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> Result<BytesMut, Refusal> {
+pub(crate) async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> Result<BytesMut, Refusal> {
     let mut read = BytesMut::with_capacity(READ);
     loop {
         if let Some(length) = frame_length(&read) {
@@ -49,7 +49,7 @@ pub(super) async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> Result<
 
 /// Checks the first frame. `find` is given the first half of its USERNAME, and returns whose it
 /// is, with the key of that one's password.
-pub(super) fn check<T>(
+pub(crate) fn check<T>(
     read: &[u8],
     find: impl FnOnce(&[u8]) -> Option<(hmac::Key, T)>,
 ) -> Result<T, Refusal> {

@@ -6,8 +6,8 @@
 //! allocation and two wake-ups at worst, which is what TCP costs here: it is the last resort of
 //! a network without UDP. What a ring has no room for is dropped, as a datagram would be.
 
-mod framing;
-mod greeting;
+pub(crate) mod framing;
+pub(crate) mod greeting;
 mod listener;
 mod tls;
 

@@ -1,9 +1,11 @@
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::sys::{force_receive_buffer, force_send_buffer};
+#[cfg(target_os = "linux")]
+use crate::interfaces::enumerate_interfaces;
 
 /// Opens a non-blocking UDP socket. One for IPv6 never takes IPv4, so that both can have the
 /// same port.
@@ -13,9 +15,28 @@ pub(crate) fn open(address: SocketAddr) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    if let SocketAddr::V4(address) = address
+        && address.ip().is_link_local()
+    {
+        bind_to_link(&socket, *address.ip());
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
+
+/// Has a socket use the interface that has this address alone: of an IPv4 link, no route tells which
+/// one is meant (RFC 3927 §3.2). Where that is not permitted, routes have to do.
+#[cfg(target_os = "linux")]
+fn bind_to_link(socket: &Socket, address: Ipv4Addr) {
+    let interfaces = enumerate_interfaces().unwrap_or_default();
+    let Some(found) = interfaces.iter().find(|found| found.address == address) else { return };
+    if let Err(error) = socket.bind_device(Some(found.name.as_bytes())) {
+        tracing::debug!(%address, %error, "not bound to its interface");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_to_link(_: &Socket, _: Ipv4Addr) {}
 
 /// Sizes of a socket's buffers in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -108,6 +108,7 @@ impl RtpSession {
         let keys = self.keys.as_mut()?;
         match keys.receiver.unprotect_rtp(packet) {
             Ok(opened) => {
+                self.authentic += 1;
                 self.note_number(now, opened.ssrc, &packet[..opened.len]);
                 let opened = self.restore(now, opened, packet)?;
                 let taken = self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]);
@@ -134,7 +135,10 @@ impl RtpSession {
         self.datagrams.bytes_received += packet.len() as u64;
         let Some(keys) = &mut self.keys else { return };
         match keys.receiver.unprotect_rtcp(packet) {
-            Ok(len) => self.on_compound(now, &packet[..len]),
+            Ok(len) => {
+                self.authentic += 1;
+                self.on_compound(now, &packet[..len]);
+            }
             Err(error) => self.stats.receive_drops.count(error),
         }
     }

@@ -125,6 +125,7 @@ pub struct RtpSession {
     closed: bool,
     stats: SessionStats,
     datagrams: DatagramCounts,
+    authentic: u64,
 }
 
 /// Tracks that were sent: the numbers of each are kept with its SSRC, as SRTP keeps its indices.
@@ -186,6 +187,7 @@ impl RtpSession {
             closed: false,
             stats: SessionStats::default(),
             datagrams: DatagramCounts::default(),
+            authentic: 0,
         }
     }
 

@@ -89,6 +89,11 @@ impl RtpSession {
         &self.datagrams
     }
 
+    /// How many packets of RTP and RTCP were opened, so that they are the peer's.
+    pub fn authentic(&self) -> u64 {
+        self.authentic
+    }
+
     /// Copies what is known at `now`.
     pub fn snapshot(&self, now: Instant) -> SessionSnapshot {
         let sender = |sender: &super::Sender| SenderSnapshot {

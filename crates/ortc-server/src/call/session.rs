@@ -67,6 +67,8 @@ pub struct CallOptions {
     pub tcp: bool,
     /// Whether addresses of this host are hidden behind names of the link.
     pub mdns: bool,
+    /// Whether addresses of a single link are used, too.
+    pub link_local: bool,
     /// Whether keys are in the sound of tracks of G.711.
     pub dtmf_in_band: bool,
     /// How long to stay connected.
@@ -192,6 +194,7 @@ impl Call {
         let loopback = options.signal.is_loopback();
         let mut connecting = RTCConnectionOptions::new()
             .with_loopback(loopback)
+            .with_link_local(options.link_local)
             .with_network_changes(true)
             .with_in_band_dtmf(options.dtmf_in_band)
             .with_dtls_version(options.dtls)

@@ -28,6 +28,8 @@ pub struct Coturn {
     pub address: SocketAddr,
     /// Over TLS, by the certificate in [`Coturn::certificate`].
     pub tls: SocketAddr,
+    /// That certificate.
+    pub der: Vec<u8>,
 }
 
 impl Coturn {
@@ -97,7 +99,7 @@ impl Coturn {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let process = Self::run(&mut command);
-        Self { process, command, scratch, address, tls }
+        Self { process, command, scratch, address, tls, der: made.cert.der().to_vec() }
     }
 
     fn run(command: &mut Command) -> Child {

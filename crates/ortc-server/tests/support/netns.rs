@@ -1,7 +1,7 @@
 //! Hosts and NATs as network namespaces of Linux. Root's to make.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A network namespace, removed at the end with everything in it.
@@ -119,19 +119,36 @@ pub struct Host {
     /// Its public address, or its router's, at first.
     public: String,
     last: u8,
+    /// What delays whatever it sends and is sent.
+    _delay: Option<Delay>,
+}
+
+/// A link that takes its time; it ends with this.
+struct Delay(Child);
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Host {
     pub fn new(internet: &Namespace, nat: Nat, last: u8) -> Self {
+        Self::with_delay(internet, nat, last, 0)
+    }
+
+    /// One whose packets take so many milliseconds to the public network, and as many back.
+    pub fn with_delay(internet: &Namespace, nat: Nat, last: u8, delay_ms: u32) -> Self {
         let host = Namespace::new("host");
         let public = format!("203.0.113.{last}");
         if nat == Nat::None {
-            attach(&host, internet, &public, last);
+            let delay = attach(&host, internet, &public, last, delay_ms);
             host.ip("route add default via 203.0.113.1");
-            return Self { namespace: host, router: None, public, last };
+            return Self { namespace: host, router: None, public, last, _delay: delay };
         }
         let router = Namespace::new("nat");
-        attach(&router, internet, &public, last);
+        let delay = attach(&router, internet, &public, last, delay_ms);
         router.ip("route add default via 203.0.113.1");
         let (inner, gateway) = (format!("10.{last}.0.2"), format!("10.{last}.0.1"));
         run(&format!(
@@ -180,7 +197,7 @@ impl Host {
                 }}"
             ));
         }
-        Self { namespace: host, router: Some(router), public, last }
+        Self { namespace: host, router: Some(router), public, last, _delay: delay }
     }
 
     /// The NAT gets another public address, as from a provider at night, and knows no mapping of
@@ -202,7 +219,7 @@ impl Host {
         let (inner, gateway) = (format!("10.{}.0.2", self.last), format!("10.{}.0.1", self.last));
         host.ip(&format!("route add default via {gateway} table 100"));
         host.ip(&format!("rule add from {inner} lookup 100"));
-        attach(host, internet, &format!("203.0.113.{last}"), last);
+        attach(host, internet, &format!("203.0.113.{last}"), last, 0);
         host.ip(&format!("route add 203.0.113.1 via {gateway} src {inner}"));
     }
 
@@ -234,9 +251,8 @@ impl Host {
         after.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
     }
 
-    /// Loses one packet of UDP in `every`, both ways, on its way to the public network; and delays
-    /// all by 50 ms each way, where this kernel can. Returns whether it does.
-    pub fn make_bad(&self, every: u32) -> bool {
+    /// Loses one packet of UDP in `every`, both ways, on its way to the public network.
+    pub fn lose(&self, every: u32) {
         let place = self.router.as_ref().unwrap_or(&self.namespace);
         let lose = format!("meta l4proto udp numgen random mod {every} < 1 drop");
         place.nft(&format!(
@@ -251,20 +267,85 @@ impl Host {
                 }}
             }}"
         ));
-        let mut delay = in_namespace(Some(place), "tc");
-        delay.args("qdisc add dev wan root netem delay 50ms".split(' '));
-        delay.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// Lays cables to another host, `cable0` and so on, that lead to no router. Each has addresses
+    /// of its link alone, `fe80::1` and `fe80::2` the same on all of them, and `169.254.N.1` and
+    /// `.2`.
+    pub fn lay_cables(&self, other: &Self, count: u8) {
+        for number in 0..count {
+            let cable = format!("cable{number}");
+            run(&format!(
+                "ip link add {cable} netns {} type veth peer name {cable} netns {}",
+                self.namespace.name, other.namespace.name
+            ));
+            for (end, host) in (1..).zip([self, other]) {
+                let host = &host.namespace;
+                // Its own one is not wanted, as it is another on each.
+                host.ip(&format!("link set {cable} addrgenmode none"));
+                host.ip(&format!("addr add fe80::{end}/64 dev {cable} nodad"));
+                host.ip(&format!("addr add 169.254.{number}.{end}/16 dev {cable}"));
+                host.ip(&format!("link set {cable} up"));
+            }
+        }
+    }
+
+    /// The cable on which most has been sent.
+    pub fn busiest_cable(&self, count: u8) -> u8 {
+        let sent = |number: &u8| {
+            let mut command = in_namespace(Some(&self.namespace), "cat");
+            let file = format!("/sys/class/net/cable{number}/statistics/tx_packets");
+            let output = command.arg(file).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().parse::<u64>().unwrap()
+        };
+        (0..count).max_by_key(sent).unwrap()
+    }
+
+    /// Nothing gets through a cable any more, and nobody is told.
+    pub fn cut_cable(&self, number: u8) {
+        self.namespace.nft(&format!(
+            "table inet cut{number} {{
+                chain in {{
+                    type filter hook prerouting priority -300;
+                    iifname cable{number} drop
+                }}
+                chain out {{
+                    type filter hook postrouting priority 300;
+                    oifname cable{number} drop
+                }}
+            }}"
+        ));
     }
 }
 
 /// Puts a namespace on the bridge, by an interface named `wan`.
-fn attach(namespace: &Namespace, internet: &Namespace, address: &str, last: u8) {
-    run(&format!(
-        "ip link add wan netns {} type veth peer name port{last} netns {}",
-        namespace.name, internet.name
-    ));
+fn attach(
+    namespace: &Namespace,
+    internet: &Namespace,
+    address: &str,
+    last: u8,
+    delay_ms: u32,
+) -> Option<Delay> {
+    let delay = (delay_ms > 0).then(|| {
+        let mut command = in_namespace(Some(internet), "python3");
+        command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/delay.py")]);
+        command.args([format!("wan{last}"), format!("port{last}"), delay_ms.to_string()]);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n", "python3 and /dev/net/tun make a link with a delay");
+        internet.ip(&format!("link set wan{last} netns {} name wan", namespace.name));
+        Delay(process)
+    });
+    if delay.is_none() {
+        run(&format!(
+            "ip link add wan netns {} type veth peer name port{last} netns {}",
+            namespace.name, internet.name
+        ));
+    }
     internet.ip(&format!("link set port{last} master bridge0"));
     internet.ip(&format!("link set port{last} up"));
     namespace.ip(&format!("addr add {address}/24 dev wan"));
     namespace.ip("link set wan up");
+    delay
 }

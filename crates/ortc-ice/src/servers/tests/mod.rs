@@ -13,8 +13,8 @@ use self::server::{Script, indication};
 use self::world::{NATS, NatType, World, turn};
 use super::message::{Builder, Class, Message, attribute, method};
 use crate::{
-    CandidateTypes, IceCommand, IceConfig, IceEvent, IceState, RTCIceServer, ServerFailure,
-    SharedHost,
+    CandidateTypes, IceAgent, IceCommand, IceConfig, IceEvent, IceState, RTCIceConnectionInfo,
+    RTCIceServer, ServerFailure, SharedHost,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -313,6 +313,29 @@ fn relays_alone_connect_and_tell_no_address_of_ours() {
 }
 
 #[test]
+fn a_restart_of_a_relayed_peer_is_followed_by_the_same_relay_of_ours() {
+    let only = |config| relays(config).with_candidate_types(CandidateTypes::RELAYED);
+    let mut world = World::new([NatType::Full; 2], only);
+    world.connect();
+    assert!(world.drive(SECOND, World::is_connected));
+    world.advance(30 * SECOND);
+    let (relay, path) = (world.hosts[0].found().pop().unwrap(), world.selected(0));
+    // It comes back as another agent, with other credentials and another allocation.
+    let info = RTCIceConnectionInfo::from_random([9; 32]);
+    world.hosts[1].agent = IceAgent::new(only(IceConfig::new(info.clone(), 9)));
+    world.gather(1);
+    world.command(1, IceCommand::SetRemoteCandidate(relay));
+    let ours = world.hosts[0].agent.config.credentials.clone();
+    world.command(1, IceCommand::Connect { remote: ours, controlling: false });
+    world.command(0, IceCommand::Connect { remote: info, controlling: true });
+    assert_eq!(world.selected(0), path, "media is sent there until another path is found");
+    assert!(world.drive(2 * SECOND, World::is_connected));
+    world.advance(60 * SECOND);
+    assert!(world.is_connected() && world.selected(0) != path);
+    assert_eq!(world.hosts[0].found().len(), 1, "the allocation is the same");
+}
+
+#[test]
 fn a_relay_that_is_not_set_answers_nothing() {
     let only = |config| relays(config).with_candidate_types(CandidateTypes::RELAYED);
     let mut world = World::new([NatType::Full; 2], only);
@@ -446,6 +469,35 @@ fn a_stream_is_opened_for_tcp_and_tls_and_one_that_fails_is_reported() {
     let is_withdrawn = |event: &IceEvent| matches!(event, IceEvent::CandidateWithdrawn(_));
     assert!(world.hosts[0].when(is_withdrawn).is_some());
     assert_eq!(failures(&world).len(), 2);
+}
+
+#[test]
+fn a_stun_server_is_asked_over_tls_and_tells_of_no_candidate() {
+    let over_tls =
+        |config: IceConfig| config.with_servers(vec![RTCIceServer::new("stuns:203.0.113.1:3478")]);
+    for answers in [true, false] {
+        let mut world = World::new([NatType::Port; 2], over_tls);
+        world.gather(0);
+        let (token, at, tls) = world.hosts[0].streams.pop().unwrap();
+        assert_eq!((at, tls.as_deref()), (address(SERVER), Some("203.0.113.1")));
+        let socket = SocketId { slot: 9, generation: 0 };
+        let local = address("10.1.0.2:6000");
+        world.hosts[0].sockets.push((socket, local));
+        let (now, agent) = (world.now, &mut world.hosts[0].agent);
+        agent.handle_socket_event(now, SocketEvent::Bound { token, socket, local });
+        if !answers {
+            let error = Some(std::sync::Arc::new(std::io::ErrorKind::BrokenPipe.into()));
+            agent.handle_socket_event(now, SocketEvent::Unbound { socket, error });
+        }
+        world.advance(20 * SECOND);
+        assert_eq!(world.hosts[0].lines().len(), 1, "that of the host");
+        assert!(world.hosts[0].when(is_end).is_some());
+        let broken = [ServerFailure::Stream("broken pipe".into())];
+        assert_eq!(failures(&world)[..], broken[usize::from(answers)..]);
+        let is_open = world.hosts[0].sockets.iter().any(|(open, _)| *open == socket);
+        assert_eq!(is_open, !answers, "it is closed once it has answered");
+        assert_eq!(world.servers[0].asked.len(), 1);
+    }
 }
 
 #[test]

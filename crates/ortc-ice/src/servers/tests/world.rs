@@ -333,6 +333,11 @@ impl World {
         self.drive(period, |_| false);
     }
 
+    /// The path that media of a side uses.
+    pub(super) fn selected(&self, side: usize) -> Option<Path> {
+        self.hosts[side].agent.selected_path()
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.hosts.iter().all(|host| host.agent.state() == IceState::Connected)
     }

@@ -10,7 +10,7 @@ use crate::resolver::is_of_the_link;
 use crate::resolver::mdns::{TYPE_A, TYPE_AAAA, append_name, has_answer, read_name};
 
 /// A number of a link.
-pub(super) type LinkId = u32;
+pub(crate) type LinkId = u32;
 
 /// Most names at a time: some 1,000 connections with four addresses each.
 const MAX_NAMES: usize = 4096;
@@ -40,13 +40,13 @@ struct Name {
 
 /// All names, in lower case.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     names: BTreeMap<String, Name>,
     stats: LinkNameStats,
 }
 
 impl Answers {
-    pub(super) fn insert(&mut self, name: &str, address: IpAddr) -> io::Result<()> {
+    pub(crate) fn insert(&mut self, name: &str, address: IpAddr) -> io::Result<()> {
         let fits = is_of_the_link(name) && append_name(&mut Vec::new(), name).is_ok();
         let key = key(name);
         if !fits {
@@ -78,7 +78,7 @@ impl Answers {
     }
 
     /// The answer to a message from a link, if it asks for a name of ours.
-    pub(super) fn answer(&mut self, now: Instant, link: LinkId, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn answer(&mut self, now: Instant, link: LinkId, message: &[u8]) -> Option<Vec<u8>> {
         let Some(questions) = questions(message) else {
             self.stats.malformed += 1;
             return None;

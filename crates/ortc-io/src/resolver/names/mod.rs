@@ -19,7 +19,8 @@ use socket2::Domain;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
-use self::answers::{Answers, LinkId};
+pub(crate) use self::answers::Answers;
+use self::answers::LinkId;
 use super::mdns::{GROUP, GROUP_V6, PORT, beside_others};
 use crate::{InterfaceAddress, interfaces, now};
 

@@ -1,6 +1,9 @@
+mod agent;
+
 use std::net::SocketAddr;
 
-use crate::description::{Carrier, Kind, Usable};
+use crate::description::{Carrier, Kind, Usable, is_link_local};
+use crate::link_local::{is_on_one_link, on_link};
 use crate::{IgnoredReason, RTCIceCandidateDescription};
 
 /// Most candidates taken from the signalling. A browser on a laptop sends about 15.
@@ -21,25 +24,86 @@ struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct RemoteCandidates {
     known: Vec<Known>,
+    /// Whether those of a single link are of use.
+    takes_link_local: bool,
+    /// Signalled ones of an IPv6 link. They are known as well, once for each of our links.
+    of_links: Vec<(Usable, RTCIceCandidateDescription)>,
+    /// The scopes of our links.
+    links: Vec<u32>,
 }
 
 impl RemoteCandidates {
-    /// Takes a signalled candidate: `Ok(None)` if it is known already.
+    pub(crate) fn new(takes_link_local: bool) -> Self {
+        Self { takes_link_local, ..Self::default() }
+    }
+
+    /// Takes a signalled candidate: `Ok(None)` if it is known already, else what can be paired;
+    /// several of an IPv6 link, where it may be on any.
     pub(crate) fn insert(
         &mut self,
         description: RTCIceCandidateDescription,
-    ) -> Result<Option<Usable>, IgnoredReason> {
+    ) -> Result<Option<Vec<Usable>>, IgnoredReason> {
         let usable = description.usable()?;
+        if is_link_local(usable.address.ip()) {
+            let is_direct = usable.carrier == Carrier::Udp && usable.kind == Kind::Host;
+            if !self.takes_link_local || !is_direct {
+                return Err(IgnoredReason::LinkLocal);
+            }
+            if usable.address.is_ipv6() {
+                return self.insert_of_link(usable, description);
+            }
+        }
         if self.known.iter().any(|known| !known.learned && known.usable == usable) {
             return Ok(None);
         }
         if self.count(false) >= MAX_SIGNALLED {
             return Err(IgnoredReason::TooMany);
         }
+        self.add(usable, description);
+        Ok(Some(vec![usable]))
+    }
+
+    fn insert_of_link(
+        &mut self,
+        usable: Usable,
+        description: RTCIceCandidateDescription,
+    ) -> Result<Option<Vec<Usable>>, IgnoredReason> {
+        if self.of_links.iter().any(|(known, _)| *known == usable) {
+            return Ok(None);
+        }
+        if self.count(false) + self.links.len() + self.of_links.len() >= MAX_SIGNALLED {
+            return Err(IgnoredReason::TooMany);
+        }
+        let on = |scope: &u32| Usable { address: on_link(usable.address, *scope), ..usable };
+        let on_all: Vec<Usable> = self.links.iter().map(on).collect();
+        for usable in &on_all {
+            self.add(*usable, description.clone());
+        }
+        self.of_links.push((usable, description));
+        Ok(Some(on_all))
+    }
+
+    /// A candidate of ours is on this link; returns what may be there, too.
+    pub(crate) fn add_link(&mut self, scope: u32) -> Vec<(Usable, RTCIceCandidateDescription)> {
+        if self.links.contains(&scope) {
+            return Vec::new();
+        }
+        self.links.push(scope);
+        let mut added = Vec::new();
+        for (usable, description) in self.of_links.clone() {
+            if self.count(false) < MAX_SIGNALLED {
+                let usable = Usable { address: on_link(usable.address, scope), ..usable };
+                self.add(usable, description.clone());
+                added.push((usable, description));
+            }
+        }
+        added
+    }
+
+    fn add(&mut self, usable: Usable, description: RTCIceCandidateDescription) {
         self.known.retain(|known| !(known.learned && known.usable.end() == usable.end()));
         self.known.reserve_exact(1);
         self.known.push(Known { usable, description, learned: false });
-        Ok(Some(usable))
     }
 
     /// Forgets a signalled candidate. Returns what the engine has of its address, learned ones
@@ -49,6 +113,12 @@ impl RemoteCandidates {
         description: &RTCIceCandidateDescription,
     ) -> Vec<(Usable, RTCIceCandidateDescription)> {
         let Ok(usable) = description.usable() else { return Vec::new() };
+        if self.of_links.iter().any(|(known, _)| *known == usable) {
+            self.of_links.retain(|(known, _)| *known != usable);
+            let gone = |known: &mut Known| on_link(known.usable.address, 0) == usable.address;
+            let removed = self.known.extract_if(.., gone);
+            return removed.map(|known| (known.usable, known.description)).collect();
+        }
         let is_it = |known: &Known| !known.learned && known.usable == usable;
         if !self.known.iter().any(is_it) {
             return Vec::new();
@@ -127,10 +197,11 @@ impl RemoteCandidates {
         candidates.map(|known| &known.description).max_by_key(|description| description.priority)
     }
 
-    /// How many addresses of one family are reached by UDP.
-    pub(crate) fn count_family(&self, ipv4: bool) -> usize {
-        let is_one =
-            |usable: Usable| usable.carrier == Carrier::Udp && usable.address.is_ipv4() == ipv4;
+    /// How many addresses are reached from this one by UDP.
+    pub(crate) fn count_reached_from(&self, local: SocketAddr) -> usize {
+        let is_one = |usable: Usable| {
+            usable.carrier == Carrier::Udp && is_on_one_link(local, usable.address)
+        };
         self.known.iter().filter(|known| is_one(known.usable)).count()
     }
 
@@ -158,7 +229,7 @@ mod tests {
         let host = candidate("candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host");
         let address = "192.0.2.1:5000".parse().unwrap();
         let usable = Usable { carrier: Carrier::Udp, address, kind: Kind::Host };
-        assert_eq!(remote.insert(host.clone()), Ok(Some(usable)));
+        assert_eq!(remote.insert(host.clone()), Ok(Some(vec![usable])));
         assert_eq!(remote.insert(host.clone()), Ok(None));
         for (line, reason) in [
             ("candidate:1 1 udp 9 a-b.local 5000 typ host", IgnoredReason::NameUnresolved),
@@ -179,11 +250,11 @@ mod tests {
         let udp = candidate("candidate:1 1 udp 9 192.0.2.1 5000 typ host");
         let tcp = candidate("candidate:1 1 tcp 5 192.0.2.1 5000 typ host tcptype passive");
         remote.insert(udp.clone()).unwrap();
-        let usable = remote.insert(tcp.clone()).unwrap().unwrap();
+        let usable = remote.insert(tcp.clone()).unwrap().unwrap()[0];
         assert_eq!(usable.end(), (Carrier::Outgoing, address));
         assert_eq!(remote.describe(usable.end()), Some(&tcp));
         assert_eq!(remote.describe((Carrier::Udp, address)), Some(&udp));
-        assert_eq!(remote.count_family(true), 1, "by UDP");
+        assert_eq!(remote.count_reached_from(address), 1, "by UDP");
         let (slot, source) = ("240.0.0.1:1".parse().unwrap(), "192.0.2.1:40000".parse().unwrap());
         let end = (Carrier::Incoming, slot);
         let (_, learned) = remote.learn(end, source, 7).unwrap();
@@ -223,6 +294,35 @@ mod tests {
         let gone = remote.remove(&mapped);
         assert_eq!(gone.len(), 1);
         assert_eq!((&gone[0].1, remote.count(false)), (&mapped, 0));
+    }
+
+    #[test]
+    fn what_is_of_a_link_is_on_each_of_ours_and_signalled_without_a_scope() {
+        let mut remote = RemoteCandidates::new(true);
+        let line = candidate("candidate:1 1 udp 9 fe80::2 5000 typ host");
+        assert_eq!(remote.insert(line.clone()), Ok(Some(Vec::new())), "we are on no link yet");
+        assert_eq!(remote.insert(line.clone()), Ok(None));
+        let on = |scope| Usable {
+            carrier: Carrier::Udp,
+            address: format!("[fe80::2%{scope}]:5000").parse().unwrap(),
+            kind: Kind::Host,
+        };
+        assert_eq!(remote.add_link(3), [(on(3), line.clone())]);
+        assert_eq!(remote.add_link(3), []);
+        assert_eq!(remote.add_link(4), [(on(4), line.clone())]);
+        let other = candidate("candidate:1 1 udp 9 fe80::3 5000 typ host");
+        assert_eq!(remote.insert(other).unwrap().unwrap().len(), 2);
+        assert_eq!(remote.describe(on(4).end()), Some(&line));
+        assert_eq!(remote.count_reached_from("[fe80::1%3]:1".parse().unwrap()), 2);
+        assert_eq!(remote.remove(&line).len(), 2);
+        assert_eq!(remote.describe(on(4).end()), None);
+        assert_eq!(remote.remove(&line), []);
+        for (line, reason) in [
+            ("candidate:1 1 tcp 9 fe80::1 9 typ host tcptype passive", IgnoredReason::LinkLocal),
+            ("candidate:1 1 udp 9 169.254.1.1 9 typ srflx", IgnoredReason::LinkLocal),
+        ] {
+            assert_eq!(remote.insert(candidate(line)), Err(reason), "{line}");
+        }
     }
 
     #[test]
