@@ -299,6 +299,7 @@ mod received;
 mod socket;
 mod source;
 mod stats;
+mod stream_reader;
 mod tap;
 mod tcp_port;
 mod trace;
@@ -344,10 +345,10 @@ pub use ortc_ice::{
 pub use ortc_io::{
     FlightConfig, FlightRecording, InterfaceAddress, InterfaceKind, LinkNameStats, ListenerStats,
 };
-pub use ortc_rtp::codec::PacketizeError;
+pub use ortc_rtp::codec::{JitterConfig, PacketizeError, Playout};
 pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{
-    CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
+    CodecName, DescriptionError, DisconnectReason, NtpTime, PayloadType, RTCCodec, RTCCodecParam,
     RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RecoveryStats,
     RtcpFeedback, TrackKind,
 };
@@ -360,6 +361,7 @@ pub use stats::{
     RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats,
     RTCStatsReport, RTCTransportStats,
 };
+pub use stream_reader::{StreamFrame, StreamReader};
 pub use tap::{PacketInserter, PacketTap};
 pub use tcp_port::RTCTcpPort;
 pub use track::{RTCTrack, RTCTrackFilter};
