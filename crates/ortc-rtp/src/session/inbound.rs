@@ -186,7 +186,8 @@ impl RtpSession {
         let drops = &mut self.stats.receive_drops;
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);
-        let capture_time = receiver.stream.capture_time(view.timestamp());
+        // Reckoned for who reads it: what is only forwarded does without.
+        let stream = &receiver.stream;
         let copy = || ReceivedPacket {
             payload: Bytes::copy_from_slice(view.payload()),
             payload_type: view.payload_type(),
@@ -194,7 +195,7 @@ impl RtpSession {
             timestamp: view.timestamp(),
             marker: view.marker(),
             received_at: now,
-            capture_time,
+            capture_time: stream.capture_time(view.timestamp()),
         };
         let is_described = event.is_ok();
         let tones = receiver.tones.as_mut();
@@ -219,7 +220,7 @@ impl RtpSession {
                 timestamp: view.timestamp(),
                 marker: view.marker(),
                 received_at: now,
-                capture_time,
+                capture_time: receiver.stream.capture_time(view.timestamp()),
             });
         }
         // Asked first: a packet that nobody reads is not to be copied, only forwarded.

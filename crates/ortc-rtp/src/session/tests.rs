@@ -10,6 +10,7 @@ use crate::{
     ReceivedPacket, RtcpView, RtpView, TrackSource, is_rtcp,
 };
 
+mod capture;
 mod recovery;
 mod tones;
 mod unknown;
