@@ -27,6 +27,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "fingerprint", run: targets::fingerprint::run },
     Target { name: "frames", run: targets::frames::run },
     Target { name: "ice_server", run: targets::ice_server::run },
+    Target { name: "jitter", run: targets::jitter::run },
+    Target { name: "matroska", run: targets::matroska::run },
     Target { name: "link_names", run: targets::link_names::run },
     Target { name: "media_file", run: targets::media_file::run },
     Target { name: "opus", run: targets::opus::run },

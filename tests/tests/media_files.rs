@@ -357,6 +357,7 @@ fn sent_by_ffmpeg(codec: CodecName, path: &Path) -> Vec<(bool, Vec<u8>)> {
             timestamp: view.timestamp(),
             marker: view.marker(),
             received_at: now,
+            capture_time: None,
         });
         got.extend(std::iter::from_fn(|| assembler.poll(now)).map(event));
     }
@@ -376,6 +377,7 @@ fn received(
         timestamp: packet.timestamp as u32,
         marker: packet.marker,
         received_at,
+        capture_time: None,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use ortc_rtp::{CodecName, TrackKind};
+use ortc_rtp::{CodecName, NtpTime, TrackKind};
 
 /// What a local track carries: the encoding of its frames and the unit of their media time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,4 +75,14 @@ pub struct ReceivedFrame {
     pub intact: bool,
     /// When its last packet came from the network.
     pub received_at: Instant,
+    /// Units of [`timestamp`](Self::timestamp) in a second.
+    pub clock_rate: u32,
+    /// When it was captured, by the sender's clock, by which tracks of one sender are brought
+    /// together: see [`StreamReader`](crate::StreamReader). `None` before the first sender report
+    /// (RFC 3550 §6.4.1) of its track, a second at most after its first packet, unless packets say
+    /// so themselves: where `abs-capture-time` is described among the header extensions.
+    pub capture_time: Option<NtpTime>,
+    /// Packets right before this frame that never came, and of which what they were part of has
+    /// been left out.
+    pub lost_before: u64,
 }

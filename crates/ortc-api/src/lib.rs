@@ -107,6 +107,20 @@
 //! way. Without any of it: [`RTCTrack::set_codecs`] with codecs whose `rtcp_feedback` does not name
 //! `transport-cc`.
 //!
+//! # What is received, and when it was sent
+//!
+//! [`MediaStreamTrack::take_frames`] reads one track, [`MediaStream::reader`] all tracks of a stream,
+//! each frame with its place on one axis of time: sound and pictures that were captured together
+//! stand together, however late the ones come. That is known by the sender's clock
+//! ([`ReceivedFrame::capture_time`]), which its reports tell.
+//!
+//! Packets that were overtaken or lost are waited for as long as others have been late, and what is
+//! sent again for a second at most. Frames come as soon as they are whole, for a recorder or a player
+//! that has a buffer of its own; for one that plays what it is handed,
+//! [`set_jitter`](FrameReceiver::set_jitter) with [`JitterConfig::live`] has them come evenly. What
+//! never came is told by [`ReceivedFrame::lost_before`]. `ortc-media` writes files of it, as `ortc call
+//! --record` does.
+//!
 //! # How large pictures may be
 //!
 //! `mediaAttributes` of a sending track bound what is sent: a picture that keeps within none
@@ -299,6 +313,7 @@ mod received;
 mod socket;
 mod source;
 mod stats;
+mod stream_reader;
 mod tap;
 mod tcp_port;
 mod trace;
@@ -345,10 +360,10 @@ pub use ortc_ice::{
 pub use ortc_io::{
     FlightConfig, FlightRecording, InterfaceAddress, InterfaceKind, LinkNameStats, ListenerStats,
 };
-pub use ortc_rtp::codec::PacketizeError;
+pub use ortc_rtp::codec::{JitterConfig, PacketizeError, Playout};
 pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{
-    CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
+    CodecName, DescriptionError, DisconnectReason, NtpTime, PayloadType, RTCCodec, RTCCodecParam,
     RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RecoveryStats,
     RtcpFeedback, TrackKind,
 };
@@ -361,6 +376,7 @@ pub use stats::{
     RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats,
     RTCStatsReport, RTCTransportStats,
 };
+pub use stream_reader::{StreamFrame, StreamReader};
 pub use tap::{PacketInserter, PacketTap};
 pub use tcp_port::RTCTcpPort;
 pub use track::{RTCTrack, RTCTrackFilter};

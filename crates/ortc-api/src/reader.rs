@@ -1,11 +1,13 @@
 //! Received tracks: from packets to an application's frames.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use ortc_io::ring::RingReceiver;
-use ortc_rtp::codec::{EncodedFrame, FrameAssembler, FrameEvent};
+use ortc_io::ring::{Popped, RingReceiver};
+use ortc_rtp::codec::{EncodedFrame, FrameAssembler, FrameEvent, JitterConfig};
 use ortc_rtp::{ReceivedPacket, TrackKind};
 
 use crate::described::Described;
@@ -25,6 +27,11 @@ pub(crate) const fn receive_ring(kind: TrackKind) -> usize {
 }
 
 /// Reads the frames of a received track.
+///
+/// Packets that were overtaken are put back in order, and those that were lost are waited for where
+/// they are sent again: how long, it learns from how late packets come, up to a cap. By default a
+/// frame is handed out as soon as it is whole and its turn; whoever plays frames as they come has
+/// them [paced](JitterConfig::live) by [`set_jitter`](Self::set_jitter).
 pub struct FrameReceiver {
     packets: RingReceiver<ReceivedPacket>,
     described: Arc<Described>,
@@ -32,6 +39,8 @@ pub struct FrameReceiver {
     assembler: FrameAssembler,
     /// The newest timestamp, as received and unwrapped.
     unwrapped: Option<(u32, u64)>,
+    /// Packets that were given up before the last frame.
+    lost_before: u64,
     packets_seen: u64,
     damages: u64,
     ended: bool,
@@ -59,47 +68,92 @@ impl FrameReceiver {
             described_as: 0,
             assembler: FrameAssembler::for_track(&described.newest()),
             unwrapped: None,
+            lost_before: 0,
             packets_seen: 0,
             damages: 0,
             ended: false,
         }
     }
 
+    /// Has packets wait as `config` says from now on: for a player
+    /// [`JitterConfig::live`], for a recorder [`JitterConfig::recording`], which is the default.
+    pub fn set_jitter(&mut self, config: JitterConfig) {
+        self.assembler.set_jitter(config);
+    }
+
+    /// How long packets wait at present: all of them if they are paced, else those behind one that
+    /// is missing.
+    pub fn delay(&self) -> Duration {
+        self.assembler.delay()
+    }
+
     /// Waits for the next whole frame, in order of sending; `None` when the track is gone.
     ///
-    /// A packet that was overtaken is waited for, at most 100 ms. Needs a tokio runtime with
-    /// time enabled. Cancelling it loses nothing.
+    /// Needs a tokio runtime with time enabled. Cancelling it loses nothing.
     pub async fn recv(&mut self) -> Option<ReceivedFrame> {
         loop {
-            let now = ortc_io::now();
-            match self.assembler.poll(if self.ended { now + AT_THE_END } else { now }) {
-                Some(FrameEvent::Frame(frame)) => return Some(self.finish(frame)),
-                Some(FrameEvent::Damaged(_)) => {
-                    self.damages += 1;
-                    continue;
-                }
-                None if self.ended => return None,
-                None => {}
+            match self.ready(ortc_io::now()) {
+                Poll::Ready(frame) => return frame,
+                Poll::Pending => {}
             }
-            let packet = match self.assembler.poll_timeout() {
-                None => self.packets.recv().await,
+            let deadline = self.deadline();
+            let arrived = poll_fn(|context| self.poll_packets(context));
+            match deadline {
+                None => arrived.await,
                 Some(at) => tokio::select! {
                     biased;
-                    packet = self.packets.recv() => packet,
-                    () = tokio::time::sleep_until(at.into()) => continue,
+                    () = arrived => {}
+                    () = tokio::time::sleep_until(at.into()) => {}
                 },
-            };
-            match packet {
-                Some(packet) => {
-                    self.packets_seen += 1;
-                    if let Some(description) = self.described.changed(&mut self.described_as) {
-                        self.assembler.set_codecs(&description);
-                    }
-                    self.assembler.push(packet);
-                }
-                None => self.ended = true,
             }
         }
+    }
+
+    /// The next frame as of `now`, of the packets that have been taken; `None` is the end.
+    pub(crate) fn ready(&mut self, now: Instant) -> Poll<Option<ReceivedFrame>> {
+        loop {
+            match self.assembler.poll(if self.ended { now + AT_THE_END } else { now }) {
+                Some(FrameEvent::Frame(frame)) => return Poll::Ready(Some(self.finish(frame))),
+                Some(FrameEvent::Damaged(_)) => self.damages += 1,
+                None if self.ended => return Poll::Ready(None),
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes no more packets: what has come is handed out without waiting for what is missing, and
+    /// then comes the end.
+    pub fn close(&mut self) {
+        while let Popped::Item(packet) = self.packets.pop() {
+            self.take(packet);
+        }
+        self.ended = true;
+    }
+
+    fn take(&mut self, packet: ReceivedPacket) {
+        self.packets_seen += 1;
+        if let Some(description) = self.described.changed(&mut self.described_as) {
+            self.assembler.set_codecs(&description);
+        }
+        self.assembler.push(packet);
+    }
+
+    /// When there may be a frame although no packet comes.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.assembler.poll_timeout()
+    }
+
+    /// Takes a packet, or the end of them.
+    pub(crate) fn poll_packets(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.ended {
+            return Poll::Ready(());
+        }
+        let Poll::Ready(packet) = self.packets.poll_recv(context) else { return Poll::Pending };
+        match packet {
+            Some(packet) => self.take(packet),
+            None => self.ended = true,
+        }
+        Poll::Ready(())
     }
 
     /// How often something was missing: packets, or parts of a frame.
@@ -109,11 +163,11 @@ impl FrameReceiver {
 
     /// The packets that came and that did not, as far as they were read.
     pub fn packet_counts(&self) -> PacketCounts {
-        let reorder = self.assembler.counts().reorder;
+        let jitter = self.assembler.counts().jitter;
         PacketCounts {
             packets: self.packets_seen,
-            lost: reorder.given_up,
-            late: reorder.late + reorder.duplicates + reorder.unread,
+            lost: jitter.given_up,
+            late: jitter.late + jitter.duplicates + jitter.unread,
         }
     }
 
@@ -123,6 +177,8 @@ impl FrameReceiver {
     }
 
     fn finish(&mut self, frame: EncodedFrame) -> ReceivedFrame {
+        let lost = self.assembler.counts().jitter.given_up;
+        let lost_before = lost - std::mem::replace(&mut self.lost_before, lost);
         ReceivedFrame {
             timestamp: self.unwrap(frame.timestamp),
             data: frame.data,
@@ -131,6 +187,10 @@ impl FrameReceiver {
             key: frame.key,
             intact: frame.intact,
             received_at: frame.received_at,
+            // Whoever made a frame of the packets knew the codec.
+            clock_rate: self.assembler.clock_rate(frame.payload_type).unwrap_or(1),
+            capture_time: frame.capture_time,
+            lost_before,
         }
     }
 
@@ -216,14 +276,17 @@ pub(crate) mod tests {
                 timestamp: u32::from(sequence) * 960,
                 marker: false,
                 received_at: ortc_io::now(),
+                capture_time: None,
             };
             assert!(sender.push(packet).is_ok());
         }
         let mut marks = Vec::new();
         for _ in 0..6 {
-            marks.push(frames.recv().await.unwrap().data[1]);
+            let frame = frames.recv().await.unwrap();
+            assert_eq!(frame.clock_rate, 48_000);
+            marks.push((frame.data[1], frame.lost_before));
         }
-        assert_eq!(marks, [0, 1, 2, 3, 5, 6]);
+        assert_eq!(marks, [(0, 0), (1, 0), (2, 0), (3, 0), (5, 1), (6, 0)]);
         let counts = PacketCounts { packets: 8, lost: 1, late: 2 };
         assert_eq!((frames.packet_counts(), frames.damages()), (counts, 1));
         drop(sender);

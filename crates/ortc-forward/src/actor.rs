@@ -400,6 +400,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::AnswerNumbers(connection, ssrc, id) => {
                 ForwarderCommand::AnswerNumbers(connection, ssrc, id)
             }
+            RouteCommand::ReadCaptureTimes(connection, ssrc, id) => {
+                ForwarderCommand::ReadCaptureTimes(connection, ssrc, id)
+            }
             RouteCommand::CapSender(connection, ssrc, cap) => {
                 ForwarderCommand::CapSender(connection, ssrc, cap)
             }

@@ -110,6 +110,8 @@ pub enum ForwarderCommand {
     NumberSent(ConnectionId, Ssrc, Option<u8>),
     /// Answers the numbers of a receiving track's packets with feedback, or not any more.
     AnswerNumbers(ConnectionId, Ssrc, Option<u8>),
+    /// Reads when a receiving track's packets were captured, or not any more.
+    ReadCaptureTimes(ConnectionId, Ssrc, Option<u8>),
     /// Sets what the estimate of what may be sent begins with and stays within.
     LimitBandwidth(ConnectionId, BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.

@@ -171,6 +171,9 @@ impl Plane {
             ForwarderCommand::AnswerNumbers(id, ssrc, number_id) => {
                 self.with_session(id, io, |session| session.acknowledge_numbers(ssrc, number_id));
             }
+            ForwarderCommand::ReadCaptureTimes(id, ssrc, extension) => {
+                self.with_session(id, io, |session| session.read_capture_times(ssrc, extension));
+            }
             ForwarderCommand::CapSender(id, ssrc, cap) => {
                 self.with_session(id, io, |session| session.cap_sender(ssrc, cap));
             }

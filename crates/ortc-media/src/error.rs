@@ -88,6 +88,12 @@ pub enum MediaReadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is a WebM or Matroska file.
+    #[error("this WebM or Matroska file cannot be read: {reason}")]
+    Matroska {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It is an H.264 byte stream.
     #[error("this H.264 stream cannot be read: {reason}")]
     AnnexB {

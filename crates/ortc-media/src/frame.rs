@@ -1,8 +1,9 @@
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::MediaReadError;
+use crate::{MediaReadError, video};
 
 /// What the frames of a file or source are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +39,11 @@ impl MediaFormat {
     /// Whether it is pictures.
     pub fn is_video(self) -> bool {
         matches!(self, Self::Vp8 | Self::Vp9 | Self::Av1 | Self::H264)
+    }
+
+    /// Whether a frame of this format can be decoded without any other; always so for sound.
+    pub fn is_key_frame(self, frame: &[u8]) -> bool {
+        video::is_key(self, frame)
     }
 
     /// Its name in lower case, as ORTC describes codecs: `opus`, `ulaw`, `vp8`, …
@@ -84,6 +90,12 @@ pub struct MediaFrame {
 pub trait MediaReader: Send {
     /// What the frames are.
     fn format(&self) -> MediaFormat;
+
+    /// How much later its first frame is than the beginning of the file: how tracks of one file
+    /// stand to each other.
+    fn begins(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Reads the next frame; `None` at the end.
     ///

@@ -3,14 +3,15 @@
 //! # Playing
 //!
 //! [`open`] tells what a file is by its content and hands out a [`MediaReader`], whose frames
-//! go into a packetizer as they are, each with its time; [`Pacer`] says when each is due.
-//! Where there is no file, [`Tone`] and [`ColourBars`] are readers without end.
+//! go into a packetizer as they are, each with its time; [`Pacer`] says when each is due. A file of
+//! several tracks has a reader for each of them: [`open_all`]. Where there is no file, [`Tone`] and [`ColourBars`] are readers without end.
 //!
 //! # Recording
 //!
 //! [`create`] begins a file for a [`MediaFormat`] and hands out a [`MediaWriter`], which takes
 //! frames as they arrive, in order ([`ReorderBuffer`] puts Opus packets back into theirs). The
-//! file is as long as what was said: gaps of sound are filled, pictures keep their times. A
+//! file is as long as what was said: gaps of sound are filled, pictures keep their times. Sound and
+//! pictures that belong together go into one file by [`MatroskaWriter`], each frame at its time. A
 //! crash costs half a second.
 //!
 //! | format | file | reader | writer |
@@ -19,6 +20,8 @@
 //! | A-law, µ-law | WAV | [`WavReader`], from PCM of any usual rate as well | [`WavWriter`] |
 //! | VP8, VP9, AV1 | IVF | [`IvfReader`] | [`IvfWriter`] |
 //! | H.264 | byte stream (Annex B) | [`AnnexBReader`] | [`AnnexBWriter`] |
+//! | several tracks of Opus, VP8, VP9, AV1 | WebM | [`MatroskaReader`] | [`MatroskaWriter`] |
+//! | and of A-law, µ-law, H.264 | Matroska (RFC 9559) | [`MatroskaReader`] | [`MatroskaWriter`] |
 //!
 //! Everything here is synchronous and pure: no clock, no thread, no runtime, and no other
 //! crate of ORTC. Nothing but PCM is decoded or encoded, so a recording holds exactly the
@@ -76,10 +79,12 @@
 
 mod annexb;
 mod bars;
+mod ebml;
 mod error;
 mod frame;
 mod g711;
 mod ivf;
+mod matroska;
 mod open;
 mod opus;
 mod pacer;
@@ -100,7 +105,11 @@ pub use error::{MediaReadError, OggOpusReadError, OggOpusWriteError};
 pub use frame::{MediaCounts, MediaFormat, MediaFrame, MediaReader, MediaWriter};
 pub use g711::Law;
 pub use ivf::{IvfReader, IvfWriter};
-pub use open::{OpenError, OpenOptions, create, open, open_stream};
+pub use matroska::{
+    Container, MatroskaCounts, MatroskaFrame, MatroskaReader, MatroskaTrack, MatroskaTrackError,
+    MatroskaWriter,
+};
+pub use open::{OpenError, OpenOptions, create, open, open_all, open_stream};
 pub use opus::opus_packet_samples;
 pub use pacer::{Pacer, Slot};
 pub use reader::{OggOpusReader, OpusPacket};

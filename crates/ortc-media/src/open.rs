@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Cursor, Read};
 use std::path::Path;
 
+use crate::matroska::TrackReader;
 use crate::sniff::looks_like;
 use crate::wav::read_full;
 use crate::{
-    AnnexBReader, AnnexBWriter, IvfReader, IvfWriter, Law, MediaCounts, MediaFormat, MediaFrame,
-    MediaReadError, MediaReader, MediaWriter, OggOpusConfig, OggOpusReader, OggOpusWriteError,
-    OggOpusWriter, WavReader, WavWriter,
+    AnnexBReader, AnnexBWriter, IvfReader, IvfWriter, Law, MatroskaReader, MediaCounts,
+    MediaFormat, MediaFrame, MediaReadError, MediaReader, MediaWriter, OggOpusConfig,
+    OggOpusReader, OggOpusWriteError, OggOpusWriter, WavReader, WavWriter,
 };
 
 /// How files are read that leave something open.
@@ -67,13 +68,14 @@ pub enum OpenError {
 }
 
 const SUPPORTED: &str = "Ogg/Opus, WAV (PCM of 8 or 16 bits, A-law, µ-law), IVF (VP8, VP9, AV1), \
-                         H.264 as a byte stream (Annex B)";
+                         WebM and Matroska (of these codecs), H.264 as a byte stream (Annex B)";
 
 fn resemblance(what: Option<&'static str>) -> String {
     what.map(|what| format!(": it looks like {what}")).unwrap_or_default()
 }
 
-/// Opens a media file. Its content says what it is; its name does not matter.
+/// Opens a media file. Its content says what it is; its name does not matter. Of several tracks it
+/// is the first that can be read.
 ///
 /// # Errors
 /// [`OpenError`], whose message tells a user what is wrong and what is supported.
@@ -85,6 +87,57 @@ pub fn open(
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| OpenError::Io { path: name.clone(), error })?;
     open_stream(BufReader::new(file), &name, options)
+}
+
+/// Opens a media file with all its tracks that can be read, in the order of the file: one, but for
+/// WebM and Matroska.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_all(
+    path: impl AsRef<Path>,
+    options: &OpenOptions,
+) -> Result<Vec<Box<dyn MediaReader>>, OpenError> {
+    let path = path.as_ref();
+    let name = path.display().to_string();
+    let failed = |error| OpenError::Io { path: name.clone(), error };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut start = [0; 4];
+    let len = read_full(&mut file, &mut start).map_err(failed)?;
+    if start[..len] != EBML {
+        return Ok(vec![open(path, options)?]);
+    }
+    // Each track is read by itself: their readers keep a pace of their own.
+    let unreadable = |error| OpenError::Unreadable { path: name.clone(), error };
+    let reopened = || {
+        let file = File::open(path).map_err(failed)?;
+        MatroskaReader::new(BufReader::new(file)).map_err(unreadable)
+    };
+    let tracks = playable(&reopened()?).map_err(unreadable)?;
+    let mut readers: Vec<Box<dyn MediaReader>> = Vec::new();
+    for (number, format) in tracks {
+        let reader = TrackReader::new(reopened()?, number, format).map_err(unreadable)?;
+        readers.push(Box::new(reader));
+    }
+    Ok(readers)
+}
+
+/// The tracks of a file that can be read: their numbers and formats; at least one.
+fn playable<R: Read>(
+    reader: &MatroskaReader<R>,
+) -> Result<Vec<(u64, MediaFormat)>, MediaReadError> {
+    let tracks = reader.tracks();
+    let playable: Vec<_> =
+        tracks.iter().filter_map(|track| Some((track.number, track.format?))).collect();
+    if playable.is_empty() {
+        let found: Vec<_> = tracks.into_iter().map(|track| track.codec).collect();
+        let reason = format!(
+            "it has {}; Opus, A-law, µ-law, VP8, VP9, AV1 and H.264 can be read",
+            found.join(", ")
+        );
+        return Err(MediaReadError::Matroska { reason });
+    }
+    Ok(playable)
 }
 
 /// Opens a media file that comes from anywhere; `name` is what errors call it.
@@ -116,11 +169,22 @@ pub fn open_stream(
     if start.starts_with(b"DKIF") {
         return Ok(Box::new(IvfReader::new(input).map_err(unreadable)?));
     }
+    if start.starts_with(&EBML) {
+        let reader = MatroskaReader::new(input).map_err(unreadable)?;
+        let tracks = playable(&reader).map_err(unreadable)?;
+        let Some(&(number, format)) = tracks.first() else {
+            return Err(OpenError::Unsupported { path: path(), looks_like: looks_like(start) });
+        };
+        return Ok(Box::new(TrackReader::new(reader, number, format).map_err(unreadable)?));
+    }
     if is_h264(start) {
         return Ok(Box::new(AnnexBReader::new(input, options.frame_rate).map_err(unreadable)?));
     }
     Err(OpenError::Unsupported { path: path(), looks_like: looks_like(start) })
 }
+
+/// What WebM and Matroska begin with.
+const EBML: [u8; 4] = [0x1a, 0x45, 0xdf, 0xa3];
 
 /// Whether it begins with a start code and a NAL unit that a stream can begin with; MPEG-1 and
 /// MPEG-2 have the same start codes.

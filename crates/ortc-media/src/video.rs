@@ -25,7 +25,8 @@ pub(crate) fn size(format: MediaFormat, frame: &[u8]) -> Option<(u16, u16)> {
         }
         MediaFormat::Vp9 => vp9(frame)?.1,
         MediaFormat::Av1 => {
-            obus(frame).find(|(kind, _)| *kind == 1).and_then(|(_, body)| av1(body))
+            let (_, header) = obus(frame).find(|(kind, _)| *kind == 1)?;
+            Some(av1_sequence(header)?.size)
         }
         _ => None,
     }
@@ -36,14 +37,19 @@ pub(crate) fn nal_types(frame: &[u8]) -> impl Iterator<Item = u8> + '_ {
     frame.windows(4).filter(|bytes| bytes[..3] == [0, 0, 1]).map(|bytes| bytes[3] & 0x1f)
 }
 
-struct Bits<'a> {
+/// Reads bits, the first one of a byte highest.
+pub(crate) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
+impl<'a> Bits<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
     /// Reads up to 32 bits, the first one highest.
-    fn take(&mut self, count: usize) -> Option<u32> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<u32> {
         let mut value = 0;
         for _ in 0..count {
             let byte = *self.bytes.get(self.at / 8)?;
@@ -53,14 +59,27 @@ impl Bits<'_> {
         Some(value)
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    pub(crate) fn flag(&mut self) -> Option<bool> {
         self.take(1).map(|bit| bit == 1)
+    }
+
+    /// Reads an Exp-Golomb code (ITU-T H.264 §9.1).
+    pub(crate) fn exp_golomb(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while !self.flag()? {
+            zeros += 1;
+        }
+        if zeros > 31 {
+            return None;
+        }
+        let rest = self.take(zeros)?;
+        Some(((1_u64 << zeros) - 1) as u32 + rest)
     }
 }
 
 /// Whether a VP9 frame is a key frame, and its size if so (VP9 bitstream §6.2).
 fn vp9(frame: &[u8]) -> Option<(bool, Option<(u16, u16)>)> {
-    let mut bits = Bits { bytes: frame, at: 0 };
+    let mut bits = Bits::new(frame);
     if bits.take(2)? != 2 {
         return None;
     }
@@ -97,7 +116,7 @@ fn vp9_size(bits: &mut Bits<'_>, profile: u32) -> Option<(u16, u16)> {
 }
 
 /// The OBUs of a temporal unit, types and bodies, as far as their sizes are right.
-fn obus(unit: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(crate) fn obus(unit: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = unit;
     std::iter::from_fn(move || {
         let (&header, mut after) = rest.split_first()?;
@@ -142,12 +161,25 @@ fn av1_is_key(unit: &[u8]) -> bool {
     false
 }
 
-/// The largest size that a sequence header allows (AV1 §5.5.1).
-fn av1(body: &[u8]) -> Option<(u16, u16)> {
-    let mut bits = Bits { bytes: body, at: 0 };
-    bits.take(4)?;
-    if bits.flag()? {
-        bits.take(5)?;
+/// What an AV1 sequence header says.
+pub(crate) struct Av1Sequence {
+    /// The largest size of its pictures in pixels.
+    pub(crate) size: (u16, u16),
+    /// Profile, level, tier and colours, as the second and third byte of a configuration record
+    /// have them (AV1 in ISOBMFF §2.3.3).
+    pub(crate) configuration: [u8; 2],
+}
+
+/// Reads a sequence header (AV1 §5.5.1); of one that is cut off after the size, what follows is
+/// taken to be as usual.
+pub(crate) fn av1_sequence(body: &[u8]) -> Option<Av1Sequence> {
+    let mut bits = Bits::new(body);
+    let profile = bits.take(3)?;
+    bits.take(1)?;
+    let is_reduced = bits.flag()?;
+    let (mut level, mut tier) = (0, 0);
+    if is_reduced {
+        level = bits.take(5)?;
     } else {
         let mut model = None;
         if bits.flag()? {
@@ -168,10 +200,12 @@ fn av1(body: &[u8]) -> Option<(u16, u16)> {
             }
         }
         let delays = bits.flag()?;
-        for _ in 0..=bits.take(5)? {
+        for point in 0..=bits.take(5)? {
             bits.take(12)?;
-            if bits.take(5)? > 7 {
-                bits.take(1)?;
+            let at = bits.take(5)?;
+            let high = if at > 7 { bits.take(1)? } else { 0 };
+            if point == 0 {
+                (level, tier) = (at, high);
             }
             if let Some(len) = model
                 && bits.flag()?
@@ -185,7 +219,59 @@ fn av1(body: &[u8]) -> Option<(u16, u16)> {
     }
     let (width, height) = (bits.take(4)? as usize + 1, bits.take(4)? as usize + 1);
     let (width, height) = (bits.take(width)?, bits.take(height)?);
-    Some((width.wrapping_add(1) as u16, height.wrapping_add(1) as u16))
+    let size = (width.wrapping_add(1) as u16, height.wrapping_add(1) as u16);
+    // 4:2:0 of 8 bits.
+    let colours = av1_colours(&mut bits, profile, is_reduced).unwrap_or(0x0c);
+    let configuration = [(profile << 5 | level) as u8, (tier << 7) as u8 | colours];
+    Some(Av1Sequence { size, configuration })
+}
+
+/// The colours, as a configuration record has them: high_bitdepth, twelve_bit, monochrome, two of
+/// subsampling, two of the position of samples.
+fn av1_colours(bits: &mut Bits<'_>, profile: u32, is_reduced: bool) -> Option<u8> {
+    if !is_reduced && bits.flag()? {
+        bits.take(7)?;
+    }
+    bits.take(3)?;
+    if !is_reduced {
+        bits.take(4)?;
+        let has_order = bits.flag()?;
+        if has_order {
+            bits.take(2)?;
+        }
+        let has_screen_content = bits.flag()? || bits.flag()?;
+        if has_screen_content && !bits.flag()? {
+            bits.flag()?;
+        }
+        if has_order {
+            bits.take(3)?;
+        }
+    }
+    bits.take(3)?;
+    let high = bits.flag()?;
+    let twelve = profile == 2 && high && bits.flag()?;
+    let mono = profile != 1 && bits.flag()?;
+    let described = if bits.flag()? { Some(bits.take(24)?) } else { None };
+    let depth = u8::from(high) << 6 | u8::from(twelve) << 5;
+    if mono {
+        return Some(depth | 0x1c);
+    }
+    // BT.709 with the transfer of sRGB and no matrix is RGB.
+    if described == Some(0x01_0d00) {
+        return Some(depth);
+    }
+    bits.flag()?;
+    let (x, y) = match profile {
+        0 => (true, true),
+        1 => (false, false),
+        _ if twelve => {
+            let x = bits.flag()?;
+            (x, x && bits.flag()?)
+        }
+        _ => (true, false),
+    };
+    let position = if x && y { bits.take(2)? as u8 } else { 0 };
+    Some(depth | u8::from(x) << 3 | u8::from(y) << 2 | position)
 }
 
 #[cfg(test)]

@@ -77,6 +77,9 @@ pub struct OggOpusCounts {
 #[derive(Debug)]
 pub struct OggOpusWriter<W> {
     output: W,
+    /// Whole pages: the headers, until they go out with the first one of sound, so that nobody sees
+    /// a file without any.
+    unwritten: Vec<u8>,
     max_gap: u64,
     page: Page,
     page_samples: u64,
@@ -88,10 +91,10 @@ pub struct OggOpusWriter<W> {
 }
 
 impl<W: Write> OggOpusWriter<W> {
-    /// Writes the headers.
+    /// Begins a file. Its headers are written with the first page.
     ///
     /// # Errors
-    /// A number of channels other than 1 and 2, or the system's error.
+    /// A number of channels other than 1 and 2.
     pub fn new(output: W, config: OggOpusConfig) -> Result<Self, OggOpusWriteError> {
         if !(1..=2).contains(&config.channels) {
             return Err(OggOpusWriteError::Channels(config.channels));
@@ -106,6 +109,7 @@ impl<W: Write> OggOpusWriter<W> {
         };
         let mut writer = Self {
             output,
+            unwritten: Vec::new(),
             max_gap: config.max_gap.as_secs().saturating_mul(48_000)
                 + u64::from(config.max_gap.subsec_millis()) * 48,
             page,
@@ -121,7 +125,7 @@ impl<W: Write> OggOpusWriter<W> {
         head.extend_from_slice(&config.input_sample_rate.to_le_bytes());
         head.extend_from_slice(&[0, 0, 0]); // no gain, mapping family 0
         writer.page.push_packet(&head);
-        writer.end_page()?;
+        writer.turn_page();
 
         let vendor = concat!("ortc-media ", env!("CARGO_PKG_VERSION"));
         let mut tags = b"OpusTags".to_vec();
@@ -129,7 +133,7 @@ impl<W: Write> OggOpusWriter<W> {
         tags.extend_from_slice(vendor.as_bytes());
         tags.extend_from_slice(&0_u32.to_le_bytes());
         writer.page.push_packet(&tags);
-        writer.end_page()?;
+        writer.turn_page();
         Ok(writer)
     }
 
@@ -222,13 +226,18 @@ impl<W: Write> OggOpusWriter<W> {
     }
 
     fn end_page(&mut self) -> std::io::Result<()> {
-        self.output.write_all(&self.page.encode())?;
-        self.output.flush()?;
+        self.turn_page();
+        self.output.write_all(&std::mem::take(&mut self.unwritten))?;
+        self.output.flush()
+    }
+
+    /// Ends a page, behind those that are yet to be written.
+    fn turn_page(&mut self) {
+        self.unwritten.extend(self.page.encode());
         self.page.flags = 0;
         self.page.sequence = self.page.sequence.wrapping_add(1);
         self.page.lacing.clear();
         self.page.body.clear();
         self.page_samples = 0;
-        Ok(())
     }
 }

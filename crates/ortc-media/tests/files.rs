@@ -1,10 +1,12 @@
 //! WAV, IVF and H.264 files written and read again, and files of others; sources without end.
 
 use std::io::{Cursor, Read};
+use std::time::Duration;
 
 use ortc_media::{
-    AnnexBReader, AnnexBWriter, ColourBars, IvfReader, IvfWriter, Law, MediaCounts, MediaFormat,
-    MediaFrame, MediaReader, MediaWriter, OpenOptions, Tone, WavReader, WavWriter, open_stream,
+    AnnexBReader, AnnexBWriter, ColourBars, Container, IvfReader, IvfWriter, Law, MatroskaWriter,
+    MediaCounts, MediaFormat, MediaFrame, MediaReader, MediaWriter, OpenOptions, Tone, WavReader,
+    WavWriter, open_stream,
 };
 
 const SPEECH: &[u8] = include_bytes!("../../../tests/media/speech.ogg");
@@ -297,6 +299,16 @@ fn a_recording_in_h264_begins_with_an_idr_picture() {
     assert_eq!(writer.into_inner().unwrap(), expected);
 }
 
+/// A WebM file of one picture and a packet of sound.
+fn webm(picture: &[u8]) -> Vec<u8> {
+    let mut writer = MatroskaWriter::new(Cursor::new(Vec::new()), Container::WebM);
+    let pictures = writer.add_track(MediaFormat::Vp8, picture).unwrap();
+    let sound = writer.add_track(MediaFormat::Opus, &[0x78]).unwrap();
+    writer.write(pictures, Duration::ZERO, picture).unwrap();
+    writer.write(sound, Duration::from_millis(5), &[0x78, 1, 2, 3]).unwrap();
+    writer.finish().unwrap().0.into_inner()
+}
+
 #[test]
 fn the_content_says_what_a_file_is() {
     let bars = ColourBars::new(64, 64, 30).frame().data;
@@ -308,13 +320,14 @@ fn the_content_says_what_a_file_is() {
         (ivf(b"VP90", 30, 1, &[(0, &[0x82])]), MediaFormat::Vp9),
         (ivf(b"AV01", 30, 1, &[(0, &[0x12, 0])]), MediaFormat::Av1),
         (vec![0, 0, 1, 0x67, 1, 0, 0, 1, 0x65, 0x80], MediaFormat::H264),
+        (webm(&bars), MediaFormat::Vp8),
     ] {
         let mut reader = open_stream(Cursor::new(file), "it", &OpenOptions::default()).unwrap();
         assert_eq!(reader.format(), expected);
         assert!(!all(&mut *reader).is_empty(), "{expected:?}");
     }
     for (file, expected) in [
-        (&b"\x1a\x45\xdf\xa3...."[..], ": it looks like a WebM or Matroska file"),
+        (&b"\0\0\0\x20ftypisom"[..], ": it looks like an MP4 file"),
         (b"\0\0\x01\xba\x44", ""),
         (b"\x01\x02", ""),
     ] {
@@ -333,6 +346,7 @@ fn damaged_files_of_every_kind_end_or_fail_but_never_panic() {
         ivf(b"AV01", 30, 1, &[(0, &[0x0a, 4, 0, 0, 0, 4, 0x32, 1, 0x10]), (1, &bars)]),
         ivf(b"VP90", 30, 1, &[(0, &[0x82, 0x49, 0x83, 0x42]), (1, &bars)]),
         vec![0, 0, 1, 0x67, 1, 0, 0, 1, 0x65, 0x80, 0, 0, 1, 0x41, 0x80, 0, 0, 0, 1, 9, 0x10],
+        webm(&bars),
     ];
     let read = |file: Vec<u8>| {
         if let Ok(mut reader) = open_stream(Cursor::new(file), "it", &OpenOptions::default()) {

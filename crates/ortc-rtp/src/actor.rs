@@ -129,6 +129,17 @@ impl RtpActor {
         }
     }
 
+    /// What follows a command where the description of its track names times of capture.
+    fn capturing(&self, command: &RtpCommand) -> Option<RouteCommand> {
+        match command {
+            RtpCommand::Receive { description, .. } | RtpCommand::UpdateReceiver(description) => {
+                let id = Some(description.capture_time_id()?);
+                Some(RouteCommand::ReadCaptureTimes(self.connection, description.ssrc().ok()?, id))
+            }
+            _ => None,
+        }
+    }
+
     /// How what is lost of a track is sent again or asked for, where its description says so.
     fn repair(&self, command: &RtpCommand) -> Option<RouteCommand> {
         let id = self.connection;
@@ -310,7 +321,7 @@ impl Handler<RtpCommand> for RtpActor {
             return;
         }
         // How it is numbered and repaired goes right behind the track.
-        let follows = [self.numbering(&command), self.repair(&command)];
+        let follows = [self.numbering(&command), self.capturing(&command), self.repair(&command)];
         let Some(command) = self.compile(command) else {
             // The owner validates before it sends; dropping the ring tells the application.
             tracing::error!(id = ?self.connection, "a track description that is not valid");

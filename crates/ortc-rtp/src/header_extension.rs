@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::DescriptionError;
+use crate::{DescriptionError, RTCTrackDescription};
 
 /// Most header extensions of one description: browsers have some 13 for video.
 const MAX_HEADER_EXTENSIONS: usize = 32;
@@ -19,6 +19,10 @@ const TRANSPORT_NUMBER: &str =
 
 /// The id that it has by default: that of Chromium, as a browser has one id for one name.
 const TRANSPORT_NUMBER_ID: u8 = 3;
+
+/// When a frame was captured, by a clock that need not be that of reports:
+/// <https://webrtc.googlesource.com/src/+/refs/heads/main/docs/native-code/rtp-hdrext/abs-capture-time>.
+const CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 
 /// What only concerns the two ends of one connection: times and numbers of sending, and names
 /// of its own media sections. Passed on, it would lead the receiver astray.
@@ -42,7 +46,7 @@ const END_TO_END: [&str; 8] = [
     // The dependency descriptor of AV1's payload format, appendix A.
     "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
     // Those of Chromium that say something about the media.
-    "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+    CAPTURE_TIME,
     "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
     "http://www.webrtc.org/experiments/rtp-hdrext/video-content-type",
     "http://www.webrtc.org/experiments/rtp-hdrext/color-space",
@@ -95,6 +99,15 @@ impl RTCHeaderExtension {
     /// streams. Names are compared byte by byte (RFC 8285 §5).
     pub fn is_hop_by_hop(&self) -> bool {
         HOP_BY_HOP.contains(&self.uri.as_str())
+    }
+}
+
+impl RTCTrackDescription {
+    /// The id of the header extension that says when a frame was captured; `None` where it is not
+    /// described.
+    pub(crate) fn capture_time_id(&self) -> Option<u8> {
+        let extensions = self.header_extensions.iter();
+        extensions.filter(|extension| extension.uri == CAPTURE_TIME).map(|it| it.id).next()
     }
 }
 

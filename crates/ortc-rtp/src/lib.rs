@@ -98,8 +98,8 @@
 //!
 //! # Deliberately left out
 //!
-//! - Delay of received packets: a jitter buffer belongs to who plays them. Their order, within
-//!   a bound, is restored by [`codec::ReorderBuffer`].
+//! - Delay of received packets in a session: it hands them on at once. A [`codec::JitterBuffer`]
+//!   belongs to who plays or records them.
 //! - RTCP without RTP multiplexed with it: both drafts have RFC 5761 always.
 //! - SRTP key derivation rates, MKI and the 32-bit tag: DTLS-SRTP here negotiates none.
 //! - Reconsideration of RTCP intervals (RFC 3550 §6.3.3): it is for groups.
@@ -150,8 +150,9 @@ pub use srtp::{
     RtpOpened, Seal, SealJob, SealMark, SealTicket, SerialSeal, SrtpReceiver, SrtpSender,
 };
 pub use stream::{
-    Arrival, LossTracker, NtpClock, Placed, ReceiveStream, ReceiveStreamStats, ReceiveTimings,
-    RemoteReport, Reporter, Rewriter, RtcpScheduler, SendStream, SendStreamStats, SplitPacket,
-    StreamEvent, TonePlacer, ToneSplitter, UnknownPayloadType,
+    Aligned, Arrival, CaptureClock, FrameTime, LossTracker, NtpClock, NtpTime, Placed,
+    ReceiveStream, ReceiveStreamStats, ReceiveTimings, RemoteReport, Reporter, Rewriter,
+    RtcpScheduler, SendStream, SendStreamStats, SplitPacket, StreamAligner, StreamEvent,
+    TonePlacer, ToneSplitter, UnknownPayloadType,
 };
 pub use view::{Extension, Extensions, RtpHeader, RtpView};

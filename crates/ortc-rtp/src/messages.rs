@@ -10,7 +10,7 @@ use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{ConnectionId, RecordingReply, SrtpKeys};
 
 use crate::congestion::BandwidthLimits;
-use crate::{CodecName, RTCTrackDescription, SessionSnapshot};
+use crate::{CodecName, NtpTime, RTCTrackDescription, SessionSnapshot};
 
 /// A synchronization source (RFC 3550 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +48,9 @@ pub struct ReceivedPacket {
     pub marker: bool,
     /// When it was taken from the socket.
     pub received_at: Instant,
+    /// When it was captured, by the clock of its sender; `None` until that is known. See
+    /// [`CaptureClock`](crate::CaptureClock).
+    pub capture_time: Option<NtpTime>,
 }
 
 /// A track that is to be sent.
@@ -362,6 +365,9 @@ pub enum RouteCommand {
     /// Answers such numbers of a receiving track, in the header extension of this id; or not any
     /// more.
     AnswerNumbers(ConnectionId, Ssrc, Option<u8>),
+    /// Reads when packets of a receiving track were captured in the header extension of this id;
+    /// or not any more.
+    ReadCaptureTimes(ConnectionId, Ssrc, Option<u8>),
     /// Sets what the estimate of what may be sent begins with and stays within.
     LimitBandwidth(ConnectionId, BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.

@@ -298,6 +298,7 @@ mod tests {
                 timestamp: start.wrapping_add(960 * n),
                 marker: false,
                 received_at: Instant::now(),
+                capture_time: None,
             };
             times.push(depacketizer.depacketize(&packet).unwrap().timestamp);
         }

@@ -115,6 +115,17 @@ pub enum WavCodec {
     Ulaw,
 }
 
+/// In which files what comes in is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordAsArg {
+    /// One for each track, by its codec.
+    Tracks,
+    /// One WebM file for each stream.
+    Webm,
+    /// One Matroska file for each stream.
+    Mkv,
+}
+
 /// A version of DTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DtlsArg {
@@ -130,14 +141,18 @@ pub enum DtlsArg {
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
 What --play takes:
-  FILE                    Ogg/Opus, WAV, IVF (VP8, VP9, AV1) or an H.264 byte stream (Annex B);
-                          its content says which
+  FILE                    Ogg/Opus, WAV, IVF (VP8, VP9, AV1), WebM or Matroska (of these codecs,
+                          each track as one) or an H.264 byte stream (Annex B); its content says
+                          which
   tone, tone:HZ           a tone of 440 Hz, or HZ, as G.711; it does not end by itself
   bars, bars:WxH@RATE     moving colour bars as VP8, 640x360@30 or as given; nor do they
   ./tone:1                a file whose name looks like one of these
 
-What --record writes, for each track that comes, as STREAM-audio or STREAM-video:
-  .ogg (opus), .wav (alaw, ulaw), .ivf (vp8, vp9, av1), .h264; video from its first key frame on
+What --record writes; video from its first key frame on:
+  --record-as tracks      for each track that comes, STREAM-audio or STREAM-video:
+                          .ogg (opus), .wav (alaw, ulaw), .ivf (vp8, vp9, av1), .h264
+  --record-as webm        for each stream, STREAM.webm; .mkv where WebM does not have the codec
+  --record-as mkv         for each stream, STREAM.mkv
 
 Exit status:
   0  it connected and did all it was told
@@ -164,9 +179,13 @@ pub struct CallArgs {
     /// Frames in a second of the H.264 files, which do not say.
     #[arg(long, value_name = "RATE", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=240))]
     pub frame_rate: u32,
-    /// Record each track that comes in as a file in this directory, which is made if need be.
+    /// Record what comes in as files in this directory, which is made if need be.
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
+    /// Record each track in a file of its own, or the sound and pictures of each stream together, in
+    /// step. See below.
+    #[arg(long, value_name = "FILES", default_value = "tracks", requires = "record")]
+    pub record_as: RecordAsArg,
     /// Press these keys once connected, 100 ms each: 0 to 9, A to D, * and #; a comma is a pause
     /// of 2 s. They go out with the first sound that is played, or with a track of their own.
     #[arg(long, value_name = "TONES", value_parser = tones)]
@@ -339,7 +358,7 @@ mod tests {
     #[test]
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
-                    --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
+                    --record-as webm --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
                     --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns --link-local \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
@@ -353,6 +372,7 @@ mod tests {
             wav_codec: Some(WavCodec::Alaw),
             frame_rate: 25,
             record: Some("out".into()),
+            record_as: RecordAsArg::Webm,
             dtmf: Some("1,2#".into()),
             ice_server: vec![
                 RTCIceServer::new("stun:stun.example.net"),
@@ -380,6 +400,7 @@ mod tests {
         says("--listen 8080", "such as 127.0.0.1:8080");
         says("serve --udp 5000", "such as 127.0.0.1:8080");
         says("serve --announce 203.0.113.5", "--udp <ADDR:PORT>");
+        says("call --signal ws://h:1/rooms/x --record-as mkv", "--record <DIR>");
         says("serve --udp 0.0.0.0:5000 --announce 203.0.113.5:5000", "without a port");
         says("serve --ice-server turn:h", "needs a username");
         says("serve --tcp 5000", "such as 127.0.0.1:8080");

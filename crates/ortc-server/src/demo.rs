@@ -8,7 +8,7 @@ use ortc_api::DtlsVersion;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{interval, timeout};
 
-use crate::call::{CallOptions, PlayOptions, PlaySource, SignalUrl, call};
+use crate::call::{CallOptions, PlayOptions, PlaySource, RecordAs, SignalUrl, call};
 use crate::room_server::RoomServer;
 use crate::socket::closed;
 use crate::tls::Authorities;
@@ -85,6 +85,7 @@ impl DemoPeers {
                 ],
                 playing: PlayOptions::default(),
                 record: None,
+                record_as: RecordAs::Tracks,
                 ice_servers: Vec::new(),
                 relay_only: false,
                 tcp: false,

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ortc_api::DtlsVersion;
-use ortc_media::Law;
-use ortc_server::call::{CallOptions, PlayOptions, call};
-use ortc_server::cli::{CallArgs, Cli, Command, DoctorArgs, DtlsArg, ServeArgs, WavCodec};
+use ortc_media::{Container, Law};
+use ortc_server::call::{CallOptions, PlayOptions, RecordAs, call};
+use ortc_server::cli::{
+    CallArgs, Cli, Command, DoctorArgs, DtlsArg, RecordAsArg, ServeArgs, WavCodec,
+};
 use ortc_server::doctor;
 use ortc_server::{AccessConfig, Authorities, ServeError, Server, ServerConfig, TlsFiles};
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,6 +84,11 @@ async fn make_call(args: CallArgs) -> ExitCode {
         WavCodec::Ulaw => Law::Ulaw,
     });
     let playing = PlayOptions { law, frame_rate };
+    let record_as = match args.record_as {
+        RecordAsArg::Tracks => RecordAs::Tracks,
+        RecordAsArg::Webm => RecordAs::Streams(Container::WebM),
+        RecordAsArg::Mkv => RecordAs::Streams(Container::Matroska),
+    };
     let dtls = match dtls {
         Some(DtlsArg::V12) | None => DtlsVersion::V12,
         Some(DtlsArg::V13) => DtlsVersion::Auto,
@@ -92,6 +99,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
         play,
         playing,
         record,
+        record_as,
         dtmf,
         ice_servers,
         relay_only,

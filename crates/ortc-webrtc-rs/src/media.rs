@@ -318,6 +318,7 @@ impl WebrtcMediaActor {
             timestamp: view.timestamp(),
             marker: view.marker(),
             received_at: at,
+            capture_time: receiver.stream.capture_time(view.timestamp()),
         };
         let tones = receiver.tones.as_mut();
         let split =
@@ -504,6 +505,13 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             RouteCommand::TakeSnapshot(..)
             | RouteCommand::TakeRecording(..)
             | RouteCommand::Note(..) => {}
+            RouteCommand::ReadCaptureTimes(_, ssrc, id) => {
+                let found =
+                    self.receivers.iter_mut().find(|receiver| receiver.stream.ssrc() == ssrc);
+                if let Some(receiver) = found {
+                    receiver.stream.set_capture_extension(id);
+                }
+            }
             RouteCommand::NumberSent(..)
             | RouteCommand::AnswerNumbers(..)
             | RouteCommand::CapSender(..)

@@ -25,6 +25,7 @@ pub(crate) fn run(data: &[u8]) {
             marker: steps & 0x80 != 0,
             payload: Bytes::copy_from_slice(dice.bytes()),
             received_at: now,
+            capture_time: None,
         });
         while let Some(event) = assembler.poll(now) {
             if let FrameEvent::Frame(frame) = event {

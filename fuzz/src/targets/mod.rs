@@ -7,6 +7,8 @@ pub(crate) mod ext_headers;
 pub(crate) mod fingerprint;
 pub(crate) mod frames;
 pub(crate) mod ice_server;
+pub(crate) mod jitter;
+pub(crate) mod matroska;
 pub(crate) mod link_names;
 pub(crate) mod media_file;
 pub(crate) mod opus;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ortc_api::DtlsVersion;
-use ortc_server::call::{CallOptions, PlayOptions, PlaySource, call};
+use ortc_server::call::{CallOptions, PlayOptions, PlaySource, RecordAs, call};
 use ortc_server::{Authorities, Server, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,6 +51,7 @@ impl Rooms {
                 play: vec![PlaySource::Tone { hertz: 440.0 + 100.0 * member as f64 }],
                 playing: PlayOptions::default(),
                 record: None,
+                record_as: RecordAs::Tracks,
                 dtmf: None,
                 ice_servers: Vec::new(),
                 relay_only: false,

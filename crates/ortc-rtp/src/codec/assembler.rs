@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Depacketizer, FrameEvent, ReorderBuffer, ReorderCounts};
+use super::{Depacketizer, FrameEvent, JitterBuffer, JitterConfig, JitterCounts};
 use crate::{
     CodecName, PayloadType, RTCTrackDescription, ReceivedPacket, RedundantView, RtcpFeedback,
 };
@@ -13,7 +13,7 @@ use crate::{
 /// [`poll_timeout`](Self::poll_timeout).
 ///
 /// ```
-/// use std::time::Instant;
+/// use std::time::{Duration, Instant};
 /// use bytes::Bytes;
 /// use ortc_rtp::codec::{FrameAssembler, FrameEvent};
 /// use ortc_rtp::{CodecName, PayloadType, ReceivedPacket};
@@ -27,13 +27,15 @@ use crate::{
 ///     timestamp: 0,
 ///     marker: true,
 ///     received_at: now,
+///     capture_time: None,
 /// });
 /// let Some(FrameEvent::Frame(frame)) = frames.poll(now) else { panic!() };
 /// assert_eq!((frame.data.len(), frame.key), (160, true));
 /// ```
 #[derive(Debug)]
 pub struct FrameAssembler {
-    reorder: ReorderBuffer,
+    jitter: JitterBuffer,
+    clock_rates: Vec<(PayloadType, u32)>,
     codecs: Vec<(PayloadType, CodecName)>,
     depacketizer: Option<(PayloadType, Depacketizer)>,
     events: VecDeque<FrameEvent>,
@@ -45,7 +47,7 @@ pub struct FrameAssembler {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AssemblerCounts {
     /// By the buffer that puts packets in order.
-    pub reorder: ReorderCounts,
+    pub jitter: JitterCounts,
     /// Packets whose payload type stands for no codec with frames; among them telephone
     /// events, which are read elsewhere.
     pub unknown_payload_type: u64,
@@ -54,9 +56,12 @@ pub struct AssemblerCounts {
 impl FrameAssembler {
     /// Makes an assembler for these payload types.
     pub fn new(codecs: impl IntoIterator<Item = (PayloadType, CodecName)>) -> Self {
+        let codecs: Vec<(PayloadType, CodecName)> = codecs.into_iter().collect();
+        let clock_rates = codecs.iter().map(|(id, codec)| (*id, codec.default_clock_rate()));
         Self {
-            reorder: ReorderBuffer::default(),
-            codecs: codecs.into_iter().collect(),
+            jitter: JitterBuffer::default(),
+            clock_rates: clock_rates.collect(),
+            codecs,
             depacketizer: None,
             events: VecDeque::new(),
             scratch: Vec::new(),
@@ -74,24 +79,36 @@ impl FrameAssembler {
     }
 
     /// Takes packets of the codecs of this description from now on, and those that wait. Where its
-    /// sender acts upon NACK, a packet is waited for as long as it is asked for: a second.
+    /// sender acts upon NACK, what is lost is [expected](JitterBuffer::expect_repairs) to come.
     pub fn set_codecs(&mut self, description: &RTCTrackDescription) {
         let known = |codec: &crate::RTCCodec| Some((codec.payload_type(), codec.known()?));
         self.codecs = description.codecs.iter().filter_map(known).collect();
+        self.clock_rates = description.payload_types();
         if description.takes(RtcpFeedback::Nack) {
-            self.reorder.wait_for_recovery();
+            self.jitter.expect_repairs();
         }
     }
 
-    /// Waits at most `hold` for a packet that was overtaken; default 100 ms.
-    pub fn with_hold(mut self, hold: Duration) -> Self {
-        self.reorder = ReorderBuffer::new(hold);
-        self
+    /// Has packets wait as `config` says.
+    pub fn set_jitter(&mut self, config: JitterConfig) {
+        self.jitter.set_config(config);
     }
 
     /// Takes a packet, in whatever order.
     pub fn push(&mut self, packet: ReceivedPacket) {
-        self.reorder.push(packet);
+        let clock_rate = self.clock_rate(packet.payload_type);
+        self.jitter.push(packet, clock_rate);
+    }
+
+    /// The clock rate of a payload type in Hz; `None` if it is none of the codecs'.
+    pub fn clock_rate(&self, payload_type: PayloadType) -> Option<u32> {
+        let known = self.clock_rates.iter().find(|(id, _)| *id == payload_type);
+        known.map(|(_, clock_rate)| *clock_rate)
+    }
+
+    /// How long packets wait at present; see [`JitterBuffer::delay`].
+    pub fn delay(&self) -> Duration {
+        self.jitter.delay()
     }
 
     /// Hands out the next frame or damage, as of `now`.
@@ -100,7 +117,7 @@ impl FrameAssembler {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            let packet = self.reorder.poll(now)?;
+            let packet = self.jitter.poll(now)?;
             self.handle(&packet);
             self.events.extend(self.scratch.drain(..));
         }
@@ -108,7 +125,7 @@ impl FrameAssembler {
 
     /// When to poll again although nothing came; `None` when nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.reorder.poll_timeout()
+        self.jitter.poll_timeout()
     }
 
     /// Whether a key frame has to come before video can be decoded.
@@ -118,8 +135,8 @@ impl FrameAssembler {
 
     /// What was dropped or given up so far.
     pub fn counts(&self) -> AssemblerCounts {
-        let reorder = self.reorder.counts();
-        AssemblerCounts { reorder, unknown_payload_type: self.unknown }
+        let jitter = self.jitter.counts();
+        AssemblerCounts { jitter, unknown_payload_type: self.unknown }
     }
 
     fn handle(&mut self, packet: &ReceivedPacket) {

@@ -3,7 +3,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{MAX_FRAME_LEN, av1, h264, vp8, vp9};
-use crate::{CodecName, PayloadType, ReceivedPacket, opus_packet_duration};
+use crate::{CodecName, NtpTime, PayloadType, ReceivedPacket, opus_packet_duration};
 
 /// A payload is not what its format allows; it costs the frame it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct EncodedFrame {
     pub payload_type: PayloadType,
     /// When its last packet was taken from the socket.
     pub received_at: Instant,
+    /// When it was captured, by the clock of its sender; `None` until that is known.
+    pub capture_time: Option<NtpTime>,
 }
 
 /// Why a frame, or part of the stream, is missing.
@@ -80,6 +82,7 @@ struct Current {
     sequence: u64,
     payload_type: PayloadType,
     received_at: Instant,
+    capture_time: Option<NtpTime>,
 }
 
 /// Where a packet stands after those before it.
@@ -200,6 +203,7 @@ impl Depacketizer {
             sequence: packet.sequence,
             payload_type: packet.payload_type,
             received_at: packet.received_at,
+            capture_time: packet.capture_time,
         }));
     }
 
@@ -227,7 +231,9 @@ impl Depacketizer {
                 return;
             }
             let ReceivedPacket { timestamp, sequence, payload_type, received_at, .. } = *packet;
-            self.current = Some(Current { timestamp, sequence, payload_type, received_at });
+            let capture_time = None;
+            self.current =
+                Some(Current { timestamp, sequence, payload_type, received_at, capture_time });
         }
         if let Err(damage) = self.append(packet) {
             self.clear();
@@ -255,6 +261,7 @@ impl Depacketizer {
     fn append(&mut self, packet: &ReceivedPacket) -> Result<(), Damage> {
         if let Some(current) = &mut self.current {
             current.received_at = packet.received_at;
+            current.capture_time = packet.capture_time.or(current.capture_time);
         }
         if self.buffered() + packet.payload.len() > self.max_frame_len {
             return Err(Damage::TooLong);
@@ -295,6 +302,7 @@ impl Depacketizer {
             sequence: current.sequence,
             payload_type: current.payload_type,
             received_at: current.received_at,
+            capture_time: current.capture_time,
         }));
     }
 

@@ -2,7 +2,7 @@
 //! events.
 //!
 //! - [`Packetizer`] cuts one encoded frame into [`OutgoingPacket`]s.
-//! - [`ReorderBuffer`] puts packets that overtook each other back in order, within a bound.
+//! - [`JitterBuffer`] puts packets back in order and has them wait for those that are late.
 //! - [`Depacketizer`] puts frames together and says what was damaged.
 //! - [`FrameAssembler`] is both for one received track, whichever of its codecs comes.
 //!
@@ -32,9 +32,10 @@ mod audio;
 mod av1;
 mod depacketizer;
 mod h264;
+mod jitter;
 mod key_frame;
+mod lateness;
 mod picture;
-mod reorder;
 #[cfg(test)]
 mod tests;
 mod vp8;
@@ -44,9 +45,9 @@ use bytes::Bytes;
 
 pub use assembler::{AssemblerCounts, FrameAssembler};
 pub use depacketizer::{Damage, Depacketizer, EncodedFrame, FrameEvent};
+pub use jitter::{JitterBuffer, JitterConfig, JitterCounts, Playout};
 pub use key_frame::begins_key_frame;
 pub use picture::picture_size;
-pub use reorder::{ReorderBuffer, ReorderCounts};
 
 use crate::{CodecName, OutgoingPacket};
 

@@ -99,6 +99,7 @@ fn sent(codec: CodecName, count: usize, max_payload: usize, seed: u64) -> Sent {
                 timestamp: packet.timestamp as u32,
                 marker: packet.marker,
                 received_at: now + Duration::from_millis(sequence - 65_530),
+                capture_time: None,
             });
             sequence += 1;
         }
@@ -240,7 +241,7 @@ fn packets_that_overtake_each_other_are_put_in_order() {
             }
         }
         assert_eq!(got, sent.frames, "{codec:?}");
-        let counts = assembler.counts().reorder;
+        let counts = assembler.counts().jitter;
         assert_eq!((counts.late + counts.duplicates, counts.given_up), (1, 0));
         assert_eq!(assembler.poll_timeout(), None);
     }
@@ -250,31 +251,31 @@ fn packets_that_overtake_each_other_are_put_in_order() {
 fn a_gap_is_waited_for_in_time_and_in_packets() {
     let packets = sent(CodecName::Ulaw, 100, 1_000, 7).packets;
     let now = packets[0].received_at;
-    let mut buffer = ReorderBuffer::default();
-    buffer.push(packets[0].clone());
-    buffer.push(packets[2].clone());
+    let mut buffer = JitterBuffer::default();
+    buffer.push(packets[0].clone(), None);
+    buffer.push(packets[2].clone(), None);
     assert_eq!(buffer.poll(now).map(|packet| packet.sequence), Some(65_530));
     assert_eq!(buffer.poll(now), None);
     let due = packets[2].received_at + Duration::from_millis(100);
     assert_eq!(buffer.poll_timeout(), Some(due));
     assert_eq!(buffer.poll(due - Duration::from_nanos(1)), None);
     assert_eq!(buffer.poll(due).map(|packet| packet.sequence), Some(65_532));
-    buffer.push(packets[1].clone());
+    buffer.push(packets[1].clone(), None);
     for packet in &packets[4..68] {
-        buffer.push(packet.clone());
+        buffer.push(packet.clone(), None);
     }
     assert_eq!((buffer.poll(now), buffer.len()), (None, 64));
-    buffer.push(packets[68].clone());
+    buffer.push(packets[68].clone(), None);
     assert_eq!(buffer.poll(now).map(|packet| packet.sequence), Some(65_534));
-    let expected = ReorderCounts { late: 1, duplicates: 0, given_up: 2, unread: 0 };
+    let expected = JitterCounts { late: 1, given_up: 2, ..JitterCounts::default() };
     assert_eq!(buffer.counts(), expected);
 }
 
 #[test]
 fn what_nobody_polls_is_bounded() {
     let packets = sent(CodecName::Ulaw, 300, 1_000, 7).packets;
-    let mut buffer = ReorderBuffer::default();
-    packets.iter().for_each(|packet| buffer.push(packet.clone()));
+    let mut buffer = JitterBuffer::default();
+    packets.iter().for_each(|packet| buffer.push(packet.clone(), None));
     assert_eq!((buffer.len(), buffer.counts().unread), (256, 44));
     let first = buffer.poll(packets[0].received_at).map(|packet| packet.sequence);
     assert_eq!(first, Some(65_530 + 44));
@@ -327,6 +328,7 @@ fn truncated_and_random_payloads_never_panic_and_memory_is_bounded() {
                 timestamp,
                 marker,
                 received_at: whole[0].received_at,
+                capture_time: None,
             };
             depacketizer.handle(&packet, &mut out);
             assert!(depacketizer.buffered() <= 3_000, "{codec:?}");
@@ -497,6 +499,7 @@ fn optional_fields_of_descriptors_are_skipped() {
         timestamp: 1,
         marker,
         received_at: Instant::now(),
+        capture_time: None,
     };
     let only = |codec, packets: &[ReceivedPacket]| {
         let events = received(codec, packets);

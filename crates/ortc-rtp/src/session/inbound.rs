@@ -190,6 +190,8 @@ impl RtpSession {
         let drops = &mut self.stats.receive_drops;
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);
+        // Reckoned for who reads it: what is only forwarded does without.
+        let stream = &receiver.stream;
         let copy = || ReceivedPacket {
             payload: Bytes::copy_from_slice(view.payload()),
             payload_type: view.payload_type(),
@@ -197,6 +199,7 @@ impl RtpSession {
             timestamp: view.timestamp(),
             marker: view.marker(),
             received_at: now,
+            capture_time: stream.capture_time(view.timestamp()),
         };
         let is_described = event.is_ok();
         let tones = receiver.tones.as_mut();
@@ -221,6 +224,7 @@ impl RtpSession {
                 timestamp: view.timestamp(),
                 marker: view.marker(),
                 received_at: now,
+                capture_time: receiver.stream.capture_time(view.timestamp()),
             });
         }
         // Asked first: a packet that nobody reads is not to be copied, only forwarded.
@@ -285,6 +289,14 @@ impl RtpSession {
         }
         if matches!(packet.packet_type, TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK) && !answered {
             self.stats.feedback_ignored += 1;
+        }
+    }
+
+    /// Reads when packets of a receiving track were captured in the header extension of this id;
+    /// or not, without an id. An SSRC that is none is ignored.
+    pub fn read_capture_times(&mut self, ssrc: Ssrc, id: Option<u8>) {
+        if let Some(receiver) = self.receiver_mut(ssrc) {
+            receiver.stream.set_capture_extension(id);
         }
     }
 

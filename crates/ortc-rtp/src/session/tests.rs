@@ -10,6 +10,7 @@ use crate::{
     ReceivedPacket, RtcpView, RtpView, TrackSource, is_rtcp,
 };
 
+mod capture;
 mod recovery;
 mod tones;
 mod unknown;
@@ -144,6 +145,7 @@ fn what_is_pushed_on_one_side_comes_out_on_the_other() {
             timestamp: first.timestamp.wrapping_add(960 * n as u32),
             marker: n == 0,
             received_at: first.received_at + Duration::from_millis(20 * n),
+            capture_time: None,
         })
         .collect();
     assert_eq!(got, expected);

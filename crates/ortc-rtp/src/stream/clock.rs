@@ -1,5 +1,35 @@
 use std::time::{Duration, Instant};
 
+/// A moment of somebody's clock as NTP has it (RFC 3550 §4): 32 bits of seconds since 1900, and 32
+/// of fraction. They begin anew in 2036.
+///
+/// A peer's clock need not show the time of day, as ours does not: its moments compare with each
+/// other, not with those of anybody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NtpTime(pub u64);
+
+impl NtpTime {
+    /// How much later it is than `other`, in microseconds; negative if it is earlier. The nearer
+    /// of both ways round, at most 68 years.
+    pub fn micros_since(self, other: Self) -> i64 {
+        let distance = i128::from(self.0.wrapping_sub(other.0) as i64);
+        ((distance * 1_000_000) >> 32) as i64
+    }
+
+    /// The moment so many units of a clock rate, given in Hz, later; or earlier, if they are
+    /// negative. A clock rate of 0 is taken for 1.
+    pub fn plus_units(self, units: i64, clock_rate: u32) -> Self {
+        let distance = (i128::from(units) << 32) / i128::from(clock_rate.max(1));
+        Self(self.0.wrapping_add(distance as u64))
+    }
+
+    /// The time since 1900, or 2036.
+    pub fn since_epoch(self) -> Duration {
+        let nanos = ((self.0 & 0xffff_ffff) * 1_000_000_000) >> 32;
+        Duration::new(self.0 >> 32, nanos as u32)
+    }
+}
+
 /// Maps instants to NTP timestamps (RFC 3550 §4): 32 bits of seconds, 32 of fraction.
 ///
 /// All streams of a session share it, so that their sender reports can be compared.
@@ -50,6 +80,16 @@ pub(crate) fn in_clock_units(duration: Duration, clock_rate: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_told_apart_across_the_range() {
+        let (one, other) = (NtpTime(u64::MAX - (1 << 31) + 1), NtpTime(1 << 31));
+        assert_eq!((other.micros_since(one), one.micros_since(other)), (1_000_000, -1_000_000));
+        assert_eq!(one.plus_units(48_000, 48_000), other);
+        assert_eq!(other.plus_units(-90_000, 90_000), one);
+        assert_eq!(NtpTime(5 << 32 | 1 << 31).since_epoch(), Duration::from_millis(5_500));
+        assert_eq!(one.plus_units(i64::MIN, 0).plus_units(i64::MAX, 0).plus_units(1, 0), one);
+    }
 
     #[test]
     fn ntp_time_runs_in_seconds_and_fractions() {

@@ -1,5 +1,7 @@
 //! The streams of a connection: numbering, statistics, reports, and who is there.
 
+mod align;
+mod capture;
 mod clock;
 mod nack;
 mod receive;
@@ -9,7 +11,9 @@ mod rewrite;
 mod send;
 mod tones;
 
-pub use clock::NtpClock;
+pub use align::{Aligned, FrameTime, StreamAligner};
+pub use capture::CaptureClock;
+pub use clock::{NtpClock, NtpTime};
 pub(crate) use nack::MAX_AGE as MAX_MISSING_AGE;
 pub use nack::{Arrival, LossTracker};
 pub use receive::{

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use super::clock::{in_65536ths, in_clock_units};
+use super::capture::CaptureClock;
+use super::clock::{NtpTime, in_65536ths, in_clock_units};
 use crate::{DisconnectReason, PayloadType, ReportBlock, RtpView, SenderInfo, Ssrc};
 
 /// When a received stream is taken to have ended.
@@ -80,6 +81,9 @@ pub struct ReceiveStream {
     /// When a packet came last, its payload type, and the clock rate of that.
     last_packet: Option<(Instant, PayloadType, u32)>,
     last_sender_report: Option<(Instant, SenderInfo)>,
+    capture: CaptureClock,
+    /// The header extension that says when a packet was captured.
+    capture_id: Option<u8>,
     /// Expected and received when the last report was made (RFC 3550 §A.3).
     reported: (u64, u64),
 }
@@ -161,6 +165,8 @@ impl ReceiveStream {
             jitter: Jitter::default(),
             last_packet: None,
             last_sender_report: None,
+            capture: CaptureClock::new(),
+            capture_id: None,
             reported: (0, 0),
         }
     }
@@ -212,6 +218,11 @@ impl ReceiveStream {
             self.jitter.on_packet(now, clock_rate, packet.timestamp());
         }
         self.last_packet = Some((now, payload_type, clock_rate));
+        if let Some(id) = self.capture_id
+            && let Some(element) = packet.extensions().flatten().find(|element| element.id == id)
+        {
+            self.capture.on_element(packet.timestamp(), clock_rate, element.data);
+        }
         Ok(self.advance(now, Input::Rtp { newer }))
     }
 
@@ -233,6 +244,24 @@ impl ReceiveStream {
     /// Takes a sender report of the stream.
     pub fn on_sender_report(&mut self, now: Instant, info: SenderInfo) {
         self.last_sender_report = Some((now, info));
+        // Before the first packet, it counts as the first codec does.
+        let last = self.last_packet.map(|(_, _, clock_rate)| clock_rate);
+        let first = self.payload_types.first().map(|(_, clock_rate)| *clock_rate);
+        if let Some(clock_rate) = last.or(first) {
+            self.capture.on_sender_report(&info, clock_rate);
+        }
+    }
+
+    /// Reads when packets were captured in the header extension of this id, or not, without one.
+    pub fn set_capture_extension(&mut self, id: Option<u8>) {
+        self.capture_id = id;
+    }
+
+    /// When the packet that came last, or one like it with this timestamp, was captured; see
+    /// [`CaptureClock`].
+    pub fn capture_time(&self, timestamp: u32) -> Option<NtpTime> {
+        let (_, _, clock_rate) = self.last_packet?;
+        self.capture.capture_time(timestamp, clock_rate)
     }
 
     /// The newest sender report: when it came, and its RTP timestamp.

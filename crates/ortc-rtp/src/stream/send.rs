@@ -17,7 +17,7 @@ pub struct SendStream {
     /// The next sequence number with its rollovers.
     next_index: u64,
     timestamp_offset: u32,
-    /// The newest packet: when it was sent, and its timestamp.
+    /// The newest timestamp, and when the first packet of it was sent.
     newest: Option<(Instant, u32)>,
     /// The stream of what is sent again, and its next sequence number with its rollovers.
     rtx: Option<(Ssrc, u64)>,
@@ -153,7 +153,11 @@ impl SendStream {
             extensions: &[],
         };
         self.next_index += 1;
-        self.newest = Some((now, timestamp));
+        // A picture that takes some time to be sent is of the moment at which that began: reports
+        // would have it later than the sound that was captured with it.
+        if self.newest.is_none_or(|(_, newest)| newest != timestamp) {
+            self.newest = Some((now, timestamp));
+        }
         self.is_between_pictures = packet.marker;
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;

@@ -2,10 +2,13 @@
 
 mod channel;
 mod keys;
+mod new_file;
 mod player;
 mod recorder;
 mod session;
 mod source;
+mod stream;
+mod stream_recorder;
 mod summary;
 mod tracks;
 mod url;
@@ -14,7 +17,7 @@ pub use channel::{ChannelError, Incoming, SignalReceiver, SignalSender, connect}
 pub use keys::ReceivedKey;
 pub use player::{Frame, PlayError, PlayOptions, Player, Progress};
 pub use recorder::{RecordError, Recorder, Recording};
-pub use session::{CallOptions, NotBegun, call};
+pub use session::{CallOptions, NotBegun, RecordAs, call};
 pub use source::{PlaySource, PlaySourceError};
 pub use summary::{Ending, ReceivedTrack, SentTrack, Summary};
 pub use url::{SignalUrl, SignalUrlError};

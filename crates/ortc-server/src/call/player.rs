@@ -97,22 +97,25 @@ impl fmt::Debug for Player {
 }
 
 impl Player {
-    /// Opens a source and reads its first frame, so that a wrong file is known at once.
+    /// Opens a source and reads the first frame of each of its tracks, so that a wrong file is known
+    /// at once. Those of one file are to be played from one start.
     ///
     /// # Errors
     /// Names the file and says what is wrong with it.
-    pub fn open(source: &PlaySource, options: PlayOptions) -> Result<Self, PlayError> {
+    pub fn open_all(source: &PlaySource, options: PlayOptions) -> Result<Vec<Self>, PlayError> {
         let options = OpenOptions { law: options.law, frame_rate: (options.frame_rate, 1) };
-        let mut player = Self {
-            source: source.clone(),
-            reader: source.open(&options)?,
-            first: None,
-            progress: Progress::default(),
-        };
-        player.first = player.next()?;
-        match player.first {
-            Some(_) => Ok(player),
-            None => Err(PlayError::Nothing(source.to_string())),
+        let mut players = Vec::new();
+        for reader in source.open(&options)? {
+            let (source, progress) = (source.clone(), Progress::default());
+            let mut player = Self { source, reader, first: None, progress };
+            player.first = player.next()?;
+            if player.first.is_some() {
+                players.push(player);
+            }
+        }
+        match players.is_empty() {
+            false => Ok(players),
+            true => Err(PlayError::Nothing(source.to_string())),
         }
     }
 
@@ -137,7 +140,8 @@ impl Player {
         Duration::from_millis(self.progress.media_time * 1_000 / rate)
     }
 
-    /// Hands each frame to `send` when it is due, the first at `start`, until the file ends or
+    /// Hands each frame to `send` when it is due, the first at `start`, or as much later as the file
+    /// has it than those of its other tracks, until the file ends or
     /// `send` returns false. Dropping the future stops at a frame; [`progress`](Self::progress)
     /// stays.
     ///
@@ -148,6 +152,7 @@ impl Player {
         start: Instant,
         mut send: impl FnMut(Frame) -> bool,
     ) -> Result<(), PlayError> {
+        let start = start + self.reader.begins();
         let mut pacer = Pacer::with_clock_rate(start.into_std(), self.format().clock_rate());
         while let Some(MediaFrame { data, duration, .. }) = self.next()? {
             let slot = pacer.next(Instant::now().into_std(), duration);
@@ -213,7 +218,10 @@ mod tests {
     const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/media/speech.ogg");
 
     fn player(source: &str) -> Player {
-        Player::open(&source.parse().unwrap(), PlayOptions::default()).unwrap()
+        let mut players =
+            Player::open_all(&source.parse().unwrap(), PlayOptions::default()).unwrap();
+        assert_eq!(players.len(), 1);
+        players.remove(0)
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,15 +294,15 @@ mod tests {
     fn a_wrong_file_is_named() {
         let says = |path: &str| {
             let source = PlaySource::File(path.into());
-            Player::open(&source, PlayOptions::default()).unwrap_err().to_string()
+            Player::open_all(&source, PlayOptions::default()).unwrap_err().to_string()
         };
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         assert_eq!(
             says(manifest),
             format!(
                 "{manifest} is no media file that can be played: it looks like text; supported: \
-                 Ogg/Opus, WAV (PCM of 8 or 16 bits, A-law, µ-law), IVF (VP8, VP9, AV1), H.264 as \
-                 a byte stream (Annex B)"
+                 Ogg/Opus, WAV (PCM of 8 or 16 bits, A-law, µ-law), IVF (VP8, VP9, AV1), WebM and \
+                 Matroska (of these codecs), H.264 as a byte stream (Annex B)"
             )
         );
         assert_eq!(
@@ -310,7 +318,7 @@ mod tests {
         let mut header = *b"DKIF\0\0\x20\0VP80\x40\0\x40\0\x1e\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0";
         header[24] = 0;
         std::fs::write(&path, header).unwrap();
-        let opened = Player::open(&PlaySource::File(path.clone()), PlayOptions::default());
+        let opened = Player::open_all(&PlaySource::File(path.clone()), PlayOptions::default());
         std::fs::remove_file(&path).unwrap();
         let error = opened.unwrap_err().to_string();
         assert_eq!(error, format!("there is nothing to play in {}", path.display()));

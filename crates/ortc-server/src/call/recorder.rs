@@ -1,7 +1,7 @@
 //! Records a received track.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,12 +12,11 @@ use ortc_media::{
     OggOpusWriter, WavWriter,
 };
 
-/// Most files of one name in a directory.
-const MAX_NAMESAKES: u32 = 1000;
+use super::new_file::{NewFile, NewPath};
 
 /// Most files that are told of for one track; a sender that changes its codec more often than
 /// this has its sound and pictures recorded all the same.
-const MAX_TOLD: usize = 100;
+pub(super) const MAX_TOLD: usize = 100;
 
 /// Longest part of a file's name that comes from the network.
 const MAX_STEM: usize = 64;
@@ -77,7 +76,7 @@ pub struct Recorder {
     stem: String,
     kind: &'static str,
     formats: Vec<(u8, MediaFormat)>,
-    file: Option<(PathBuf, Box<dyn MediaWriter>)>,
+    file: Option<(NewPath, Box<dyn MediaWriter>)>,
     done: Recording,
 }
 
@@ -89,7 +88,7 @@ impl fmt::Debug for Recorder {
             .field("stem", stem)
             .field("kind", kind)
             .field("formats", formats)
-            .field("file", &self.file.as_ref().map(|(path, _)| path))
+            .field("file", &self.file.as_ref().map(|(path, _)| path.shown()))
             .field("done", done)
             .finish()
     }
@@ -148,16 +147,13 @@ impl Recorder {
             }
             none => {
                 let file = create(&self.directory, &self.stem, self.kind, format, &frame.data)?;
-                if self.done.files.len() < MAX_TOLD {
-                    self.done.files.push(file.0.clone());
-                }
                 self.done.format.get_or_insert(format);
                 self.done.began.get_or_insert(frame.received_at);
                 none.insert(file)
             }
         };
         let written = writer.write(frame.timestamp, &frame.data);
-        written.map_err(|source| RecordError::File { path: path.clone(), source })
+        written.map_err(|source| RecordError::File { path: path.shown(), source })
     }
 
     /// Writes what is on its way to the file: call it once a second, so that little is lost
@@ -167,7 +163,7 @@ impl Recorder {
     /// The file cannot be written.
     pub fn flush(&mut self) -> Result<(), RecordError> {
         let Some((path, writer)) = &mut self.file else { return Ok(()) };
-        writer.flush().map_err(|source| RecordError::File { path: path.clone(), source })
+        writer.flush().map_err(|source| RecordError::File { path: path.shown(), source })
     }
 
     /// Ends the file.
@@ -182,7 +178,14 @@ impl Recorder {
     fn end_file(&mut self) -> Result<(), RecordError> {
         let Some((path, writer)) = self.file.take() else { return Ok(()) };
         let format = writer.format();
-        let counts = writer.finish().map_err(|source| RecordError::File { path, source })?;
+        let finished = writer.finish();
+        let failed = |source| RecordError::File { path: path.shown(), source };
+        let counts = finished.map_err(failed)?;
+        if let Some(made) = path.made()
+            && self.done.files.len() < MAX_TOLD
+        {
+            self.done.files.push(made.to_owned());
+        }
         self.done.duration += duration(format, &counts);
         self.done.frames += counts.frames;
         self.done.late += counts.late;
@@ -202,7 +205,7 @@ fn duration(format: MediaFormat, counts: &MediaCounts) -> Duration {
     Duration::from_micros(micros as u64)
 }
 
-fn media_format(codec: CodecName) -> Option<MediaFormat> {
+pub(super) fn media_format(codec: CodecName) -> Option<MediaFormat> {
     Some(match codec {
         CodecName::Opus => MediaFormat::Opus,
         CodecName::Alaw => MediaFormat::Alaw,
@@ -221,31 +224,17 @@ fn create(
     kind: &str,
     format: MediaFormat,
     first: &[u8],
-) -> Result<(PathBuf, Box<dyn MediaWriter>), RecordError> {
-    let extension = format.file_extension();
-    for number in 1..=MAX_NAMESAKES {
-        let name = match number {
-            1 => format!("{stem}-{kind}.{extension}"),
-            _ => format!("{stem}-{number}-{kind}.{extension}"),
-        };
-        let path = directory.join(name);
-        let failed = |source| RecordError::File { path: path.clone(), source };
-        let file = match File::create_new(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(failed(error)),
-        };
-        return match writer(BufWriter::new(file), format, first) {
-            Ok(writer) => Ok((path, writer)),
-            Err(error) => Err(failed(error)),
-        };
+) -> Result<(NewPath, Box<dyn MediaWriter>), RecordError> {
+    let file = NewFile::new(directory, stem, format!("-{kind}.{}", format.file_extension()));
+    let path = file.path();
+    match writer(BufWriter::new(file), format, first) {
+        Ok(writer) => Ok((path, writer)),
+        Err(source) => Err(RecordError::File { path: path.shown(), source }),
     }
-    let path = directory.join(format!("{stem}-{kind}.{extension}"));
-    Err(RecordError::File { path, source: ErrorKind::AlreadyExists.into() })
 }
 
 fn writer(
-    file: BufWriter<File>,
+    file: BufWriter<NewFile>,
     format: MediaFormat,
     first: &[u8],
 ) -> io::Result<Box<dyn MediaWriter>> {
@@ -268,7 +257,7 @@ fn writer(
 }
 
 /// What of a name may be in the name of a file, everywhere.
-fn file_stem(name: &str) -> String {
+pub(super) fn file_stem(name: &str) -> String {
     let harmless = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let stem: String = name.chars().take(MAX_STEM).map(harmless).collect();
     if stem.is_empty() { "track".to_owned() } else { stem }
@@ -276,6 +265,8 @@ fn file_stem(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use bytes::Bytes;
     use ortc_media::{ColourBars, OggOpusReader, OpenOptions, open};
 
@@ -322,6 +313,9 @@ mod tests {
             key: true,
             intact: true,
             received_at: Instant::now(),
+            clock_rate: codec.default_clock_rate(),
+            capture_time: None,
+            lost_before: 0,
         }
     }
 

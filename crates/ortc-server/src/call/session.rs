@@ -13,7 +13,8 @@ use ortc_api::{
     RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer,
     RTCTrackDescription, ReceiveTrackError, SetRemoteIceError, TcpCandidates, ToneError, TrackKind,
 };
-use tokio::sync::watch;
+use ortc_media::Container;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -22,6 +23,7 @@ use super::keys::{Heard, Listening, Pressing};
 use super::player::{PlayError, PlayOptions, Player, api_format};
 use super::recorder::{RecordError, Recorder};
 use super::source::PlaySource;
+use super::stream::ReceivingStream;
 use super::summary::{Ending, Summary};
 use super::tracks::{Received, Receiving, Sending, Sent};
 use super::url::SignalUrl;
@@ -57,6 +59,8 @@ pub struct CallOptions {
     pub playing: PlayOptions,
     /// Where to record what is received.
     pub record: Option<PathBuf>,
+    /// In which files.
+    pub record_as: RecordAs,
     /// Which keys to press.
     pub dtmf: Option<String>,
     /// STUN and TURN servers to ask.
@@ -77,6 +81,16 @@ pub struct CallOptions {
     pub dtls: DtlsVersion,
     /// Whether to tell on stderr how it goes.
     pub progress: bool,
+}
+
+/// In which files a call records what it receives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RecordAs {
+    /// One for each track: what it is follows from the codec.
+    #[default]
+    Tracks,
+    /// One for each stream, of this kind; Matroska where WebM does not have the codec.
+    Streams(Container),
 }
 
 /// Why a call is not begun.
@@ -128,8 +142,8 @@ pub async fn call(
     options: CallOptions,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Summary, NotBegun> {
-    let players = options.play.iter().map(|source| Player::open(source, options.playing));
-    let players = players.collect::<Result<Vec<_>, _>>()?;
+    let players = options.play.iter().map(|source| Player::open_all(source, options.playing));
+    let players = players.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     if let Some(directory) = &options.record {
         Recorder::prepare(directory)?;
     }
@@ -179,7 +193,9 @@ struct Call {
     /// Files that are not played to their end yet, and keys that are not all pressed.
     unfinished: usize,
     played: Vec<(usize, Sent)>,
-    receiving: JoinSet<Received>,
+    receiving: JoinSet<Vec<Received>>,
+    /// Streams that are recorded together, by name, and where their tracks go.
+    streams: BTreeMap<String, mpsc::UnboundedSender<(RTCTrackDescription, MediaStreamTrack)>>,
     /// What is received now, by SSRC.
     tracks: BTreeMap<String, MediaStreamTrack>,
     received: Vec<Received>,
@@ -219,6 +235,7 @@ impl Call {
             unfinished: 0,
             played: Vec::new(),
             receiving: JoinSet::new(),
+            streams: BTreeMap::new(),
             tracks: BTreeMap::new(),
             received: Vec::new(),
             stop: watch::channel(false).0,
@@ -431,16 +448,13 @@ impl Call {
     fn listen(&mut self, description: RTCTrackDescription) {
         let ssrc = description.ssrc.clone();
         match self.connection.receive_track(&description) {
+            // The same track has been described before.
+            Ok(track) if self.tracks.get(&ssrc) == Some(&track) => {}
             Ok(track) => {
-                // None if the same track has been described before.
-                if let Some(frames) = track.take_frames() {
-                    let stream = description.msid.first().map_or("", String::as_str);
-                    self.progress(&format!("track {ssrc} of stream {stream:?}"));
-                    self.tracks.insert(ssrc, track);
-                    let directory = self.options.record.clone();
-                    let receiving = Receiving { description, frames, directory };
-                    self.receiving.spawn(receiving.run(self.stop.subscribe()));
-                }
+                let stream = description.msid.first().map_or("", String::as_str);
+                self.progress(&format!("track {ssrc} of stream {stream:?}"));
+                self.tracks.insert(ssrc, track.clone());
+                self.receive(description, track);
             }
             Err(error @ ReceiveTrackError::NoSupportedCodec(_))
                 if self.options.record.is_some() =>
@@ -451,6 +465,36 @@ impl Call {
                 self.summary.warn(format!("a track of the other peer is left out: {error}"));
             }
         }
+    }
+
+    /// Receives a track, and records it as is wished.
+    fn receive(&mut self, description: RTCTrackDescription, track: MediaStreamTrack) {
+        let stop = self.stop.subscribe();
+        let (directory, container) = match (self.options.record.clone(), self.options.record_as) {
+            (Some(directory), RecordAs::Streams(container)) => (directory, container),
+            (directory, _) => {
+                let Some(frames) = track.take_frames() else { return };
+                let receiving = Receiving { description, frames, directory };
+                self.receiving.spawn(async { vec![receiving.run(stop).await] });
+                return;
+            }
+        };
+        let name = description.msid.first().unwrap_or(&description.ssrc).clone();
+        // Those whose recordings have ended are not kept.
+        self.streams.retain(|_, tracks| !tracks.is_closed());
+        let track = match self.streams.get(&name) {
+            Some(tracks) => match tracks.send((description, track)) {
+                Ok(()) => return,
+                Err(refused) => refused.0,
+            },
+            None => (description, track),
+        };
+        let (sender, tracks) = mpsc::unbounded_channel();
+        let stream = ReceivingStream { name: name.clone(), directory, container, tracks };
+        // The receiver is there.
+        let _ = sender.send(track);
+        self.streams.insert(name, sender);
+        self.receiving.spawn(stream.run(stop));
     }
 
     /// The connection has something to say.
@@ -574,14 +618,16 @@ impl Call {
         self.progress(&format!("the other peer has pressed {digit}"));
     }
 
-    fn note_received(&mut self, received: Result<Received, JoinError>) {
+    fn note_received(&mut self, received: Result<Vec<Received>, JoinError>) {
         match received {
-            Ok(mut received) => {
-                if let Some(error) = received.error.take() {
-                    self.fail(error.to_string());
-                }
-                if self.received.len() < MAX_TOLD {
-                    self.received.push(received);
+            Ok(received) => {
+                for mut received in received {
+                    if let Some(error) = received.error.take() {
+                        self.fail(error.to_string());
+                    }
+                    if self.received.len() < MAX_TOLD {
+                        self.received.push(received);
+                    }
                 }
             }
             Err(error) => self.fail(format!("receiving has failed: {error}")),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ortc_media::{ColourBars, Law, MediaReader, OpenOptions, Tone, open};
+use ortc_media::{ColourBars, Law, MediaReader, OpenOptions, Tone, open_all};
 
 use super::player::PlayError;
 
@@ -57,17 +57,22 @@ impl PlaySource {
         !matches!(self, Self::File(_))
     }
 
-    /// Opens it.
+    /// Opens it: a reader for each of its tracks, of which a file may have several.
     ///
     /// # Errors
     /// Names the file and says what is wrong with it.
-    pub(crate) fn open(&self, options: &OpenOptions) -> Result<Box<dyn MediaReader>, PlayError> {
+    pub(crate) fn open(
+        &self,
+        options: &OpenOptions,
+    ) -> Result<Vec<Box<dyn MediaReader>>, PlayError> {
         Ok(match *self {
-            Self::File(ref path) => open(path, options)?,
+            Self::File(ref path) => open_all(path, options)?,
             Self::Tone { hertz } => {
-                Box::new(Tone::new(options.law.unwrap_or(Law::Ulaw), hertz, TONE_DBFS))
+                vec![Box::new(Tone::new(options.law.unwrap_or(Law::Ulaw), hertz, TONE_DBFS))]
             }
-            Self::Bars { width, height, rate } => Box::new(ColourBars::new(width, height, rate)),
+            Self::Bars { width, height, rate } => {
+                vec![Box::new(ColourBars::new(width, height, rate))]
+            }
         })
     }
 }

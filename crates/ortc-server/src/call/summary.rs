@@ -93,6 +93,30 @@ pub struct ReceivedTrack {
     pub duration_seconds: f64,
 }
 
+impl ReceivedTrack {
+    /// One of which nothing has come.
+    pub(crate) fn new(ssrc: String, msid: Vec<String>, kind: TrackKind) -> Self {
+        Self {
+            ssrc,
+            msid,
+            kind,
+            codec: String::new(),
+            file: None,
+            more_files: Vec::new(),
+            packets: 0,
+            lost: 0,
+            late: 0,
+            frames: 0,
+            bytes: 0,
+            before_key: 0,
+            undecodable: 0,
+            began_seconds: None,
+            ended_seconds: None,
+            duration_seconds: 0.0,
+        }
+    }
+}
+
 /// What a call did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {

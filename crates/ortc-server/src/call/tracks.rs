@@ -96,7 +96,7 @@ pub(crate) struct Received {
     /// When the first recorded frame came.
     pub(crate) began: Option<std::time::Instant>,
     /// When the track ended by itself.
-    ended: Option<std::time::Instant>,
+    pub(crate) ended: Option<std::time::Instant>,
     pub(crate) error: Option<RecordError>,
 }
 
@@ -178,11 +178,10 @@ impl Receiving {
         let described = || description.codecs.first().map(|codec| codec.name.clone());
         let recorded = recording.format.map(|format| format.name().to_owned());
         let mut files = recording.files.into_iter();
+        let codec = recorded.or_else(described).unwrap_or_default();
+        let described = ReceivedTrack::new(description.ssrc, description.msid, description.kind);
         ReceivedTrack {
-            codec: recorded.or_else(described).unwrap_or_default(),
-            ssrc: description.ssrc,
-            msid: description.msid,
-            kind: description.kind,
+            codec,
             file: files.next(),
             more_files: files.collect(),
             packets: packets.packets,
@@ -192,9 +191,8 @@ impl Receiving {
             bytes: tally.bytes,
             before_key: recording.before_key,
             undecodable: recording.undecodable,
-            began_seconds: None,
-            ended_seconds: None,
             duration_seconds: recording.duration.as_secs_f64(),
+            ..described
         }
     }
 }
@@ -209,7 +207,7 @@ fn take(
     recorder.as_mut().map_or(Ok(()), |recorder| recorder.push(frame))
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the call is gone, which comes to the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -53,6 +53,11 @@ impl Running {
         patiently(self.task).await.unwrap();
     }
 
+    /// Where a room of this name is.
+    pub fn room(&self, name: &str) -> String {
+        format!("ws://{}/rooms/{name}", self.address)
+    }
+
     /// Waits until the server has just so many connections.
     pub async fn has_connections(&self, count: u64) {
         let is_so = async || self.engine.stats().await.unwrap().connections == count;
@@ -73,8 +78,7 @@ impl Running {
     }
 
     async fn member(&self, room: &str, answers: bool) -> Member {
-        let url = format!("ws://{}/rooms/{room}", self.address);
-        let (socket, _) = patiently(connect_async(url)).await.unwrap();
+        let (socket, _) = patiently(connect_async(self.room(room))).await.unwrap();
         let options =
             RTCConnectionOptions::new().with_engine(self.members.clone()).with_loopback(true);
         let connection = RTCConnection::new(options).unwrap();

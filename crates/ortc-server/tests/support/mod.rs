@@ -70,6 +70,19 @@ pub fn probe(file: &Path) -> (String, f64) {
     (text(&probe["streams"][0]["codec_name"]), text(&probe["format"]["duration"]).parse().unwrap())
 }
 
+/// Has ffmpeg read and decode all of a file. It does so without a complaint, or this fails.
+pub fn plays(file: &Path) {
+    needs("ffmpeg", "ffmpeg");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(file)
+        .args(["-map", "0", "-f", "null", "-"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*said), (Some(0), ""), "{}", file.display());
+}
+
 /// Waits until something is so that no process tells of.
 pub fn until(limit: Duration, what: &str, is_so: impl Fn() -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
