@@ -9,6 +9,11 @@ const MAX_PATHS: usize = 256;
 /// Most paths that are remembered as taken; the oldest are forgotten first.
 const MAX_BARRED: usize = 64;
 
+/// How many bytes go out for each that has come, to an address that nobody has told of and that
+/// has not answered: its requests may be replayed. A response and two checks are less, so a
+/// single request is enough to validate a path.
+const AMPLIFICATION: usize = 3;
+
 /// What is known of one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
@@ -29,6 +34,8 @@ struct Known {
     round_trip: Option<Duration>,
     /// Responses since [`Paths::count_anew`].
     answers: u32,
+    /// Bytes that may go out on it before anything has been answered.
+    credit: usize,
 }
 
 impl Known {
@@ -43,6 +50,7 @@ impl Known {
             nominated_since: None,
             round_trip: None,
             answers: 0,
+            credit: 0,
         }
     }
 
@@ -157,6 +165,27 @@ impl Paths {
         let others = self.known.iter().filter(|known| known.path != other_than);
         let alive = others.filter(|known| known.answers >= answers);
         alive.max_by_key(|known| (known.nominated, known.answers)).map(|known| known.path)
+    }
+
+    /// Notes that an authenticated request of so many bytes has come on a path.
+    pub(crate) fn credit(&mut self, path: Path, bytes: usize) {
+        if let Some(index) = self.find(path) {
+            let credit = &mut self.known[index].credit;
+            *credit = credit.saturating_add(bytes.saturating_mul(AMPLIFICATION));
+        }
+    }
+
+    /// Takes so many bytes from what may go out on a path on which nothing has been answered;
+    /// whether they may.
+    pub(crate) fn spend(&mut self, path: Path, bytes: usize) -> bool {
+        let Some(index) = self.find(path) else { return true };
+        let Known { answered, credit, .. } = &mut self.known[index];
+        if answered.is_some() {
+            return true;
+        }
+        let left = credit.checked_sub(bytes);
+        *credit = left.unwrap_or(*credit);
+        left.is_some()
     }
 
     /// Whether a path has been answered since the pairs were formed.

@@ -90,6 +90,24 @@ fn a_replayed_request_authenticates_a_path_but_never_validates_it() {
 }
 
 #[test]
+fn an_address_that_never_answers_gets_at_most_three_times_what_came_from_it() {
+    let (mut pair, record) = recorded();
+    let (ours, stranger) = (address("192.0.2.1:5000"), address("203.0.113.66:5000"));
+    let request = |(_, to, datagram): &&(_, _, Bytes)| *to == ours && datagram[0] == 0;
+    let (_, _, datagram) = record.iter().find(request).expect("a request").clone();
+    for replays in 1..=3 {
+        pair.record = Some(Vec::new());
+        pair.inject(0, stranger, ours, &datagram);
+        pair.advance(60 * SECOND);
+        let back = pair.record.take().unwrap();
+        let back = back.iter().filter(|(from, to, _)| (*from, *to) == (ours, stranger));
+        let bytes: usize = back.map(|(_, _, datagram)| datagram.len()).sum();
+        assert!((1..=3 * datagram.len()).contains(&bytes), "{bytes} after {replays}");
+    }
+    assert!(pair.a().agent.stats().amplification_withheld > 0);
+}
+
+#[test]
 fn a_replay_from_everywhere_is_bounded() {
     let (mut pair, record) = recorded();
     let ours = address("192.0.2.1:5000");
