@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use ortc_api::{
-    BandwidthLimits, Engine, ForwarderStats, FrameReceiver, FrameSender, MediaFormat, MediaFrame,
-    MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions, RecoveryStats,
-    RtcpFeedback,
+    Engine, ForwarderStats, FrameReceiver, FrameSender, MediaFormat, MediaFrame, MediaStream,
+    MediaStreamTrack, RTCConnection, RTCConnectionOptions, RecoveryStats, RtcpFeedback,
 };
 use ortc_io::sim::{self, Host, LinkConfig, Network};
 use ortc_tests::{Pair, Peer, pass, signalled};
@@ -50,10 +49,7 @@ impl Side {
     }
 
     fn peer(&self) -> Peer {
-        // The source sends what it sends; what is estimated is not to withhold any of it.
-        let limits = BandwidthLimits { start: 3_000_000, min: 3_000_000, max: 10_000_000 };
         let options = RTCConnectionOptions::new().with_engine(self.engine.clone());
-        let options = options.with_bandwidth(limits);
         let conn = RTCConnection::new(options).unwrap();
         let events = conn.events();
         Peer { host: self.host.clone(), conn, events, seen: Vec::new() }

@@ -123,6 +123,7 @@ impl FrameReceiver {
     }
 
     fn finish(&mut self, frame: EncodedFrame) -> ReceivedFrame {
+        self.described.count_read(frame.key);
         ReceivedFrame {
             timestamp: self.unwrap(frame.timestamp),
             data: frame.data,

@@ -2,6 +2,7 @@
 //! events.
 //!
 //! - [`Packetizer`] cuts one encoded frame into [`OutgoingPacket`]s.
+//! - [`Repeater`] has packets of sound repeat those before them (RFC 2198).
 //! - [`ReorderBuffer`] puts packets that overtook each other back in order, within a bound.
 //! - [`Depacketizer`] puts frames together and says what was damaged.
 //! - [`FrameAssembler`] is both for one received track, whichever of its codecs comes.
@@ -35,6 +36,7 @@ mod h264;
 mod key_frame;
 mod picture;
 mod reorder;
+mod repeat;
 #[cfg(test)]
 mod tests;
 mod vp8;
@@ -47,6 +49,7 @@ pub use depacketizer::{Damage, Depacketizer, EncodedFrame, FrameEvent};
 pub use key_frame::begins_key_frame;
 pub use picture::picture_size;
 pub use reorder::{ReorderBuffer, ReorderCounts};
+pub use repeat::{MAX_REPEATED, Repeater};
 
 use crate::{CodecName, OutgoingPacket};
 

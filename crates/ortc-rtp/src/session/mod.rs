@@ -26,8 +26,8 @@ use crate::stream::{
     SendStreamStats, StreamEvent,
 };
 use crate::{
-    DEFAULT_EXT_HEADERS_ID, PayloadType, ReceiverConfig, RouteEvent, SenderConfig, SrtpError,
-    SrtpReceiver, SrtpSender, Ssrc, ToneRoute,
+    ArrivalFeedback, DEFAULT_EXT_HEADERS_ID, PayloadType, ReceiverConfig, RouteEvent, SenderConfig,
+    SrtpError, SrtpReceiver, SrtpSender, Ssrc, ToneRoute,
 };
 use forward::Upstream;
 use inbound::{Parking, Receiver};
@@ -248,6 +248,7 @@ impl RtpSession {
                 self.senders[at].feed = feed;
                 self.senders[at].enabled = enabled;
                 self.senders[at].number_id = None;
+                self.senders[at].feedback = ArrivalFeedback::None;
                 at
             }
             Err(at) => {

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod recovery;
+mod redundancy;
 mod tones;
 mod unknown;
 
@@ -485,6 +486,7 @@ impl Relay {
                     sent: PayloadType(96),
                     clock_rate: 48_000,
                 }],
+                unwrapped: Vec::new(),
                 extensions: Vec::new(),
                 cname: "relay".into(),
                 needs_key_frames: true,

@@ -1,5 +1,8 @@
 use std::time::{Duration, Instant};
 
+/// The clock of pictures (RFC 3551 §5).
+pub(crate) const PICTURE_CLOCK: u32 = 90_000;
+
 /// Maps instants to NTP timestamps (RFC 3550 §4): 32 bits of seconds, 32 of fraction.
 ///
 /// All streams of a session share it, so that their sender reports can be compared.
