@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(told(&mut log, at(start, 50)).unwrap(), first);
         assert_eq!((log.poll_timeout(), told(&mut log, at(start, 500))), (None, None));
         log.on_packet(at(start, 600), Ssrc(8), 0, 1_000);
-        let again = [(8, 0, Some(0)), (8, 1, Some(603))];
+        let again = [(8, 0, Some(0)), (8, 1, Some(604))];
         assert_eq!(told(&mut log, at(start, 600)).unwrap(), again);
         log.on_packet(at(start, 700), Ssrc(8), 0xff00, 1_000);
         assert_eq!(log.dropped(), 1);

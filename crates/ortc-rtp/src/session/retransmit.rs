@@ -310,9 +310,15 @@ impl RtpSession {
         !self.resends.forwarded.is_empty()
     }
 
-    /// Counts a packet that nobody has kept, or that there is no path for.
-    pub fn count_unavailable(&mut self) {
+    /// Counts a packet that nobody has kept, or that there is no path for. It may be asked for again
+    /// at once: perhaps it was only on its way.
+    pub fn count_unavailable(&mut self, wanted: &Retransmission) {
         self.stats.recovery.unavailable += 1;
+        if let Some(sender) = self.sender_mut(wanted.ssrc)
+            && let Some(retransmitter) = &mut sender.retransmitter
+        {
+            retransmitter.times.forget(wanted.index);
+        }
     }
 
     /// How many bytes of room a packet needs to be sent again, or `None` when it is not to be,
