@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ortc_api::{
     BandwidthLimits, Engine, FrameReceiver, FrameSender, MediaFormat, MediaFrame, MediaStream,
-    MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCEvent, RTCTrack,
+    MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCEvent, RTCStats, RTCTrack,
 };
 use ortc_io::sim::{self, LinkConfig, Network};
 use ortc_tests::{Pair, Peer, pass};
@@ -31,7 +31,12 @@ impl Call {
         Self::of(Pair { alice, bob: Peer::new(net, "bob", 2, net.random()) }).await
     }
 
-    async fn of(mut pair: Pair) -> Self {
+    async fn of(pair: Pair) -> Self {
+        Self::with_feedback(pair, None).await
+    }
+
+    /// The same, with a source that acts upon this feedback alone.
+    async fn with_feedback(mut pair: Pair, feedback: Option<&str>) -> Self {
         pair.connect_within(SOON).await;
         let told = Arc::default();
         let theirs: Arc<Mutex<Vec<u64>>> = Arc::clone(&told);
@@ -41,8 +46,13 @@ impl Call {
         let stream = MediaStream::new();
         stream.add_track(&source);
         pair.alice.conn.add_stream(&stream, true).unwrap();
-        pair.describe();
         let track = pair.alice.conn.tracks(None).remove(0);
+        if let Some(feedback) = feedback {
+            let mut codecs = track.codecs();
+            codecs[0].rtcp_feedback = Some(vec![feedback.to_owned()]);
+            track.set_codecs(codecs).unwrap();
+        }
+        pair.describe();
         let received = pair.bob.conn.receiving_streams().remove(0).tracks().remove(0);
         let received = received.take_frames().unwrap();
         Self { pair, track, frames, received, told, sent: 0 }
@@ -194,4 +204,57 @@ fn who_is_forwarded_a_track_has_a_bandwidth_of_its_own() {
         let of_track = |event: &RTCEvent| matches!(event, RTCEvent::Bandwidth(_));
         onward.bob.until(SOON, of_track).await;
     });
+}
+
+/// Has alice act upon this feedback and no other.
+async fn with_feedback(net: &Network, feedback: &str) -> Call {
+    let host = net.host("alice", &[[10, 0, 0, 1].into()]);
+    let alice = Peer::with_options(host, net.random(), RTCConnectionOptions::new());
+    let pair = Pair { alice, bob: Peer::new(net, "bob", 2, net.random()) };
+    Call::with_feedback(pair, Some(feedback)).await
+}
+
+#[test]
+fn feedback_about_streams_is_as_good_as_that_about_numbers() {
+    for seed in 10..13 {
+        sim::run(seed, |net| async move {
+            net.link(limited(3_000_000));
+            let mut call = with_feedback(&net, "ack ccfb").await;
+            call.send_what_may_be_sent(15).await;
+            let before = call.newest().unwrap();
+            assert!((1_800_000..3_800_000).contains(&before), "{before} of 3 Mbit/s");
+            net.link(limited(500_000));
+            call.send_what_may_be_sent(3).await;
+            let fallen = call.newest().unwrap();
+            assert!(fallen < 600_000, "{fallen} of 0.5 Mbit/s after 3 s");
+            call.send_what_may_be_sent(12).await;
+            net.link(limited(3_000_000));
+            call.send_what_may_be_sent(15).await;
+            let risen = call.newest().unwrap();
+            assert!(risen > 2_000_000, "{risen} of 3 Mbit/s after 15 s");
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_only_names_a_rate_is_sent_no_more_than_that() {
+    for seed in 20..23 {
+        sim::run(seed, |net| async move {
+            net.link(limited(1_000_000));
+            let mut call = with_feedback(&net, "goog-remb").await;
+            call.send_what_may_be_sent(30).await;
+            let told = call.newest().unwrap();
+            assert!((500_000..1_300_000).contains(&told), "{told} of 1 Mbit/s");
+            let stats = call.pair.bob.conn.stats().await;
+            let incoming = stats.stats.iter().find_map(|it| match it {
+                RTCStats::CandidatePair(pair) => pair.available_incoming_bitrate,
+                _ => None,
+            });
+            assert!(incoming.is_some_and(|bits| bits > 400_000.0), "{incoming:?}");
+            net.link(limited(300_000));
+            call.send_what_may_be_sent(10).await;
+            let fallen = call.newest().unwrap();
+            assert!(fallen < 400_000, "{fallen} of 0.3 Mbit/s");
+        });
+    }
 }

@@ -97,6 +97,7 @@ fn forward(subscriber: usize) -> ForwardConfig {
             sent: PAYLOAD_TYPE,
             clock_rate: 90_000,
         }],
+        unwrapped: Vec::new(),
         extensions: Vec::new(),
         cname: "bench".to_owned(),
         needs_key_frames: false,

@@ -1,5 +1,6 @@
 //! Which codecs this crate sends and receives.
 
+use ortc_rtp::codec::Repeater;
 use ortc_rtp::{
     CodecName, RTCCodec, RTCHeaderExtension, RTCTrackDescription, RtcpFeedback, ToneRedundancy,
     TrackKind,
@@ -24,10 +25,15 @@ pub struct RTCCapabilities {
 /// What this crate can send and receive.
 #[doc(alias = "getRTCCapabilities")]
 pub fn rtc_capabilities() -> RTCCapabilities {
-    // `red` is no codec of its own: what it repeats has to be described with it.
-    let own = CodecName::all().filter(|codec| !matches!(codec, CodecName::Red | CodecName::Rtx));
+    let own = CodecName::all().filter(|codec| *codec != CodecName::Rtx);
     let (video, audio): (Vec<_>, Vec<_>) = own.partition(|codec| codec.kind() == TrackKind::Video);
-    let describe = |codecs: Vec<CodecName>| codecs.into_iter().map(CodecName::default_codec);
+    // `red` is no codec of its own: it is that of Opus, as browsers have it.
+    let describe = |codecs: Vec<CodecName>| {
+        codecs.into_iter().map(|codec| match codec {
+            CodecName::Red => redundant(&CodecName::Opus.default_codec(), 1),
+            codec => codec.default_codec(),
+        })
+    };
     let mut header_extensions: Vec<_> = RTCHeaderExtension::known().collect();
     header_extensions.extend(RTCHeaderExtension::transport_number(&header_extensions));
     RTCCapabilities {
@@ -47,9 +53,18 @@ pub fn rtc_codec(name: &str) -> Option<RTCCodec> {
     CodecName::parse(name).map(CodecName::default_codec)
 }
 
-/// The codecs that a local track of this format is offered with.
-pub(crate) fn offered(format: MediaFormat) -> Vec<RTCCodec> {
-    with_retransmission(vec![format.codec().default_codec()])
+/// The codecs that a local track of this format is offered with; of sound, each packet repeats so
+/// many of those before it.
+pub(crate) fn offered(format: MediaFormat, repeated: u8) -> Vec<RTCCodec> {
+    let codec = format.codec().default_codec();
+    if repeated > 0 && format.codec().is_repeatable() {
+        return vec![redundant(&codec, repeated), codec];
+    }
+    with_retransmission(vec![codec])
+}
+
+fn redundant(codec: &RTCCodec, repeated: u8) -> RTCCodec {
+    codec.repeated(CodecName::Red.default_payload_type().0, repeated)
 }
 
 /// The codecs that a received track is forwarded with: as they are received, but for what the
@@ -146,6 +161,23 @@ pub(crate) fn redundancy(
         let events = u8::try_from(events).unwrap_or(u8::MAX);
         Some(ToneRedundancy { payload_type: codec.payload_type(), events })
     })
+}
+
+/// The codecs of a list that a local track of this format is sent as: the first that can be, which
+/// may be `red`, with what that repeats behind it.
+pub(crate) fn sent_as(format: MediaFormat, codecs: &[RTCCodec]) -> Vec<RTCCodec> {
+    let repeated = |red: &RTCCodec| {
+        let payload_type = Repeater::of(red)?.payload_type();
+        let codec = codecs.iter().find(|codec| codec.payload_type() == payload_type)?;
+        (carries(format, codec) && format.codec().is_repeatable()).then_some(codec)
+    };
+    let choice = codecs.iter().find_map(|codec| {
+        if carries(format, codec) {
+            return Some(vec![codec.clone()]);
+        }
+        Some(vec![codec.clone(), repeated(codec)?.clone()])
+    });
+    choice.unwrap_or_default()
 }
 
 /// Whether a track of this format can be sent as this codec.

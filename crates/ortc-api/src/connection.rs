@@ -107,6 +107,7 @@ pub(crate) struct Inner {
     allow_unverified_remote: bool,
     /// Whether telephone keys are in the sound of tracks that have no codec for them.
     pub(crate) in_band_dtmf: bool,
+    pub(crate) audio_redundancy: u8,
 }
 
 /// What the handles and the actor of a connection share.
@@ -363,6 +364,7 @@ impl RTCConnection {
                 next_listener: AtomicU64::new(0),
                 allow_unverified_remote: options.allow_unverified_remote,
                 in_band_dtmf: options.in_band_dtmf,
+                audio_redundancy: options.audio_redundancy,
             }
         });
         if lock(&inner.shared.state).closed {
@@ -551,7 +553,11 @@ impl RTCConnection {
         for source in sources.into_iter().filter(|track| track.tones_of().is_none()) {
             let codecs = match source.reception() {
                 Some(received) => codec::forwarded(&received.description()),
-                None => source.format().map(codec::offered).unwrap_or_default(),
+                None => {
+                    let repeated = self.inner.audio_redundancy;
+                    let format = source.format();
+                    format.map(|it| codec::offered(it, repeated)).unwrap_or_default()
+                }
             };
             // Sockets of its own come with a media plane of its own, which sends nothing again.
             let has_own_plane = self.inner.has_own_sockets;

@@ -1,6 +1,6 @@
 //! How a received track is described, which its peer may change.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ortc_rtp::RTCTrackDescription;
@@ -13,12 +13,32 @@ use crate::media::lock;
 pub(crate) struct Described {
     newest: Mutex<Arc<RTCTrackDescription>>,
     version: AtomicU32,
+    /// Key frames that the application has read, and whether it has read anything.
+    key_frames: AtomicU64,
+    is_read: AtomicBool,
 }
 
 impl Described {
     pub(crate) fn new(description: RTCTrackDescription) -> Arc<Self> {
         let newest = Mutex::new(Arc::new(description));
-        Arc::new(Self { newest, version: AtomicU32::new(0) })
+        Arc::new(Self {
+            newest,
+            version: AtomicU32::new(0),
+            key_frames: AtomicU64::new(0),
+            is_read: AtomicBool::new(false),
+        })
+    }
+
+    /// Counts a frame that the application has read.
+    pub(crate) fn count_read(&self, is_key: bool) {
+        self.is_read.store(true, Ordering::Relaxed);
+        self.key_frames.fetch_add(u64::from(is_key), Ordering::Relaxed);
+    }
+
+    /// Key frames that it has read; `None` before it has read anything.
+    pub(crate) fn key_frames_read(&self) -> Option<u64> {
+        let is_read = self.is_read.load(Ordering::Relaxed);
+        is_read.then(|| self.key_frames.load(Ordering::Relaxed))
     }
 
     pub(crate) fn newest(&self) -> Arc<RTCTrackDescription> {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use ortc_dtls::{Certificate, DtlsVersion};
 use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates};
+use ortc_rtp::codec::MAX_REPEATED;
 use ortc_rtp::congestion::BandwidthLimits;
 
 use crate::engine::Engine;
@@ -53,6 +54,9 @@ pub struct RTCConnectionOptions {
     /// Has telephone keys sent and heard in the sound of G.711 tracks that are described without
     /// a `dtmf` codec, for peers that know no telephone events; by default there are none.
     pub in_band_dtmf: bool,
+    /// How many packets each packet of sound repeats, of local tracks that are added: 0 to 3. See
+    /// [`with_audio_redundancy`](Self::with_audio_redundancy). Default 0.
+    pub audio_redundancy: u8,
     /// What the estimate of what may be sent begins with and stays within; see
     /// [`RTCEvent::Bandwidth`](crate::RTCEvent::Bandwidth).
     pub bandwidth: BandwidthLimits,
@@ -75,6 +79,7 @@ impl Default for RTCConnectionOptions {
             interfaces: InterfaceFilter::default(),
             follow_network: false,
             in_band_dtmf: false,
+            audio_redundancy: 0,
             ice_lite: false,
             connect_timeout: Duration::from_secs(30),
             socket: None,
@@ -241,6 +246,20 @@ impl RTCConnectionOptions {
     #[must_use]
     pub fn with_in_band_dtmf(mut self, in_band: bool) -> Self {
         self.in_band_dtmf = in_band;
+        self
+    }
+
+    /// Has each packet of sound repeat so many of those before it (RFC 2198), at most 3, so that a
+    /// lost one is heard all the same: an addition to the drafts.
+    ///
+    /// Local tracks of Opus and G.711 that are added are described with a codec `red` before their
+    /// own, and sent as that. It is for peers that know it: this crate does, and Chromium; one that
+    /// does not hears nothing. [`RTCTrack::set_codecs`](crate::RTCTrack::set_codecs) decides it for
+    /// one track. Each adds the bits of the sound once more; one makes good single losses, two and
+    /// three bursts of as many.
+    #[must_use]
+    pub fn with_audio_redundancy(mut self, packets: u8) -> Self {
+        self.audio_redundancy = packets.min(MAX_REPEATED);
         self
     }
 

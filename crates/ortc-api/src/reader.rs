@@ -179,6 +179,7 @@ impl FrameReceiver {
     fn finish(&mut self, frame: EncodedFrame) -> ReceivedFrame {
         let lost = self.assembler.counts().jitter.given_up;
         let lost_before = lost - std::mem::replace(&mut self.lost_before, lost);
+        self.described.count_read(frame.key);
         ReceivedFrame {
             timestamp: self.unwrap(frame.timestamp),
             data: frame.data,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ortc_io::ring::{RingReceiver, RingSender, ring};
-use ortc_rtp::codec::{DEFAULT_MAX_PAYLOAD, PacketizeError, Packetizer, picture_size};
+use ortc_rtp::codec::{DEFAULT_MAX_PAYLOAD, PacketizeError, Packetizer, Repeater, picture_size};
 use ortc_rtp::{OutgoingPacket, RTCMediaAttributes, TrackKind};
 
 use tokio::sync::Notify;
@@ -35,6 +35,7 @@ pub(crate) struct Outlet {
     packets: RingSender<OutgoingPacket>,
     capacity: usize,
     packetizer: Packetizer,
+    repeater: Option<Repeater>,
     bounds: Arc<Bounds>,
 }
 
@@ -53,7 +54,10 @@ impl Outlet {
         if self.packets.len() + scratch.len() > self.capacity {
             return Sent::Full;
         }
-        for packet in scratch.drain(..) {
+        for mut packet in scratch.drain(..) {
+            if let Some(repeater) = &mut self.repeater {
+                packet = repeater.repeat(packet, DEFAULT_MAX_PAYLOAD);
+            }
             // There is room: only this end pushes.
             if self.packets.push(packet).is_err() {
                 return Sent::Closed;
@@ -138,11 +142,12 @@ impl Source {
         *lock(&self.dimensions)
     }
 
-    /// Makes an outlet towards one connection; no frame goes there before
-    /// [`install`](Self::install).
+    /// Makes an outlet towards one connection, whose packets may repeat those before; no frame goes
+    /// there before [`install`](Self::install).
     pub(crate) fn outlet(
         &self,
         bounds: &Arc<Bounds>,
+        repeater: Option<Repeater>,
     ) -> Option<(Outlet, RingReceiver<OutgoingPacket>)> {
         let capacity = match self.format.kind() {
             TrackKind::Video => VIDEO_SEND_RING,
@@ -150,7 +155,8 @@ impl Source {
         };
         let (packets, receiver) = ring(capacity);
         let packetizer = Packetizer::new(self.format.codec())?;
-        Some((Outlet { packets, capacity, packetizer, bounds: Arc::clone(bounds) }, receiver))
+        let bounds = Arc::clone(bounds);
+        Some((Outlet { packets, capacity, packetizer, repeater, bounds }, receiver))
     }
 
     /// Lets frames go to an outlet, and no longer to the one that it takes the place of: the
@@ -165,7 +171,7 @@ impl Source {
 
     #[cfg(test)]
     pub(crate) fn open(&self, bounds: &Arc<Bounds>) -> RingReceiver<OutgoingPacket> {
-        let (outlet, receiver) = self.outlet(bounds).unwrap();
+        let (outlet, receiver) = self.outlet(bounds, None).unwrap();
         self.install(outlet);
         receiver
     }

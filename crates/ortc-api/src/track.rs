@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 
 use ortc_io::ring::RingReceiver;
+use ortc_rtp::codec::Repeater;
 use ortc_rtp::{
     CodecName, InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes,
     RTCTrackDescription, RtcpFeedback, RtpCommand, Ssrc, TrackKind,
@@ -132,6 +133,12 @@ impl RTCTrack {
     /// Sets the codecs that may be sent. The first of them that is supported, and is what the
     /// source carries, is sent from now on.
     ///
+    /// That may be `red` for the codec of a local track of sound ([`RTCCodec::repeated`]): then each
+    /// packet repeats up to three of those before it (RFC 2198), as many as it lists, and what is
+    /// lost is heard all the same. A peer that does not know `red` would hear nothing; one that
+    /// gets the track forwarded by this crate, described without it, is sent each packet without
+    /// what it repeats.
+    ///
     /// # Errors
     /// When the list is empty, no valid description has it, or no codec in it can be sent.
     pub fn set_codecs(&self, codecs: Vec<RTCCodec>) -> Result<(), TrackAttributeError> {
@@ -245,12 +252,7 @@ impl RTCTrack {
     fn choose_originals(&self, codecs: &[RTCCodec]) -> Vec<RTCCodec> {
         let source = &self.inner.source;
         if let Some(format) = source.format() {
-            return codecs
-                .iter()
-                .find(|codec| codec::carries(format, codec))
-                .cloned()
-                .into_iter()
-                .collect();
+            return codec::sent_as(format, codecs);
         }
         let received = source.reception().map(|it| it.description());
         let received = received.as_ref().map_or(&[][..], |it| &it.codecs);
@@ -431,7 +433,9 @@ impl RTCTrack {
             let (source, received) = (reception.source, (*reception.description()).clone());
             return Some((RtpCommand::Forward { description, source, received, enabled }, None));
         }
-        let (outlet, packets) = self.inner.source.local_source()?.outlet(&self.inner.bounds)?;
+        let repeater = description.codecs.first().and_then(Repeater::of);
+        let source = self.inner.source.local_source()?;
+        let (outlet, packets) = source.outlet(&self.inner.bounds, repeater)?;
         Some((RtpCommand::Send { description, packets, enabled }, Some(outlet)))
     }
 

@@ -361,6 +361,9 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::Recover(connection, config) => {
                 ForwarderCommand::Recover(connection, config)
             }
+            RouteCommand::Repair(connection, config) => {
+                ForwarderCommand::Repair(connection, config)
+            }
             RouteCommand::EnableSender(connection, ssrc, enabled) => {
                 ForwarderCommand::EnableSender(connection, ssrc, enabled)
             }
@@ -402,6 +405,12 @@ impl Handler<RouteCommand> for ForwarderActor {
             }
             RouteCommand::ReadCaptureTimes(connection, ssrc, id) => {
                 ForwarderCommand::ReadCaptureTimes(connection, ssrc, id)
+            }
+            RouteCommand::CountSent(connection, ssrc, feedback) => {
+                ForwarderCommand::CountSent(connection, ssrc, feedback)
+            }
+            RouteCommand::AnswerArrivals(connection, ssrc, feedback) => {
+                ForwarderCommand::AnswerArrivals(connection, ssrc, feedback)
             }
             RouteCommand::CapSender(connection, ssrc, cap) => {
                 ForwarderCommand::CapSender(connection, ssrc, cap)

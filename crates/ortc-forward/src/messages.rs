@@ -10,8 +10,9 @@ use ortc_io::{
 };
 use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
-    ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate, RecoverConfig,
-    RetransmitConfig, RouteEvent, SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, ToneRoute,
+    ArrivalFeedback, ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate,
+    RecoverConfig, RedundancyConfig, RetransmitConfig, RouteEvent, SenderConfig, SnapshotReply,
+    Ssrc, Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -90,6 +91,8 @@ pub enum ForwarderCommand {
     Retransmit(ConnectionId, RetransmitConfig),
     /// Has lost packets of a receiving track be asked for.
     Recover(ConnectionId, RecoverConfig),
+    /// Has what packets of a receiving track repeat be put in the place of lost ones.
+    Repair(ConnectionId, RedundancyConfig),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track.
@@ -112,6 +115,10 @@ pub enum ForwarderCommand {
     AnswerNumbers(ConnectionId, Ssrc, Option<u8>),
     /// Reads when a receiving track's packets were captured, or not any more.
     ReadCaptureTimes(ConnectionId, Ssrc, Option<u8>),
+    /// Has feedback about the packets of a sending track acted upon that have no such numbers.
+    CountSent(ConnectionId, Ssrc, ArrivalFeedback),
+    /// Answers the packets of a receiving track that have no such numbers.
+    AnswerArrivals(ConnectionId, Ssrc, ArrivalFeedback),
     /// Sets what the estimate of what may be sent begins with and stays within.
     LimitBandwidth(ConnectionId, BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.

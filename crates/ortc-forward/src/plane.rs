@@ -125,6 +125,9 @@ impl Plane {
             ForwarderCommand::Recover(id, config) => {
                 self.with_session(id, io, |session| session.recover_receiver(config));
             }
+            ForwarderCommand::Repair(id, config) => {
+                self.with_session(id, io, |session| session.repair_receiver(config));
+            }
             ForwarderCommand::EnableSender(id, ssrc, enabled) => {
                 self.with_session(id, io, |session| session.enable_sender(ssrc, enabled));
             }
@@ -173,6 +176,12 @@ impl Plane {
             }
             ForwarderCommand::ReadCaptureTimes(id, ssrc, extension) => {
                 self.with_session(id, io, |session| session.read_capture_times(ssrc, extension));
+            }
+            ForwarderCommand::CountSent(id, ssrc, feedback) => {
+                self.with_session(id, io, |session| session.count_sent(ssrc, feedback));
+            }
+            ForwarderCommand::AnswerArrivals(id, ssrc, feedback) => {
+                self.with_session(id, io, |session| session.answer_arrivals(ssrc, feedback));
             }
             ForwarderCommand::CapSender(id, ssrc, cap) => {
                 self.with_session(id, io, |session| session.cap_sender(ssrc, cap));

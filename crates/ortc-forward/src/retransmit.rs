@@ -81,7 +81,7 @@ impl Plane {
             let fits = guarded(|| {
                 // It was parsed when it was opened, and parses again.
                 let (Some(path), Ok(packet)) = (path, RtpView::parse(packet)) else {
-                    session.count_unavailable();
+                    session.count_unavailable(wanted);
                     return true;
                 };
                 let Some(room) = session.retransmission_room(wanted, &packet) else { return true };

@@ -295,6 +295,7 @@ fn forward_back(ssrc: Ssrc, extensions: Vec<(u8, u8)>) -> ForwardConfig {
         ssrc,
         source: TrackSource { connection: ID, ssrc: SSRC },
         payload_types: vec![types],
+        unwrapped: Vec::new(),
         extensions,
         cname: "somebody".to_owned(),
         needs_key_frames: false,

@@ -7,10 +7,11 @@ use ortc_io::ConnectionId;
 use ortc_io::ring::{RingReceiver, RingSender};
 
 use crate::{
-    CodecName, ExtHeaders, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback, OutgoingPacket,
-    RTCTrackDescription, ReceivedPacket, ReceiverConfig, ReceiverUpdate, RecoverConfig,
-    RetransmitConfig, RouteCommand, RouteEvent, RtcpFeedback, RtpCommand, RtpEvent, RtxStream,
-    SenderConfig, TonePayloadTypes, TrackKind, TrackSource, header_extension,
+    ArrivalFeedback, CodecName, ExtHeaders, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback,
+    OutgoingPacket, RTCCodec, RTCTrackDescription, ReceivedPacket, ReceiverConfig, ReceiverUpdate,
+    RecoverConfig, RedundancyConfig, RetransmitConfig, RouteCommand, RouteEvent, RtcpFeedback,
+    RtpCommand, RtpEvent, RtxStream, SenderConfig, TonePayloadTypes, TrackKind, TrackSource,
+    header_extension,
 };
 
 /// Messages that may wait; commands come from one owner, events from one media plane.
@@ -118,12 +119,20 @@ impl RtpActor {
         let id = self.connection;
         match command {
             RtpCommand::Send { description, .. } | RtpCommand::Forward { description, .. } => {
-                let number_id = Some(description.transport_number_id()?);
-                Some(RouteCommand::NumberSent(id, description.ssrc().ok()?, number_id))
+                let ssrc = description.ssrc().ok()?;
+                match description.transport_number_id() {
+                    None => arrival_feedback(description)
+                        .map(|feedback| RouteCommand::CountSent(id, ssrc, feedback)),
+                    number_id => Some(RouteCommand::NumberSent(id, ssrc, number_id)),
+                }
             }
             RtpCommand::Receive { description, .. } | RtpCommand::UpdateReceiver(description) => {
-                let number_id = Some(description.transport_number_id()?);
-                Some(RouteCommand::AnswerNumbers(id, description.ssrc().ok()?, number_id))
+                let ssrc = description.ssrc().ok()?;
+                match description.transport_number_id() {
+                    None => arrival_feedback(description)
+                        .map(|feedback| RouteCommand::AnswerArrivals(id, ssrc, feedback)),
+                    number_id => Some(RouteCommand::AnswerNumbers(id, ssrc, number_id)),
+                }
             }
             _ => None,
         }
@@ -138,6 +147,24 @@ impl RtpActor {
             }
             _ => None,
         }
+    }
+
+    /// What is repeated in the packets of a received track, where its description has `red`.
+    fn redundancy(&self, command: &RtpCommand) -> Option<RouteCommand> {
+        let (RtpCommand::Receive { description, .. } | RtpCommand::UpdateReceiver(description)) =
+            command
+        else {
+            return None;
+        };
+        let redundant = description.payload_types_of(CodecName::Red);
+        let is_repeated = |codec: &&RTCCodec| codec.known().is_some_and(CodecName::is_repeatable);
+        let repeated = description.codecs.iter().filter(is_repeated);
+        let repeated: Vec<_> = repeated.map(RTCCodec::payload_type).collect();
+        if redundant.is_empty() || repeated.is_empty() {
+            return None;
+        }
+        let config = RedundancyConfig { ssrc: description.ssrc().ok()?, redundant, repeated };
+        Some(RouteCommand::Repair(self.connection, config))
     }
 
     /// How what is lost of a track is sent again or asked for, where its description says so.
@@ -200,15 +227,20 @@ impl RtpActor {
                 Some(ForwardedPayloadType { received, sent, clock_rate })
             })
             .collect();
-        // What `red` holds goes on as it is, so it must be called the same on the other side.
+        // What `red` holds goes on as it is, so it must be called the same on the other side. Where
+        // it is not, or the other side knows no `red`, what it repeats is left out.
         let is_same = |types: &[ForwardedPayloadType], id| {
             types.iter().any(|it| it.received == id && it.sent == id)
         };
+        let mut unwrapped = Vec::new();
         let red = received.codecs.iter().filter(|codec| codec.known() == Some(CodecName::Red));
         for codec in red {
+            let red = codec.payload_type();
             let within = codec.redundant_types().unwrap_or_default();
-            if !within.into_iter().all(|id| is_same(&payload_types, id)) {
-                payload_types.retain(|it| it.received != codec.payload_type());
+            let goes_on = payload_types.iter().any(|it| it.received == red);
+            if !goes_on || !within.into_iter().all(|id| is_same(&payload_types, id)) {
+                payload_types.retain(|it| it.received != red);
+                unwrapped.push(red);
             }
         }
         if payload_types.is_empty() {
@@ -218,6 +250,7 @@ impl RtpActor {
             ssrc: description.ssrc().ok()?,
             source,
             payload_types,
+            unwrapped,
             extensions: header_extension::passed_on(
                 &received.header_extensions,
                 &description.header_extensions,
@@ -226,6 +259,17 @@ impl RtpActor {
             needs_key_frames: description.kind == TrackKind::Video,
             enabled,
         })
+    }
+}
+
+/// Of what a sender acts upon without transport-wide numbers, the best.
+fn arrival_feedback(description: &RTCTrackDescription) -> Option<ArrivalFeedback> {
+    if description.takes(RtcpFeedback::CongestionControl) {
+        Some(ArrivalFeedback::PerStream)
+    } else if description.takes(RtcpFeedback::MaximumBitrate) {
+        Some(ArrivalFeedback::MaximumBitrate)
+    } else {
+        None
     }
 }
 
@@ -321,7 +365,12 @@ impl Handler<RtpCommand> for RtpActor {
             return;
         }
         // How it is numbered and repaired goes right behind the track.
-        let follows = [self.numbering(&command), self.capturing(&command), self.repair(&command)];
+        let follows = [
+            self.numbering(&command),
+            self.capturing(&command),
+            self.repair(&command),
+            self.redundancy(&command),
+        ];
         let Some(command) = self.compile(command) else {
             // The owner validates before it sends; dropping the ring tells the application.
             tracing::error!(id = ?self.connection, "a track description that is not valid");

@@ -301,8 +301,10 @@ impl RTCCodec {
         let clock = |codec: &Self| {
             codec.clock_rate.or_else(|| codec.known().map(CodecName::default_clock_rate))
         };
+        // `red` has the clock of what it repeats, whether it says so or not.
+        let is_red = self.known() == Some(CodecName::Red);
         same_name
-            && clock(self) == clock(other)
+            && (is_red || clock(self) == clock(other))
             && match self.known() {
                 // RFC 6184 §8.1: without the parameter, mode 0. The profile is in the first
                 // two of three bytes; a decoder of one level is asked for another all the time.
@@ -347,7 +349,8 @@ impl RTCCodec {
     ///
     /// It has the parameter `payloadTypes`, which lists what may be in a packet, as the format
     /// parameters of RFC 2198 §5 do: `"110/110/110"` for telephone events of payload type 110
-    /// and the two before.
+    /// and the two before. Its clock rate and channels are those of the codec: of Opus, 48,000 and
+    /// 2, as browsers have them.
     ///
     /// ```
     /// use ortc_rtp::{CodecName, PayloadType};
@@ -361,7 +364,9 @@ impl RTCCodec {
         let types = vec![self.payload_id.to_string(); usize::from(times) + 1];
         let payload_types =
             RTCCodecParam { name: PAYLOAD_TYPES.into(), value: Some(types.join("/")) };
-        Self { payload_id, params: vec![payload_types], ..CodecName::Red.default_codec() }
+        let params = vec![payload_types];
+        let (clock_rate, num_channels) = (self.clock_rate, self.num_channels);
+        Self { payload_id, params, clock_rate, num_channels, ..CodecName::Red.default_codec() }
     }
 
     /// Of `red`, what its packets may hold, as its parameter `payloadTypes` says: the primary's

@@ -131,11 +131,12 @@ pub use error::{RtpError, SrtpError};
 pub use ext_headers::{DEFAULT_EXT_HEADERS_ID, read_ext_headers, write_ext_headers};
 pub use header_extension::RTCHeaderExtension;
 pub use messages::{
-    DisconnectReason, ExtHeaders, ForwardConfig, ForwardedPayloadType, InsertedPacket,
-    KeyFrameFeedback, OutgoingPacket, PayloadType, ReceivedPacket, ReceivedTonePacket,
-    ReceiverConfig, ReceiverUpdate, RecoverConfig, RetransmitConfig, RouteCommand, RouteEvent,
-    RtpCommand, RtpEvent, RtxStream, SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket,
-    TonePayloadTypes, ToneRedundancy, ToneRoute, TrackSource, UnknownTrack,
+    ArrivalFeedback, DisconnectReason, ExtHeaders, ForwardConfig, ForwardedPayloadType,
+    InsertedPacket, KeyFrameFeedback, OutgoingPacket, PayloadType, ReceivedPacket,
+    ReceivedTonePacket, ReceiverConfig, ReceiverUpdate, RecoverConfig, RedundancyConfig,
+    RetransmitConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent, RtxStream, SenderConfig,
+    SnapshotReply, Ssrc, Tap, TonePacket, TonePayloadTypes, ToneRedundancy, ToneRoute, TrackSource,
+    UnknownTrack,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
@@ -151,8 +152,8 @@ pub use srtp::{
 };
 pub use stream::{
     Aligned, Arrival, CaptureClock, FrameTime, LossTracker, NtpClock, NtpTime, Placed,
-    ReceiveStream, ReceiveStreamStats, ReceiveTimings, RemoteReport, Reporter, Rewriter,
-    RtcpScheduler, SendStream, SendStreamStats, SplitPacket, StreamAligner, StreamEvent,
-    TonePlacer, ToneSplitter, UnknownPayloadType,
+    ReceiveStream, ReceiveStreamStats, ReceiveTimings, RedundancyCounts, RedundancyRepair,
+    RemoteReport, RepairedPacket, Reporter, Rewriter, RtcpScheduler, SendStream, SendStreamStats,
+    SplitPacket, StreamAligner, StreamEvent, TonePlacer, ToneSplitter, UnknownPayloadType,
 };
 pub use view::{Extension, Extensions, RtpHeader, RtpView};

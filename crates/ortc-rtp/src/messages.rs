@@ -127,6 +127,29 @@ pub struct RecoverConfig {
     pub rtx: Option<RtxStream>,
 }
 
+/// What packets of a receiving track repeat (RFC 2198), to be put in the place of lost ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedundancyConfig {
+    /// The SSRC of the track.
+    pub ssrc: Ssrc,
+    /// The payload types of `red`.
+    pub redundant: Vec<PayloadType>,
+    /// Those of what it repeats and somebody reads: of codecs with frames.
+    pub repeated: Vec<PayloadType>,
+}
+
+/// Which feedback there is about the packets of a track that have no transport-wide numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ArrivalFeedback {
+    /// None.
+    #[default]
+    None,
+    /// What became of each packet, by its SSRC and sequence number (RFC 8888).
+    PerStream,
+    /// How much the receiver takes the path to carry (draft-alvestrand-rmcat-remb-03).
+    MaximumBitrate,
+}
+
 /// Where a track is received that is to be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackSource {
@@ -156,6 +179,9 @@ pub struct ForwardConfig {
     pub source: TrackSource,
     /// The payload types that are passed on, not empty; others are dropped and counted.
     pub payload_types: Vec<ForwardedPayloadType>,
+    /// Payload types of `red` (RFC 2198) whose packets are passed on without what they repeat, as
+    /// the payload type of what is left.
+    pub unwrapped: Vec<PayloadType>,
     /// Ids of the header extension elements (RFC 8285) that are passed on, as received and as
     /// sent. Of what is sent, 0 is none and at most 14 keeps the short form.
     pub extensions: Vec<(u8, u8)>,
@@ -339,6 +365,8 @@ pub enum RouteCommand {
     Retransmit(ConnectionId, RetransmitConfig),
     /// Has lost packets of a receiving track be asked for.
     Recover(ConnectionId, RecoverConfig),
+    /// Has what packets of a receiving track repeat be put in the place of lost ones.
+    Repair(ConnectionId, RedundancyConfig),
     /// Starts or stops sending a track.
     EnableSender(ConnectionId, Ssrc, bool),
     /// Removes a sending track: RTCP BYE for its SSRC.
@@ -368,6 +396,10 @@ pub enum RouteCommand {
     /// Reads when packets of a receiving track were captured in the header extension of this id;
     /// or not any more.
     ReadCaptureTimes(ConnectionId, Ssrc, Option<u8>),
+    /// Acts upon this feedback about the packets of a sending track.
+    CountSent(ConnectionId, Ssrc, ArrivalFeedback),
+    /// Gives this feedback about the packets of a receiving track.
+    AnswerArrivals(ConnectionId, Ssrc, ArrivalFeedback),
     /// Sets what the estimate of what may be sent begins with and stays within.
     LimitBandwidth(ConnectionId, BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.

@@ -9,7 +9,7 @@ const MAX_BLOCKS: usize = 16;
 pub(crate) const MAX_OFFSET: u32 = 0x3fff;
 
 /// Longest block that is not the primary: 10 bits.
-const MAX_BLOCK: usize = 0x3ff;
+pub(crate) const MAX_BLOCK: usize = 0x3ff;
 
 /// Length of the header of a block, and of that of the primary.
 const HEADER: usize = 4;

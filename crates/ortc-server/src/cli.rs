@@ -223,7 +223,15 @@ pub struct CallArgs {
     /// 1.2 by default.
     #[arg(long, value_name = "VERSION")]
     pub dtls: Option<DtlsArg>,
-    /// Print the summary as one JSON object.
+    /// Have each packet of sound repeat so many of those before it (RFC 2198), at most 3: lost ones
+    /// are heard all the same. For peers that know it, as this program, its rooms and Chromium do.
+    #[arg(long, value_name = "PACKETS", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub redundancy: u8,
+    /// Tell how it goes, each second or this often: rates, losses, round trip, each track. On
+    /// stderr; with --json one object a line on stdout, in the names of webrtc-stats.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    pub stats: Option<Duration>,
+    /// Print the summary as one JSON object, the last line on stdout.
     #[arg(long)]
     pub json: bool,
 }
@@ -359,7 +367,7 @@ mod tests {
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
                     --record-as webm --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
-                    --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns --link-local \
+                    --redundancy 2 --stats 0.5 --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns --link-local \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
@@ -386,6 +394,8 @@ mod tests {
             dtmf_in_band: true,
             dtls: Some(DtlsArg::V12),
             duration: Some(Duration::from_millis(2500)),
+            redundancy: 2,
+            stats: Some(Duration::from_millis(500)),
             json: true,
         };
         assert_eq!(cli.command, Some(Command::Call(expected)));
@@ -413,6 +423,11 @@ mod tests {
         says("serve --socket-buffer 1k", "invalid digit");
         says("serve --padding 17", "17 is not in 0..=16");
         says("call", "--signal <URL>");
+        says("call --signal ws://h/pairs/x --redundancy 4", "4 is not in 0..=3");
+        says("call --signal ws://h/pairs/x --stats 0", "above 0 and up to 604800");
+        let every_second = parse("call --signal ws://h/pairs/x --stats --json").unwrap();
+        let Some(Command::Call(call)) = every_second.command else { panic!() };
+        assert_eq!((call.stats, call.redundancy), (Some(Duration::from_secs(1)), 0));
         says("call --signal ws://h/pairs/x --duration 0", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --duration nan", "above 0 and up to 604800");
         says("call --signal ws://h/pairs/x --play bars:1x1", "of 64 to 4096 pixels");

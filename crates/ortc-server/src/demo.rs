@@ -95,6 +95,8 @@ impl DemoPeers {
                 dtmf: None,
                 duration: Some(STAY),
                 dtls: DtlsVersion::default(),
+                redundancy: 0,
+                stats: None,
                 progress: false,
             };
             match call(options, leave).await {

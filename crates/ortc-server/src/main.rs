@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ortc_api::DtlsVersion;
 use ortc_media::{Container, Law};
-use ortc_server::call::{CallOptions, PlayOptions, RecordAs, call};
+use ortc_server::call::{CallOptions, PlayOptions, RecordAs, StatsLines, call};
 use ortc_server::cli::{
     CallArgs, Cli, Command, DoctorArgs, DtlsArg, RecordAsArg, ServeArgs, WavCodec,
 };
@@ -76,7 +76,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
 
 async fn make_call(args: CallArgs) -> ExitCode {
     let CallArgs { signal, tls_ca, play, wav_codec, frame_rate, record, .. } = args;
-    let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, .. } = args;
+    let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, stats, redundancy, .. } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
     let (tcp, mdns, link_local) = (args.tcp, args.mdns, args.link_local);
     let law = wav_codec.map(|codec| match codec {
@@ -110,6 +110,8 @@ async fn make_call(args: CallArgs) -> ExitCode {
         duration,
         dtls,
         progress: !json,
+        redundancy,
+        stats: stats.map(|every| StatsLines { every, json }),
     };
     let interrupted = match interrupted() {
         Ok(interrupted) => interrupted,

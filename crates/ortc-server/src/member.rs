@@ -10,8 +10,9 @@ use axum::extract::ws::WebSocket;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, SelectAll};
 use ortc_api::{
-    AddStreamError, DisconnectReason, MediaEvent, MediaStream, MediaStreamTrack, RTCConnection,
-    RTCDisconnectReason, RTCEvent, RTCEvents, RTCTrackDescription,
+    AddStreamError, CodecName, DisconnectReason, MediaEvent, MediaStream, MediaStreamTrack,
+    RTCCodec, RTCConnection, RTCDisconnectReason, RTCEvent, RTCEvents, RTCTrack,
+    RTCTrackDescription,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -60,6 +61,8 @@ pub(crate) struct Member<'a> {
     media: SelectAll<BoxStream<'static, (u32, MediaStreamTrack, MediaEvent)>>,
     /// What it is sent of the others.
     forwarded: BTreeMap<TrackId, Forwarded>,
+    /// Whether packets of sound that it is sent may repeat others.
+    has_redundancy: bool,
     woken: Arc<Notify>,
     closing: watch::Receiver<bool>,
 }
@@ -67,8 +70,25 @@ pub(crate) struct Member<'a> {
 /// A track of another member.
 struct Forwarded {
     stream: MediaStream,
-    /// The SSRC that the member knows it by.
-    ssrc: String,
+    sent: RTCTrack,
+    /// The codecs that it was described with.
+    codecs: Vec<RTCCodec>,
+}
+
+impl Forwarded {
+    /// Sends sound as it comes, or without what its packets repeat (RFC 2198).
+    fn set_redundancy(&self, has_redundancy: bool) {
+        let is_red = |codec: &RTCCodec| codec.known() == Some(CodecName::Red);
+        if !self.codecs.iter().any(is_red) {
+            return;
+        }
+        let mut codecs = self.codecs.clone();
+        codecs.retain(|codec| has_redundancy || !is_red(codec));
+        if let Err(error) = self.sent.set_codecs(codecs) {
+            // It has ended, or there is nothing else to send.
+            debug!(%error, "a track goes on as it was");
+        }
+    }
 }
 
 impl<'a> Member<'a> {
@@ -87,6 +107,7 @@ impl<'a> Member<'a> {
             received: BTreeMap::new(),
             media: SelectAll::new(),
             forwarded: BTreeMap::new(),
+            has_redundancy: false,
             woken,
             closing,
         }
@@ -209,6 +230,11 @@ impl<'a> Member<'a> {
                 let ended = ssrc.parse().ok().filter(|ssrc| self.end(*ssrc));
                 ended.ok_or(Complaint::NoSuchTrack(ssrc.chars().take(20).collect()))?;
             }
+            Signal::Capabilities(capabilities) => {
+                self.has_redundancy = capabilities.has_redundancy();
+                let has_redundancy = self.has_redundancy;
+                self.forwarded.values().for_each(|track| track.set_redundancy(has_redundancy));
+            }
             Signal::EndOfCandidates {} => {
                 // Refused only when the connection is closed, which is noticed by itself.
                 let _ = self.connection.set_remote_end_of_candidates();
@@ -269,9 +295,10 @@ impl<'a> Member<'a> {
                 Err(error) => Step::Break(Leaving::PutOut(Refusal::Failed(error.to_string()))),
             },
             (Notice::TrackEnded(track), _) => {
-                let Some(Forwarded { stream, ssrc }) = self.forwarded.remove(&track) else {
+                let Some(Forwarded { stream, sent, .. }) = self.forwarded.remove(&track) else {
                     return Step::Continue(());
                 };
+                let ssrc = sent.ssrc();
                 self.connection.remove_stream(&stream);
                 tell(socket, Signal::TrackEnded(TrackEnded { ssrc })).await
             }
@@ -298,8 +325,14 @@ impl<'a> Member<'a> {
         if let Err(error) = sent.set_msid(msid) {
             debug!(%error, "the names of a forwarded track");
         }
-        self.forwarded.insert(id, Forwarded { stream, ssrc: sent.ssrc() });
-        Ok(Some(sent.description()))
+        let description = sent.description();
+        let forwarded = Forwarded { stream, sent, codecs: description.codecs.clone() };
+        // It is described with all that may come later: what a member can receive it may say late.
+        if !self.has_redundancy {
+            forwarded.set_redundancy(false);
+        }
+        self.forwarded.insert(id, forwarded);
+        Ok(Some(description))
     }
 
     /// The connection to the member has something to say.

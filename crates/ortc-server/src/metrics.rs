@@ -105,6 +105,11 @@ impl Page {
             "Bytes of padding that forwarded packets got to be of one size.",
             media.padding_bytes,
         );
+        self.counter(
+            "ortc_probe_packets_total",
+            "Packets of nothing but padding, sent to find out how much a path takes.",
+            media.padding_sent,
+        );
         self.labelled(
             "ortc_rtcp_compounds_total",
             "RTCP compounds.",

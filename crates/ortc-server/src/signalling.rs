@@ -1,9 +1,12 @@
 //! The messages that two peers, or a peer and a room, exchange, one JSON object a WebSocket frame.
 //!
 //! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `trackEnded`,
-//! `candidateWithdrawn`, `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
+//! `candidateWithdrawn`, `capabilities`, `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
 
-use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
+use ortc_api::{
+    CodecName, RTCCodec, RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription,
+    rtc_capabilities,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,6 +24,8 @@ pub enum Signal {
     Track(RTCTrackDescription),
     /// A track has ended: one that whoever says this has described.
     TrackEnded(TrackEnded),
+    /// What the peer can receive.
+    Capabilities(Capabilities),
     /// The peer has no more candidates.
     EndOfCandidates {},
     /// The peer hangs up; the server says it too, when the peer's socket has gone.
@@ -44,6 +49,8 @@ pub struct Message {
     pub track: Option<RTCTrackDescription>,
     /// A track that the sender sends no more.
     pub track_ended: Option<TrackEnded>,
+    /// What the sender can receive, beside what everybody can.
+    pub capabilities: Option<Capabilities>,
     /// The sender has no more candidates. Whatever it holds says nothing yet.
     pub end_of_candidates: Option<Anything>,
     /// The sender hangs up, or has gone. Whatever it holds says nothing yet.
@@ -83,6 +90,29 @@ impl schemars::JsonSchema for Anything {
 pub struct TrackEnded {
     /// The SSRC, in decimal, as it was described.
     pub ssrc: String,
+}
+
+/// What a peer can receive (ORTC drafts, "RTCCapabilities").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Capabilities {
+    /// The codecs of sound; at most 96. That `red` is among them says that packets may repeat
+    /// others (RFC 2198).
+    #[cfg_attr(feature = "schema", schemars(length(max = 96)))]
+    pub audio_codecs: Vec<RTCCodec>,
+}
+
+impl Capabilities {
+    /// What this program can receive.
+    pub fn own() -> Self {
+        Self { audio_codecs: rtc_capabilities().audio_codecs }
+    }
+
+    /// Whether packets of sound may repeat others.
+    pub fn has_redundancy(&self) -> bool {
+        self.audio_codecs.iter().any(|codec| codec.known() == Some(CodecName::Red))
+    }
 }
 
 /// What the server says is wrong.
@@ -144,6 +174,7 @@ impl Signal {
         })?;
         let mut signals = Vec::new();
         signals.extend(said.ice_info.map(Self::IceInfo));
+        signals.extend(said.capabilities.map(Self::Capabilities));
         signals.extend(said.candidate.map(Self::Candidate));
         signals.extend(said.candidate_withdrawn.map(Self::CandidateWithdrawn));
         signals.extend(said.track.map(Self::Track));
@@ -212,6 +243,10 @@ mod tests {
                 r#"{"trackEnded":{"ssrc":"1234"}}"#,
             ),
             (Signal::EndOfCandidates {}, r#"{"endOfCandidates":{}}"#),
+            (
+                Signal::Capabilities(Capabilities::default()),
+                r#"{"capabilities":{"audioCodecs":[]}}"#,
+            ),
             (
                 Signal::CandidateWithdrawn(candidate()),
                 r#"{"candidateWithdrawn":{"foundation":"1","component":1,"transport":"udp","priority":2130706431,"connectionAddress":"192.0.2.1","connectionPort":50000,"type":"host"}}"#,

@@ -55,6 +55,11 @@ fn pictures_get_the_bandwidth_that_there_is() {
 }
 
 #[test]
+fn sound_that_repeats_itself_is_heard_by_those_who_know_it_and_those_who_do_not() {
+    in_browsers("redundancy");
+}
+
+#[test]
 fn a_page_is_served_over_tls() {
     let scratch = Scratch::new("tls");
     // The certificate and its key, in one file.

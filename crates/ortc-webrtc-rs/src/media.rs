@@ -473,7 +473,8 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 tracing::error!("webrtc-rs forwards no packets: the track is not sent");
             }
             // Not described by connections that have this plane; a peer may say so all the same.
-            RouteCommand::Retransmit(..) | RouteCommand::Recover(..) => {}
+            RouteCommand::Retransmit(..) | RouteCommand::Recover(..) | RouteCommand::Repair(..) => {
+            }
             RouteCommand::RequestKeyFrame(_, ssrc) => {
                 tracing::debug!(ssrc = ssrc.0, "webrtc-rs has no way to ask for a key frame here");
             }
@@ -514,6 +515,8 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             }
             RouteCommand::NumberSent(..)
             | RouteCommand::AnswerNumbers(..)
+            | RouteCommand::CountSent(..)
+            | RouteCommand::AnswerArrivals(..)
             | RouteCommand::CapSender(..)
             | RouteCommand::LimitBandwidth(..) => {
                 tracing::debug!("webrtc-rs has no congestion control here");

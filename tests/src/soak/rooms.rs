@@ -62,6 +62,8 @@ impl Rooms {
                 // They leave one after the other.
                 duration: Some(Duration::from_millis(500 + 250 * member)),
                 dtls: DtlsVersion::default(),
+                redundancy: 0,
+                stats: None,
                 progress: false,
             };
             members.spawn(async move {

@@ -13,7 +13,7 @@ use ortc_api::{
     RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer, RTCMediaAttributes,
     RTCTrackDescription, TrackKind, rtc_capabilities,
 };
-use ortc_server::signalling::{Message, Signal, SignalError};
+use ortc_server::signalling::{Capabilities, Message, Signal, SignalError};
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json, to_value};
@@ -150,6 +150,7 @@ fn what_we_write_is_valid() {
         Signal::IceInfo(ice),
         Signal::Candidate(candidate),
         Signal::Track(track),
+        Signal::Capabilities(Capabilities::own()),
         Signal::EndOfCandidates {},
         Signal::Bye {},
         Signal::Error(error),

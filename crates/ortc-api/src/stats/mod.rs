@@ -202,6 +202,11 @@ stats! {
         ?
         /// The newest round trip that RTCP has measured on any track, in seconds.
         current_round_trip_time: f64,
+        /// What may be sent, in bits per second, all tracks together, as congestion control has
+        /// found out.
+        available_outgoing_bitrate: f64,
+        /// What the peer may send, where that is found out here and told to it (REMB).
+        available_incoming_bitrate: f64,
     }
 
     /// `local-candidate` and `remote-candidate`.
@@ -271,9 +276,25 @@ stats! {
         packets_lost: i64,
         /// Interarrival jitter in seconds (RFC 3550 §6.4.1).
         jitter: f64,
-        /// Key frames that the peer was asked for.
+        /// Packets lost, and asked for again (RFC 4585 §6.2.1): NACKs sent.
+        nack_count: u64,
+        /// Key frames that the peer was asked for by PLI (RFC 4585 §6.3.1).
         pli_count: u64,
+        /// The same by FIR (RFC 5104 §4.3.1).
+        fir_count: u64,
+        /// Packets that the peer has sent again on a stream of its own (RFC 4588).
+        retransmitted_packets_received: u64,
+        /// Their payload bytes.
+        retransmitted_bytes_received: u64,
+        /// Payloads that other packets have repeated (RFC 2198).
+        fec_packets_received: u64,
+        /// Of those, such as had come by themselves.
+        fec_packets_discarded: u64,
         ?
+        /// Pictures whose last packet has come; of video.
+        frames_received: u64,
+        /// Key frames that the application has read; of video that it reads.
+        key_frames_received: u64,
         /// The codec of the last packet.
         codec_id: String,
         /// When the last packet came, in milliseconds since 1970.
@@ -292,13 +313,25 @@ stats! {
         transport_id: String,
         /// The id of the [`MediaStreamTrack`](crate::MediaStreamTrack): not of W3C.
         track_identifier: String,
-        /// Packets sent.
+        /// Packets sent, those that were sent again included.
         packets_sent: u64,
-        /// Payload bytes sent.
+        /// Payload bytes sent, likewise.
         bytes_sent: u64,
+        /// Packets sent again (RFC 4585, RFC 4588).
+        retransmitted_packets_sent: u64,
+        /// Their payload bytes.
+        retransmitted_bytes_sent: u64,
+        /// NACKs of the peer (RFC 4585 §6.2.1), each of which may be of several packets.
+        nack_count: u64,
+        /// Key frames that the peer has asked for by PLI (RFC 4585 §6.3.1).
+        pli_count: u64,
+        /// The same by FIR (RFC 5104 §4.3.1).
+        fir_count: u64,
         /// Whether it is being sent, and not stopped.
         active: bool,
         ?
+        /// Pictures sent; of video.
+        frames_sent: u64,
         /// The codec.
         codec_id: String,
         /// What the peer says of it.
@@ -328,6 +361,10 @@ stats! {
         codec_id: String,
         /// In seconds, as of the newest report.
         round_trip_time: f64,
+        /// All of them so far, in seconds.
+        total_round_trip_time: f64,
+        /// How many there were.
+        round_trip_time_measurements: u64,
     }
 
     /// `remote-outbound-rtp`.

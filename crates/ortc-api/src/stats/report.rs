@@ -115,6 +115,8 @@ impl Report {
         let mut locals: Vec<_> = sources.found.iter().collect();
         if let (Some((local, remote)), Some(id)) = (pair, pair_id) {
             let works = facts.ice == Some(IceState::Connected);
+            let bitrate =
+                |of: fn(&SessionSnapshot) -> Option<u64>| Some(of(sources.media.as_ref()?)? as f64);
             self.stats.push(RTCStats::CandidatePair(RTCIceCandidatePairStats {
                 id,
                 timestamp,
@@ -128,6 +130,8 @@ impl Report {
                 bytes_sent: counts.bytes_sent,
                 bytes_received: counts.bytes_received,
                 current_round_trip_time: sources.media.as_ref().and_then(round_trip),
+                available_outgoing_bitrate: bitrate(|media| media.available_outgoing),
+                available_incoming_bitrate: bitrate(|media| media.available_incoming),
             }));
             // One that was withdrawn meanwhile, or that the peer alone knows.
             if !locals.contains(&local) {
@@ -191,6 +195,9 @@ impl Report {
         let codec_id = payload_type.and_then(|it| self.codec('I', it, description));
         let kind = kind(description.kind).to_owned();
         let report = receiver.stats.sender_report;
+        let is_video = description.kind == TrackKind::Video;
+        let (requested, by_full_intra) =
+            (receiver.key_frames_requested, receiver.asks_by_full_intra);
         self.stats.push(RTCStats::InboundRtp(RTCInboundRtpStreamStats {
             id: id.clone(),
             timestamp,
@@ -202,7 +209,18 @@ impl Report {
             bytes_received: receiver.stats.octets,
             packets_lost: receiver.stats.lost,
             jitter: seconds(receiver.stats.jitter, clock_rate),
-            pli_count: receiver.key_frames_requested,
+            nack_count: receiver.stats.nacks,
+            pli_count: if by_full_intra { 0 } else { requested },
+            fir_count: if by_full_intra { requested } else { 0 },
+            retransmitted_packets_received: receiver.stats.recovered,
+            retransmitted_bytes_received: receiver.stats.recovered_octets,
+            fec_packets_received: receiver.redundancy.received,
+            fec_packets_discarded: receiver.redundancy.discarded,
+            frames_received: is_video.then_some(receiver.stats.frames),
+            key_frames_received: track
+                .reception()
+                .filter(|_| is_video)
+                .and_then(|it| it.described.key_frames_read()),
             codec_id: codec_id.clone(),
             last_packet_received_timestamp: receiver
                 .last_packet
@@ -235,6 +253,7 @@ impl Report {
         let codec_id = self.codec('O', sender.payload_type, &description);
         let kind = kind(description.kind).to_owned();
         let remote = sender.stats.remote;
+        let is_video = description.kind == TrackKind::Video;
         self.stats.push(RTCStats::OutboundRtp(RTCOutboundRtpStreamStats {
             id: id.clone(),
             timestamp,
@@ -242,8 +261,14 @@ impl Report {
             kind: kind.clone(),
             transport_id: TRANSPORT.to_owned(),
             track_identifier: track.source().id().to_owned(),
-            packets_sent: sender.stats.packets,
-            bytes_sent: sender.stats.octets,
+            packets_sent: sender.stats.packets + sender.stats.resent_packets,
+            bytes_sent: sender.stats.octets + sender.stats.resent_octets,
+            retransmitted_packets_sent: sender.stats.resent_packets,
+            retransmitted_bytes_sent: sender.stats.resent_octets,
+            nack_count: sender.stats.nacks,
+            pli_count: sender.stats.picture_losses,
+            fir_count: sender.stats.full_intra_requests,
+            frames_sent: is_video.then_some(sender.stats.frames),
             active: sender.enabled,
             codec_id: codec_id.clone(),
             remote_id: remote.map(|_| remote_id.clone()),
@@ -262,6 +287,8 @@ impl Report {
                 jitter: seconds(remote.jitter, Some(sender.clock_rate)),
                 codec_id,
                 round_trip_time: remote.round_trip.map(|time| time.as_secs_f64()),
+                total_round_trip_time: Some(sender.stats.total_round_trip.as_secs_f64()),
+                round_trip_time_measurements: Some(sender.stats.round_trips),
             }));
         }
         if let (Some(route_id), Some(source)) = (route_id, sender.source) {

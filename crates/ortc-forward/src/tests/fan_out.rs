@@ -103,6 +103,7 @@ impl Room {
                 sent: VP8_SENT,
                 clock_rate: 90_000,
             }],
+            unwrapped: Vec::new(),
             extensions: Vec::new(),
             cname: "room".to_owned(),
             needs_key_frames: true,

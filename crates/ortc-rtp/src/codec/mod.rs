@@ -3,6 +3,7 @@
 //!
 //! - [`Packetizer`] cuts one encoded frame into [`OutgoingPacket`]s.
 //! - [`JitterBuffer`] puts packets back in order and has them wait for those that are late.
+//! - [`Repeater`] has packets of sound repeat those before them (RFC 2198).
 //! - [`Depacketizer`] puts frames together and says what was damaged.
 //! - [`FrameAssembler`] is both for one received track, whichever of its codecs comes.
 //!
@@ -36,6 +37,7 @@ mod jitter;
 mod key_frame;
 mod lateness;
 mod picture;
+mod repeat;
 #[cfg(test)]
 mod tests;
 mod vp8;
@@ -48,6 +50,7 @@ pub use depacketizer::{Damage, Depacketizer, EncodedFrame, FrameEvent};
 pub use jitter::{JitterBuffer, JitterConfig, JitterCounts, Playout};
 pub use key_frame::begins_key_frame;
 pub use picture::picture_size;
+pub use repeat::{MAX_REPEATED, Repeater};
 
 use crate::{CodecName, OutgoingPacket};
 

@@ -8,14 +8,14 @@ use super::transport_feedback::FeedbackHeader;
 use crate::Ssrc;
 
 /// Feedback takes at most this share of what comes (as libwebrtc has it)...
-const SHARE: f64 = 0.05;
+pub(super) const SHARE: f64 = 0.05;
 
 /// ...for which a packet of feedback is taken to have so many bits: with the headers of IP, UDP
 /// and SRTCP, and some 20 packets that it is about.
-const FEEDBACK_BITS: f64 = 8.0 * 90.0;
+pub(super) const FEEDBACK_BITS: f64 = 8.0 * 90.0;
 
 /// More often says no more about delays, more seldom lets the sender react too late.
-const MIN_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) const MAX_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Numbers that are kept track of: a second of 30 Mbit/s. What is older has been told or is lost.

@@ -193,7 +193,10 @@ impl BandwidthEstimator {
     fn estimate_bps(&self) -> f64 {
         let bound = self.loss.bps().unwrap_or(f64::MAX).min(self.remb_bps);
         let (min, max) = (self.limits.min as f64, self.max_bps());
-        self.rate.rate_bps().min(bound).clamp(min, max)
+        // A peer that says nothing else knows best.
+        let is_all = self.feedback_at.is_none() && self.remb_bps < f64::MAX;
+        let own = if is_all { f64::MAX } else { self.rate.rate_bps() };
+        own.min(bound).clamp(min, max)
     }
 
     fn max_bps(&self) -> f64 {

@@ -99,6 +99,8 @@ struct Gcc {
     /// The application sends no more than this, in bits per second.
     wants: f64,
     feedback: VecDeque<(Instant, Vec<u8>)>,
+    /// How long feedback takes.
+    back: Duration,
     told: Vec<(Duration, u64)>,
     received_bytes: usize,
 }
@@ -114,9 +116,22 @@ struct Reno {
     received_bytes: usize,
 }
 
+/// A flow that sends at one rate, or not at all, for some time each, and heeds nothing.
+struct Bursts {
+    bps: f64,
+    /// When it begins to send next, or ceases to.
+    change: Instant,
+    is_on: bool,
+    /// How long it sends, and how long not.
+    spans: [Duration; 2],
+    credit: f64,
+    received_bytes: usize,
+}
+
 enum Flow {
     Gcc(Box<Gcc>),
     Reno(Reno),
+    Bursts(Bursts),
 }
 
 struct World {
@@ -148,6 +163,7 @@ impl World {
             next_frame: now,
             wants,
             feedback: VecDeque::new(),
+            back: self.link.delay,
             told: Vec::new(),
             received_bytes: 0,
         })));
@@ -161,6 +177,17 @@ impl World {
             expected: 0,
             acknowledged: VecDeque::new(),
             recover_from: 0,
+            received_bytes: 0,
+        }));
+    }
+
+    fn bursts(&mut self, bps: f64, spans: [f64; 2]) {
+        self.flows.push(Flow::Bursts(Bursts {
+            bps,
+            change: self.now,
+            is_on: false,
+            spans: spans.map(Duration::from_secs_f64),
+            credit: 0.0,
             received_bytes: 0,
         }));
     }
@@ -183,6 +210,7 @@ impl World {
             match &mut self.flows[at] {
                 Flow::Gcc(flow) => flow.turn(now, since, at, &mut self.link),
                 Flow::Reno(flow) => flow.turn(now, at, &mut self.link),
+                Flow::Bursts(flow) => flow.turn(now, at, &mut self.link),
             }
         }
         self.link.turn(now, since);
@@ -194,6 +222,7 @@ impl World {
                     flow.received_bytes += packet.len;
                     flow.log.on_packet(now, packet.number as u16, flow.ssrc, packet.len);
                 }
+                Flow::Bursts(flow) => flow.received_bytes += packet.len,
                 Flow::Reno(flow) => {
                     flow.received_bytes += packet.len;
                     flow.acknowledged.push_back((now + self.link.delay, packet.number));
@@ -205,7 +234,7 @@ impl World {
     fn flow(&mut self, at: usize) -> &mut Gcc {
         match &mut self.flows[at] {
             Flow::Gcc(flow) => flow,
-            Flow::Reno(_) => panic!("flow {at} has no estimate"),
+            Flow::Reno(_) | Flow::Bursts(_) => panic!("flow {at} has no estimate"),
         }
     }
 
@@ -218,6 +247,7 @@ impl World {
         let received = |flow: &Flow| match flow {
             Flow::Gcc(flow) => flow.received_bytes,
             Flow::Reno(flow) => flow.received_bytes,
+            Flow::Bursts(flow) => flow.received_bytes,
         };
         let before: Vec<_> = self.flows.iter().map(received).collect();
         self.run(seconds);
@@ -247,7 +277,7 @@ impl Gcc {
         }
         let mut report = Vec::new();
         if self.log.write_due(now, Ssrc(1), &mut report) {
-            self.feedback.push_back((now + link.delay, report));
+            self.feedback.push_back((now + self.back, report));
         }
         while self.feedback.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, bytes)) = self.feedback.pop_front() else { break };
@@ -298,6 +328,22 @@ impl Reno {
             link.enter(InFlight { flow, number: self.next, len: PACKET });
             self.next += 1;
             self.in_flight += 1;
+        }
+    }
+}
+
+impl Bursts {
+    fn turn(&mut self, now: Instant, flow: usize, link: &mut Link) {
+        if now >= self.change {
+            self.is_on = !self.is_on;
+            self.change += self.spans[usize::from(!self.is_on)];
+        }
+        if self.is_on {
+            self.credit += self.bps * TICK.as_secs_f64() / 8.0;
+        }
+        while self.credit >= PACKET as f64 {
+            self.credit -= PACKET as f64;
+            link.enter(InFlight { flow, number: 0, len: PACKET });
         }
     }
 }
@@ -364,6 +410,68 @@ fn two_flows_share_a_link() {
         let (low, sum) = (rates[0].min(rates[1]), rates[0] + rates[1]);
         assert!(low > 0.25 * sum, "{rates:?}, seed {seed}");
         assert!(sum > 2.4e6, "{rates:?}, seed {seed}");
+    }
+}
+
+#[test]
+fn near_and_far_peers_follow_a_rate_that_changes() {
+    for (seed, round_trip) in [20, 50, 100, 200].into_iter().enumerate() {
+        for seed in (0..5).map(|n| 10 * seed as u64 + n) {
+            let mut link = Link::new(seed, 3e6);
+            link.delay = Duration::from_millis(round_trip / 2);
+            link.jitter = Duration::from_millis(5);
+            let at = |seconds| Duration::from_secs_f64(seconds);
+            link.rates = vec![(at(0.0), 3e6), (at(20.0), 5e5), (at(40.0), 3e6)];
+            let mut world = World::new(link);
+            world.gcc(300_000, 1e7);
+            world.run(20.0);
+            let before = world.target(0);
+            assert!((1.8e6..3.8e6).contains(&before), "{before} at {round_trip} ms, seed {seed}");
+            world.run(3.0);
+            let fallen = world.target(0);
+            assert!(fallen < 6e5, "{fallen} of 0.5 Mbit/s at {round_trip} ms, seed {seed}");
+            world.run(17.0);
+            let standing = world.standing(24.0, Duration::from_millis(200));
+            assert!(standing < 0.03, "{standing} of the time at {round_trip} ms, seed {seed}");
+            world.run(15.0);
+            let risen = world.target(0);
+            assert!(risen > 2e6, "{risen} of 3 Mbit/s at {round_trip} ms, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_near_and_a_far_flow_share_a_link() {
+    for seed in 0..5 {
+        let mut link = Link::new(seed, 4e6);
+        link.delay = Duration::from_millis(10);
+        let mut world = World::new(link);
+        world.gcc(300_000, 1e7);
+        world.gcc(300_000, 1e7);
+        // One has 20 ms there and back, the other 200.
+        world.flow(1).back = Duration::from_millis(190);
+        world.run(60.0);
+        let rates = world.rates(60.0);
+        let (low, sum) = (rates[0].min(rates[1]), rates[0] + rates[1]);
+        assert!(low > 0.15 * sum, "{rates:?}, seed {seed}");
+        assert!(sum > 2.4e6, "{rates:?}, seed {seed}");
+    }
+}
+
+#[test]
+fn traffic_that_comes_in_bursts_takes_what_it_takes_and_no_more() {
+    for seed in 0..5 {
+        let mut world = World::new(Link::new(seed, 4e6));
+        world.gcc(300_000, 1e7);
+        // Half of the link for a second of four: a quarter of what there is, in the mean an eighth.
+        world.bursts(2e6, [1.0, 3.0]);
+        world.run(20.0);
+        let from = world.since().as_secs_f64();
+        let rates = world.rates(60.0);
+        assert!(rates[0] > 1.2e6, "{rates:?}, seed {seed}");
+        assert!(rates[1] > 0.85 * 2e6 / 4.0, "{rates:?}, seed {seed}");
+        let standing = world.standing(from, Duration::from_millis(200));
+        assert!(standing < 0.1, "{standing} of the time, seed {seed}");
     }
 }
 

@@ -7,11 +7,13 @@ use super::RtpSession;
 use super::inbound::Receiver;
 use super::outbound::{Feed, Sender};
 use crate::congestion::{
-    ArrivalLog, BandwidthEstimator, BandwidthLimits, CongestionFeedback, Pacer, PacketResult, Remb,
-    SentHistory, TransportFeedback,
+    ArrivalLog, BandwidthEstimator, BandwidthLimits, CongestionFeedback, Pacer, PacketResult,
+    ReceiveEstimator, Remb, SentHistory, StreamArrivals, TransportFeedback,
 };
 use crate::view::{FIXED_HEADER, NUMBER_ROOM, PADDED, u16_at};
-use crate::{Extension, RouteEvent, RtcpPacket, RtpHeader, RtpView, SrtpError, Ssrc};
+use crate::{
+    ArrivalFeedback, Extension, RouteEvent, RtcpPacket, RtpHeader, RtpView, SrtpError, Ssrc,
+};
 
 /// What a datagram has around it on most networks: the headers of IPv4 and UDP.
 const DATAGRAM_OVERHEAD: usize = 28;
@@ -35,6 +37,8 @@ pub(super) struct Congestion {
     cap: Option<u64>,
     sending: Option<Box<Sending>>,
     arrivals: Option<Box<ArrivalLog>>,
+    stream_arrivals: Option<Box<StreamArrivals>>,
+    receive_side: Option<Box<ReceiveEstimator>>,
     /// Whether a ring has packets that may not be sent yet.
     is_held: bool,
 }
@@ -68,11 +72,24 @@ impl Congestion {
         self.sending(now, 0).history.next_number()
     }
 
-    /// Notes a packet that is sent with the next number; `len` is that of the datagram.
-    pub(super) fn on_sent(&mut self, now: Instant, ssrc: Ssrc, sequence: u16, len: usize) {
+    /// Notes a packet that is sent, with the next number if it has one; `len` is that of the
+    /// datagram.
+    pub(super) fn on_sent(
+        &mut self,
+        now: Instant,
+        counted: Counted,
+        (ssrc, sequence): (Ssrc, u16),
+        len: usize,
+    ) {
+        if counted == Counted::No {
+            return;
+        }
         let Sending { history, estimator, pacer, .. } = self.sending(now, 0);
         let len = len + DATAGRAM_OVERHEAD;
         let cluster = pacer.on_sent(now, len);
+        if counted == Counted::Paced {
+            return;
+        }
         history.on_sent(now, ssrc, sequence, len, cluster);
         estimator.on_sent(now, len, history.in_flight());
     }
@@ -81,13 +98,13 @@ impl Congestion {
     pub(super) fn on_resent(
         &mut self,
         now: Instant,
-        number_id: Option<u8>,
+        counted: Counted,
         ssrc: Ssrc,
         packet: &[u8],
         sealed: &Result<usize, SrtpError>,
     ) {
-        if let (Some(_), Ok(len)) = (number_id, sealed) {
-            self.on_sent(now, ssrc, u16_at(packet, 2), *len);
+        if let Ok(len) = sealed {
+            self.on_sent(now, counted, (ssrc, u16_at(packet, 2)), *len);
         }
     }
 
@@ -106,10 +123,37 @@ impl Congestion {
     }
 }
 
+/// How the packets of a sending track count in the estimate of what may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Not at all: nobody says anything about them.
+    No,
+    /// They are sent in their time, and that is all: the peer names a rate.
+    Paced,
+    /// The peer says what became of each of them.
+    Acknowledged,
+}
+
+impl Counted {
+    /// Those of a track with that.
+    pub(super) fn of(number_id: Option<u8>, feedback: ArrivalFeedback) -> Self {
+        match (number_id, feedback) {
+            (Some(_), _) | (None, ArrivalFeedback::PerStream) => Self::Acknowledged,
+            (None, ArrivalFeedback::MaximumBitrate) => Self::Paced,
+            (None, ArrivalFeedback::None) => Self::No,
+        }
+    }
+}
+
 impl Sender {
+    /// How its packets count.
+    pub(super) fn counted(&self) -> Counted {
+        Counted::of(self.number_id, self.feedback)
+    }
+
     /// Whether its packets wait for their time.
     pub(super) fn is_paced(&self) -> bool {
-        self.number_id.is_some()
+        self.counted() != Counted::No
             && self.stream.clock_rate() == PICTURE_CLOCK
             && matches!(self.feed, Feed::Ring(_))
     }
@@ -143,6 +187,23 @@ impl RtpSession {
         }
     }
 
+    /// Has this feedback about the packets of a sending track acted upon, where they are not
+    /// numbered. An SSRC that is none is ignored.
+    pub fn count_sent(&mut self, ssrc: Ssrc, feedback: ArrivalFeedback) {
+        if let Some(sender) = self.sender_mut(ssrc) {
+            sender.feedback = feedback;
+            self.update_cap();
+        }
+    }
+
+    /// Gives this feedback about the packets of a receiving track, where no numbers of theirs are
+    /// answered. An SSRC that is none is ignored.
+    pub fn answer_arrivals(&mut self, ssrc: Ssrc, feedback: ArrivalFeedback) {
+        if let Some(receiver) = self.receiver_mut(ssrc) {
+            receiver.feedback = feedback;
+        }
+    }
+
     /// Caps what is to be sent of a sending track, in bits per second; an SSRC that is none is
     /// ignored. Where all tracks that are numbered have a cap, no more than their sum is probed
     /// for, or told to be there.
@@ -155,7 +216,8 @@ impl RtpSession {
 
     /// Has the estimate keep within the caps of the tracks there are.
     pub(super) fn update_cap(&mut self) {
-        let numbered = self.senders.iter().filter(|it| it.number_id.is_some() && it.enabled);
+        let counts = |it: &&Sender| it.counted() != Counted::No && it.enabled;
+        let numbered = self.senders.iter().filter(counts);
         let cap = numbered
             .map(|sender| sender.max_bitrate)
             .try_fold(0u64, |sum, cap| Some(sum.saturating_add(cap?)))
@@ -173,22 +235,61 @@ impl RtpSession {
         sending.estimator.is_informed().then(|| sending.estimator.target())
     }
 
-    /// Notes the number of a packet that has come, of a track or of what is sent again of one.
-    pub(super) fn note_number(&mut self, now: Instant, ssrc: Ssrc, packet: &[u8]) {
+    /// Notes a packet that has come, of a track or of what is sent again of one, if there is to be
+    /// feedback about it.
+    pub(super) fn note_arrival(&mut self, now: Instant, ssrc: Ssrc, packet: &[u8]) {
         let known = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc);
         let receiver = known.ok().map(|at| &self.receivers[at]).or_else(|| {
             let (_, original) = self.rtx_receivers.iter().find(|(rtx, _)| *rtx == ssrc)?;
             let at = self.receivers.binary_search_by_key(original, Receiver::ssrc).ok()?;
             Some(&self.receivers[at])
         });
-        let Some(id) = receiver.and_then(|receiver| receiver.number_id) else { return };
+        let Some(receiver) = receiver else { return };
+        let (number_id, feedback) = (receiver.number_id, receiver.feedback);
+        if number_id.is_none() && feedback == ArrivalFeedback::None {
+            return;
+        }
         let Ok(view) = RtpView::parse(packet) else { return };
+        let len = packet.len() + DATAGRAM_OVERHEAD;
+        let Some(id) = number_id else {
+            let clock_rate = receiver.stream.clock_rate_of(view.payload_type());
+            return self.note_unnumbered(now, feedback, &view, clock_rate, len);
+        };
         let mut elements = view.extensions().map_while(Result::ok);
         let Some(number) = elements.find(|element| element.id == id) else { return };
         let Ok(number) = <[u8; 2]>::try_from(number.data) else { return };
         let arrivals = self.congestion.arrivals.get_or_insert_default();
-        let len = packet.len() + DATAGRAM_OVERHEAD;
         arrivals.on_packet(now, u16::from_be_bytes(number), ssrc, len);
+    }
+
+    /// What the peer may send, in bits per second, if that is found out here: of a peer that acts
+    /// upon nothing better than REMB.
+    pub fn available_incoming_bitrate(&self) -> Option<u64> {
+        self.congestion.receive_side.as_ref()?.bits_per_second()
+    }
+
+    fn note_unnumbered(
+        &mut self,
+        now: Instant,
+        feedback: ArrivalFeedback,
+        view: &RtpView<'_>,
+        clock_rate: Option<u32>,
+        len: usize,
+    ) {
+        let congestion = &mut self.congestion;
+        match feedback {
+            ArrivalFeedback::None => {}
+            ArrivalFeedback::PerStream => {
+                let arrivals = congestion.stream_arrivals.get_or_insert_default();
+                arrivals.on_packet(now, view.ssrc(), view.sequence(), len);
+            }
+            ArrivalFeedback::MaximumBitrate => {
+                let new = || Box::new(ReceiveEstimator::new(now));
+                let estimator = congestion.receive_side.get_or_insert_with(new);
+                let timestamp = clock_rate.map(|clock_rate| (view.timestamp(), clock_rate));
+                estimator.on_packet(now, view.ssrc(), timestamp, len);
+            }
+        }
     }
 
     /// Takes feedback that is about congestion; whether it is.
@@ -205,6 +306,8 @@ impl RtpSession {
             match feedback {
                 Ok(feedback) => {
                     history.on_congestion_feedback(now, &feedback, |it| results.push(it));
+                    // It is stream by stream.
+                    results.sort_unstable_by_key(|it| it.number);
                 }
                 Err(error) => self.stats.receive_drops.count_malformed(error),
             }
@@ -231,11 +334,17 @@ impl RtpSession {
 
     /// When feedback is due, or what waits may be sent.
     pub(super) fn poll_congestion(&self) -> Option<(Instant, &'static str)> {
-        let Congestion { sending, arrivals, is_held, .. } = &self.congestion;
+        let Congestion { sending, arrivals, stream_arrivals, receive_side, is_held, .. } =
+            &self.congestion;
         let feedback = arrivals.as_ref().and_then(|arrivals| arrivals.poll_timeout());
+        let of_streams = stream_arrivals.as_ref().and_then(|arrivals| arrivals.poll_timeout());
+        let rate = receive_side.as_ref().and_then(|estimator| estimator.poll_timeout());
+        let feedback = [feedback, of_streams, rate].into_iter().flatten();
+        // Before there are keys nothing can be said.
+        let feedback = feedback.filter(|_| self.keys.is_some());
         let pace = sending.as_ref().filter(|sending| *is_held || sending.pacer.is_probing());
         let pace = pace.map(|sending| (sending.pacer.wakes_at(), "what waits may be sent"));
-        feedback.into_iter().chain(pace).min_by_key(|(at, _)| *at)
+        feedback.chain(pace).min_by_key(|(at, _)| *at)
     }
 
     /// Queues feedback that is due.
@@ -248,11 +357,25 @@ impl RtpSession {
             return;
         }
         let sender = self.reporter.ssrc();
-        let Some(arrivals) = &mut self.congestion.arrivals else { return };
-        let mut compound = Vec::new();
-        if arrivals.write_due(now, sender, &mut compound) {
-            self.queue(vec![compound]);
+        let ntp = (self.clock.ntp(now) >> 16) as u32;
+        let Congestion { arrivals, stream_arrivals, receive_side, .. } = &mut self.congestion;
+        let mut due = Vec::new();
+        let mut write = |write: &mut dyn FnMut(&mut Vec<u8>) -> bool| {
+            let mut compound = Vec::new();
+            if write(&mut compound) {
+                due.push(compound);
+            }
+        };
+        if let Some(arrivals) = arrivals {
+            write(&mut |out| arrivals.write_due(now, sender, out));
         }
+        if let Some(arrivals) = stream_arrivals {
+            write(&mut |out| arrivals.write_due(now, ntp, sender, out));
+        }
+        if let Some(estimator) = receive_side {
+            write(&mut |out| estimator.write_due(now, sender, out));
+        }
+        self.queue(due);
         self.tell_bandwidth(now);
     }
 
@@ -308,7 +431,8 @@ impl RtpSession {
         let keys = self.keys.as_mut()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
         let sender = &mut self.senders[at];
-        let id = sender.number_id?;
+        let counted = sender.counted();
+        let id = sender.number_id;
         let rtx = sender.retransmitter.as_ref().and_then(|it| it.padding_stream());
         let header = match rtx {
             Some((rtx, payload_type)) => {
@@ -322,17 +446,16 @@ impl RtpSession {
                 sender.stream.next_padding()
             }
         };
-        let number = self.congestion.next_number(now);
+        let number = id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
         let mut bytes = [0; FIXED_HEADER + NUMBER_ROOM];
-        let number = number.to_be_bytes();
-        let extensions = [Extension { id, data: &number }];
-        let len = RtpHeader { extensions: &extensions, ..header }.write(&mut bytes).ok()?;
+        let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
+        let len = RtpHeader { extensions: element.as_slice(), ..header }.write(&mut bytes).ok()?;
         bytes[0] |= PADDED;
         let mut padding = [0; PADDING as usize];
         padding[PADDING as usize - 1] = PADDING;
         match keys.sender.protect_rtp_from(&bytes[..len], &padding, out) {
             Ok(len) => {
-                self.congestion.on_sent(now, header.ssrc, header.sequence, len);
+                self.congestion.on_sent(now, counted, (header.ssrc, header.sequence), len);
                 self.stats.padding_sent += 1;
                 self.datagrams.count_sent(len);
                 Some(len)
@@ -350,7 +473,7 @@ impl Sender {
     /// Whether padding may be sent with it now.
     fn takes_padding(&self) -> bool {
         let has_rtx = self.retransmitter.as_ref().is_some_and(|it| it.padding_stream().is_some());
-        self.number_id.is_some()
+        self.counted() == Counted::Acknowledged
             && self.stream.clock_rate() == PICTURE_CLOCK
             && self.stream.newest().is_some()
             && (has_rtx || self.stream.is_between_pictures())

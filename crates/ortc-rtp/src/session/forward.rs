@@ -8,7 +8,7 @@ use ortc_io::ring::RingReceiver;
 use super::RtpSession;
 use super::ext_headers::SendExtHeaders;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
-use crate::stream::{Rewriter, SendStream};
+use crate::stream::{Passage, Rewriter, SendStream};
 use crate::view::PADDED;
 use crate::{
     Extension, ForwardConfig, InsertedPacket, KeyFrameRequest, RouteEvent, RtpView, SenderInfo,
@@ -84,8 +84,9 @@ pub(super) struct Forward {
 
 impl Forward {
     pub(super) fn new(config: ForwardConfig) -> Self {
-        let ForwardConfig { source, payload_types, extensions, needs_key_frames, .. } = config;
-        let rewriter = Rewriter::new(payload_types, extensions);
+        let ForwardConfig { source, payload_types, unwrapped, extensions, .. } = config;
+        let needs_key_frames = config.needs_key_frames;
+        let rewriter = Rewriter::new(payload_types, extensions).unwrapping(unwrapped);
         Self { rewriter, source, needs_key_frames, inserted: None, report: None }
     }
 
@@ -204,12 +205,14 @@ impl RtpSession {
             drops.disabled += 1;
             return None;
         }
-        let body = packet.body().len() + usize::from(padding.min(MAX_PADDING));
+        let passage = forward.rewriter.passage(packet);
+        let skipped = passage.map_or(0, |passage| passage.skipped);
+        let body = packet.body().len() - skipped + usize::from(padding.min(MAX_PADDING));
         let pairs = sender.ext_headers.as_ref().map_or(0, |pairs| pairs.len());
         let is_numbered = sender.number_id.is_some();
         let room =
             forward.rewriter.header_room(packet, is_numbered) + body + keys.sender.overhead();
-        if forward.rewriter.payload_type(packet).is_none() {
+        if passage.is_none() {
             drops.not_forwarded += 1;
             None
         } else if room > MAX_DATAGRAM {
@@ -240,6 +243,7 @@ impl RtpSession {
             self.stats.send_drops.silenced += 1;
             return None;
         }
+        let counted = sender.counted();
         let Sender {
             stream,
             feed: Feed::Forward(forward),
@@ -251,7 +255,8 @@ impl RtpSession {
         else {
             return None;
         };
-        let types = forward.rewriter.payload_type(packet)?;
+        let Passage { types, skipped } = forward.rewriter.passage(packet)?;
+        let (payload, body) = (&packet.payload()[skipped..], &packet.body()[skipped..]);
         let (index, timestamp) = (opened.index, packet.timestamp());
         let placed = forward.rewriter.place(now, stream, index, timestamp, types.clock_rate);
         let Some(placed) = placed else {
@@ -261,12 +266,10 @@ impl RtpSession {
         if placed.begins && forward.needs_key_frames {
             self.upstream.push(forward.source);
         }
-        let mut header =
-            stream.note_forwarded(now, placed, packet.payload().len(), packet.marker());
+        let mut header = stream.note_forwarded(now, placed, payload.len(), packet.marker());
         header.payload_type = types.sent;
-        let len = packet.header_len() + packet.body().len() + keys.sender.overhead();
-        let is_due =
-            |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header.fixed(), packet.payload(), len);
+        let len = packet.header_len() + body.len() + keys.sender.overhead();
+        let is_due = |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header.fixed(), payload, len);
         let is_due = ext_headers.as_mut().is_some_and(is_due);
         let pairs = ext_headers.as_ref().filter(|_| is_due).map(|pairs| pairs.element());
         let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
@@ -277,11 +280,9 @@ impl RtpSession {
         if added > 0 {
             out[0] |= PADDED;
         }
-        match keys.sender.protect_rtp_behind(header_len, packet.body(), padding, out) {
+        match keys.sender.protect_rtp_behind(header_len, body, padding, out) {
             Ok(len) => {
-                if number.is_some() {
-                    self.congestion.on_sent(now, target.ssrc, header.sequence, len);
-                }
+                self.congestion.on_sent(now, counted, (target.ssrc, header.sequence), len);
                 self.stats.padding_bytes += added as u64;
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;

@@ -9,8 +9,11 @@ use super::RtpSession;
 use super::forward::{KeyFrameRequests, OpenedRtp};
 use super::recovery::Recovery;
 use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
-use crate::stream::{ReceiveStream, ReceiveTimings, SplitPacket, ToneSplitter};
-use crate::{ReceivedPacket, ReceiverConfig, RtcpPacket, RtcpView, RtpView, Ssrc, Tap, is_rtcp};
+use crate::stream::{ReceiveStream, ReceiveTimings, RedundancyRepair, SplitPacket, ToneSplitter};
+use crate::{
+    ArrivalFeedback, ReceivedPacket, ReceiverConfig, RedundancyConfig, RtcpPacket, RtcpView,
+    RtpView, Ssrc, Tap, is_rtcp,
+};
 
 /// SRTP that comes before its keys: what a peer sends between its last handshake message and
 /// our reading it.
@@ -31,6 +34,10 @@ pub(super) struct Receiver {
     pub(super) tones: Option<ToneSplitter>,
     /// The header extension that has the numbers to be answered.
     pub(super) number_id: Option<u8>,
+    /// What else is said about its packets.
+    pub(super) feedback: ArrivalFeedback,
+    /// Finds lost packets in others that repeat them.
+    pub(super) repair: Option<Box<RedundancyRepair>>,
 }
 
 impl Receiver {
@@ -45,12 +52,56 @@ impl Receiver {
             taps: Vec::new(),
             tones: None,
             number_id: None,
+            feedback: ArrivalFeedback::None,
+            repair: None,
         }
     }
 
     pub(super) fn ssrc(&self) -> Ssrc {
         self.stream.ssrc()
     }
+}
+
+impl Receiver {
+    /// Hands on what a packet repeats of those that have not come; whether it has been handed on
+    /// itself, before it came.
+    fn repair_from(&mut self, now: Instant, view: &RtpView<'_>, index: u64) -> bool {
+        let Self { repair: Some(repair), packets, taps, recovery, stream, .. } = self else {
+            return false;
+        };
+        repair.on_packet(view, index, |found| {
+            // What nobody reads is not copied; and whoever is only sent it on wants it whole.
+            if taps.is_empty() && (packets.is_closed() || packets.is_full()) {
+                return;
+            }
+            if let Some(recovery) = recovery {
+                // It is not asked for any more.
+                recovery.tracker.on_packet(now, found.index, false);
+            }
+            let packet = ReceivedPacket {
+                payload: Bytes::copy_from_slice(found.payload),
+                payload_type: found.payload_type,
+                sequence: found.index,
+                timestamp: found.timestamp,
+                marker: false,
+                received_at: now,
+                capture_time: stream.capture_time(found.timestamp),
+            };
+            hand_out(taps, &packet);
+            // Where there is no room, more is lost than that.
+            let _ = packets.push(packet);
+        })
+    }
+}
+
+/// Gives listeners a copy, and forgets those that have hung up.
+fn hand_out(taps: &mut Vec<Tap>, packet: &ReceivedPacket) {
+    taps.retain(|tap| {
+        if tap.packets.is_full() || tap.packets.push(packet.clone()).is_err() {
+            tap.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        !tap.packets.is_closed()
+    });
 }
 
 /// Sealed packets that wait for keys, oldest first.
@@ -109,7 +160,7 @@ impl RtpSession {
         match keys.receiver.unprotect_rtp(packet) {
             Ok(opened) => {
                 self.authentic += 1;
-                self.note_number(now, opened.ssrc, &packet[..opened.len]);
+                self.note_arrival(now, opened.ssrc, &packet[..opened.len]);
                 let opened = self.restore(now, opened, packet)?;
                 let taken = self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]);
                 taken.then_some(OpenedRtp {
@@ -153,6 +204,16 @@ impl RtpSession {
         }
     }
 
+    /// Has what packets of a receiving track repeat (RFC 2198) be put in the place of lost ones, as
+    /// `config` says; in place of what was said before. An SSRC that is none is ignored.
+    pub fn repair_receiver(&mut self, config: RedundancyConfig) {
+        let Some(receiver) = self.receiver_mut(config.ssrc) else { return };
+        match &mut receiver.repair {
+            Some(repair) => repair.set_payload_types(config),
+            None => receiver.repair = Some(Box::new(RedundancyRepair::new(config))),
+        }
+    }
+
     /// Whether there are keys to open a packet with; otherwise it is parked.
     fn may_open(&mut self, now: Instant, packet: &[u8]) -> bool {
         if self.closed {
@@ -191,8 +252,7 @@ impl RtpSession {
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);
         // Reckoned for who reads it: what is only forwarded does without.
-        let stream = &receiver.stream;
-        let copy = || ReceivedPacket {
+        let copy = |stream: &ReceiveStream| ReceivedPacket {
             payload: Bytes::copy_from_slice(view.payload()),
             payload_type: view.payload_type(),
             sequence: index,
@@ -203,7 +263,8 @@ impl RtpSession {
         };
         let is_described = event.is_ok();
         let tones = receiver.tones.as_mut();
-        let split = tones.map(|tones| tones.take(now, &view, index, is_described, copy));
+        let split = tones
+            .map(|tones| tones.take(now, &view, index, is_described, || copy(&receiver.stream)));
         let Ok(event) = event else {
             drops.unknown_payload_type += 1;
             return false;
@@ -227,18 +288,15 @@ impl RtpSession {
                 capture_time: receiver.stream.capture_time(view.timestamp()),
             });
         }
+        let was_found = receiver.repair_from(now, &view, index);
+        let is_read = is_read && !was_found;
         // Asked first: a packet that nobody reads is not to be copied, only forwarded.
         let takes = is_read && !receiver.packets.is_closed() && !receiver.packets.is_full();
-        let copy = if receiver.taps.is_empty() {
-            takes.then(copy)
+        let copy = if receiver.taps.is_empty() || was_found {
+            takes.then(|| copy(&receiver.stream))
         } else {
-            let copy = copy();
-            receiver.taps.retain(|tap| {
-                if tap.packets.is_full() || tap.packets.push(copy.clone()).is_err() {
-                    tap.dropped.fetch_add(1, Ordering::Relaxed);
-                }
-                !tap.packets.is_closed()
-            });
+            let copy = copy(&receiver.stream);
+            hand_out(&mut receiver.taps, &copy);
             takes.then_some(copy)
         };
         match copy.map(|copy| receiver.packets.push(copy)) {

@@ -27,8 +27,8 @@ use crate::stream::{
     SendStreamStats, StreamEvent,
 };
 use crate::{
-    DEFAULT_EXT_HEADERS_ID, PayloadType, ReceiverConfig, RouteEvent, SenderConfig, SrtpError,
-    SrtpReceiver, SrtpSender, Ssrc, ToneRoute,
+    ArrivalFeedback, DEFAULT_EXT_HEADERS_ID, PayloadType, ReceiverConfig, RouteEvent, SenderConfig,
+    SrtpError, SrtpReceiver, SrtpSender, Ssrc, ToneRoute,
 };
 use forward::Upstream;
 use inbound::{Parking, Receiver};
@@ -251,6 +251,7 @@ impl RtpSession {
                 self.senders[at].feed = feed;
                 self.senders[at].enabled = enabled;
                 self.senders[at].number_id = None;
+                self.senders[at].feedback = ArrivalFeedback::None;
                 at
             }
             Err(at) => {

@@ -12,7 +12,8 @@ use super::tones::SendTones;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
 use crate::view::{FIXED_HEADER, NUMBER_ROOM};
 use crate::{
-    Extension, InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo, Ssrc, TonePacket,
+    ArrivalFeedback, Extension, InsertedPacket, OutgoingPacket, PayloadType, RtpHeader, SenderInfo,
+    Ssrc, TonePacket,
 };
 
 /// Longest datagram that is sent: an Ethernet frame without the headers of IPv4 and UDP.
@@ -41,6 +42,8 @@ pub(super) struct Sender {
     pub(super) enabled: bool,
     /// The header extension that its packets are numbered in.
     pub(super) number_id: Option<u8>,
+    /// What else its peer says about its packets.
+    pub(super) feedback: ArrivalFeedback,
     /// What is to be sent of it at most, in bits per second.
     pub(super) max_bitrate: Option<u64>,
     /// Packets sent when the last report was made.
@@ -128,6 +131,7 @@ impl Sender {
             last_intra_request: None,
             enabled,
             number_id: None,
+            feedback: ArrivalFeedback::None,
             max_bitrate: None,
             reported: 0,
         }
@@ -322,6 +326,7 @@ impl RtpSession {
         }
         let (ssrc, mut packet, place) = self.outbox.packet.take()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
+        let counted = self.senders[at].counted();
         let Sender { stream, feed, tones, ext_headers, number_id, retransmitter, .. } =
             &mut self.senders[at];
         let header = match (feed, place) {
@@ -362,12 +367,9 @@ impl RtpSession {
             Ok(len) => (len, keys.sender.protect_rtp_behind(len, &packet.payload, &[], out)),
             Err(error) => (0, Err(error.into())),
         };
-        let is_numbered = number.is_some();
         match sealed {
             Ok(len) => {
-                if is_numbered {
-                    self.congestion.on_sent(now, ssrc, header.sequence, len);
-                }
+                self.congestion.on_sent(now, counted, (ssrc, header.sequence), len);
                 self.stats.rtp_sent += 1;
                 self.datagrams.count_sent(len);
                 if let Some(retransmitter) = retransmitter {

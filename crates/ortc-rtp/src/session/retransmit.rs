@@ -10,7 +10,7 @@ use super::RtpSession;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use super::recovery::ORIGINAL_NUMBER;
 use crate::srtp::SrtpSender;
-use crate::stream::{ResendBudget, ResendTimes, SealMarks, SendHistory, SendStream};
+use crate::stream::{Passage, ResendBudget, ResendTimes, SealMarks, SendHistory, SendStream};
 use crate::view::{NUMBER_ROOM, PADDED, u32_at};
 use crate::{
     Extension, PayloadType, RetransmitConfig, RtpHeader, RtpView, RtxStream, SealMark, SrtpError,
@@ -245,6 +245,7 @@ impl RtpSession {
     pub(super) fn write_resend(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let (ssrc, index) = self.resends.own.pop_front()?;
         let at = self.senders.binary_search_by_key(&ssrc, Sender::ssrc).ok()?;
+        let counted = self.senders[at].counted();
         let Sender { stream, retransmitter, number_id, .. } = &mut self.senders[at];
         let (retransmitter, number_id) = (retransmitter.as_mut()?, *number_id);
         let keys = &mut self.keys.as_mut()?.sender;
@@ -269,7 +270,7 @@ impl RtpSession {
                 };
                 let header_len = again.write(out).ok()?;
                 let sealed = seal_rtx(keys, stream, (rtx, index), header_len, payload, out);
-                self.congestion.on_resent(now, number_id, rtx, out, &sealed);
+                self.congestion.on_resent(now, counted, rtx, out, &sealed);
                 sealed
             }
             None => {
@@ -318,9 +319,15 @@ impl RtpSession {
         !self.resends.forwarded.is_empty()
     }
 
-    /// Counts a packet that nobody has kept, or that there is no path for.
-    pub fn count_unavailable(&mut self) {
+    /// Counts a packet that nobody has kept, or that there is no path for. It may be asked for again
+    /// at once: perhaps it was only on its way.
+    pub fn count_unavailable(&mut self, wanted: &Retransmission) {
         self.stats.recovery.unavailable += 1;
+        if let Some(sender) = self.sender_mut(wanted.ssrc)
+            && let Some(retransmitter) = &mut sender.retransmitter
+        {
+            retransmitter.times.forget(wanted.index);
+        }
     }
 
     /// How many bytes of room a packet needs to be sent again, or `None` when it is not to be,
@@ -340,8 +347,8 @@ impl RtpSession {
             return None;
         };
         let is_numbered = number_id.is_some();
-        let types = forward.rewriter.payload_type(packet);
-        let has_rtx = types.is_some_and(|types| retransmitter.rtx_of(types.sent).is_some());
+        let passage = forward.rewriter.passage(packet);
+        let has_rtx = passage.is_some_and(|it| retransmitter.rtx_of(it.types.sent).is_some());
         let header = forward.rewriter.header_room(packet, is_numbered);
         if is_numbered && !has_rtx && retransmitter.marks.get(wanted.index).is_some() {
             // The number that it had is not known any more, and under its own SSRC it may not
@@ -371,6 +378,7 @@ impl RtpSession {
         out: &mut [u8],
     ) -> Option<usize> {
         let at = self.senders.binary_search_by_key(&wanted.ssrc, Sender::ssrc).ok()?;
+        let counted = self.senders[at].counted();
         let keys = &mut self.keys.as_mut()?.sender;
         let Sender { stream, feed: Feed::Forward(forward), retransmitter, number_id, .. } =
             &mut self.senders[at]
@@ -378,7 +386,9 @@ impl RtpSession {
             return None;
         };
         let retransmitter = retransmitter.as_mut()?;
-        let payload_type = forward.rewriter.payload_type(packet)?.sent;
+        let Passage { types, skipped } = forward.rewriter.passage(packet)?;
+        let payload_type = types.sent;
+        let (payload, body) = (&packet.payload()[skipped..], &packet.body()[skipped..]);
         let rtx = retransmitter.rtx_of(payload_type);
         let header = RtpHeader {
             payload_type: rtx.map_or(payload_type, |(_, sent)| sent),
@@ -391,21 +401,21 @@ impl RtpSession {
         let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
         let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
         let header_len = forward.rewriter.write_header(header, packet, None, element, out)?;
-        let octets = packet.payload().len();
+        let octets = payload.len();
         let sealed = match (rtx, retransmitter.marks.get(wanted.index)) {
             (Some((rtx, _)), _) => {
                 // What is padded there is not here.
                 out[0] &= !PADDED;
-                seal_rtx(keys, stream, (rtx, wanted.index), header_len, packet.payload(), out)
+                seal_rtx(keys, stream, (rtx, wanted.index), header_len, payload, out)
             }
             (None, Some(mark)) => {
-                keys.protect_rtp_again((wanted.index, mark), header_len, packet.body(), out)
+                keys.protect_rtp_again((wanted.index, mark), header_len, body, out)
             }
             // It was never sent: it has come here late, or there was no path for it.
-            (None, None) => keys.protect_rtp_behind(header_len, packet.body(), &[], out),
+            (None, None) => keys.protect_rtp_behind(header_len, body, &[], out),
         };
         let sent_as = rtx.map_or(wanted.ssrc, |(rtx, _)| rtx);
-        self.congestion.on_resent(now, *number_id, sent_as, out, &sealed);
+        self.congestion.on_resent(now, counted, sent_as, out, &sealed);
         self.finish_resend(at, sealed, octets)
     }
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::outbound::Feed;
 use super::{RtpSession, SessionStats};
-use crate::{PayloadType, ReceiveStreamStats, SendStreamStats, Ssrc, TrackSource};
+use crate::{
+    PayloadType, ReceiveStreamStats, RedundancyCounts, SendStreamStats, Ssrc, TrackSource,
+};
 
 /// The media of one connection at one moment.
 ///
@@ -21,6 +23,11 @@ pub struct SessionSnapshot {
     pub senders: Vec<SenderSnapshot>,
     /// The tracks that are received, by SSRC.
     pub receivers: Vec<ReceiverSnapshot>,
+    /// What may be sent, in bits per second, all tracks together; `None` before the peer has said
+    /// anything about what has come.
+    pub available_outgoing: Option<u64>,
+    /// What the peer may send, if that is found out here and told as a cap (REMB).
+    pub available_incoming: Option<u64>,
 }
 
 /// RTP and RTCP as they go over the network: sealed, without the headers of UDP and IP.
@@ -79,6 +86,10 @@ pub struct ReceiverSnapshot {
     pub last_packet: Option<Duration>,
     /// Key frames that the peer was asked for.
     pub key_frames_requested: u64,
+    /// Whether it was asked for them by FIR (RFC 5104 §4.3.1), and not by PLI.
+    pub asks_by_full_intra: bool,
+    /// What its packets have repeated (RFC 2198).
+    pub redundancy: RedundancyCounts,
     /// What has come.
     pub stats: ReceiveStreamStats,
 }
@@ -114,6 +125,8 @@ impl RtpSession {
                 payload_type: last.map(|(_, payload_type, clock_rate)| (payload_type, clock_rate)),
                 last_packet: last.map(|(at, ..)| now.saturating_duration_since(at)),
                 key_frames_requested: receiver.key_frames.requested(),
+                asks_by_full_intra: receiver.key_frames.is_full_intra,
+                redundancy: receiver.repair.as_ref().map(|it| it.counts()).unwrap_or_default(),
                 stats: receiver.stream.stats(),
             }
         };
@@ -123,6 +136,8 @@ impl RtpSession {
             totals: self.stats,
             senders: self.senders.iter().map(sender).collect(),
             receivers: self.receivers.iter().map(receiver).collect(),
+            available_outgoing: self.available_outgoing_bitrate(),
+            available_incoming: self.available_incoming_bitrate(),
         }
     }
 }

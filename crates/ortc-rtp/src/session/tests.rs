@@ -12,6 +12,7 @@ use crate::{
 
 mod capture;
 mod recovery;
+mod redundancy;
 mod tones;
 mod unknown;
 
@@ -487,6 +488,7 @@ impl Relay {
                     sent: PayloadType(96),
                     clock_rate: 48_000,
                 }],
+                unwrapped: Vec::new(),
                 extensions: Vec::new(),
                 cname: "relay".into(),
                 needs_key_frames: true,

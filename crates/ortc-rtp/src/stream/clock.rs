@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+/// The clock of pictures (RFC 3551 §5).
+pub(crate) const PICTURE_CLOCK: u32 = 90_000;
 /// A moment of somebody's clock as NTP has it (RFC 3550 §4): 32 bits of seconds since 1900, and 32
 /// of fraction. They begin anew in 2036.
 ///

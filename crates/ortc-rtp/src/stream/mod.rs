@@ -5,6 +5,7 @@ mod capture;
 mod clock;
 mod nack;
 mod receive;
+mod repair;
 mod report;
 mod resend;
 mod rewrite;
@@ -19,8 +20,10 @@ pub use nack::{Arrival, LossTracker};
 pub use receive::{
     ReceiveStream, ReceiveStreamStats, ReceiveTimings, StreamEvent, UnknownPayloadType,
 };
+pub use repair::{RedundancyCounts, RedundancyRepair, RepairedPacket};
 pub use report::{Reporter, RtcpScheduler};
 pub(crate) use resend::{ResendBudget, ResendTimes, SealMarks, SendHistory};
+pub(crate) use rewrite::Passage;
 pub use rewrite::{Placed, Rewriter};
 pub use send::{RemoteReport, SendStream, SendStreamStats};
 pub(crate) use tones::{MAX_FILLED, MAX_REPETITION};

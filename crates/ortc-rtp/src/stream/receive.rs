@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::capture::CaptureClock;
-use super::clock::{NtpTime, in_65536ths, in_clock_units};
+use super::clock::{NtpTime, PICTURE_CLOCK, in_65536ths, in_clock_units};
 use crate::{DisconnectReason, PayloadType, ReportBlock, RtpView, SenderInfo, Ssrc};
 
 /// When a received stream is taken to have ended.
@@ -72,11 +72,13 @@ pub struct ReceiveStream {
     /// Of those that were sent again on a stream of their own: to reports they are lost (RFC 4588
     /// §6.3), or nobody would learn of the loss.
     recovered: u64,
+    recovered_octets: u64,
     nacks: u64,
     given_up: u64,
     /// Whether the next packet is one of them.
     is_recovered: bool,
     octets: u64,
+    frames: u64,
     jitter: Jitter,
     /// When a packet came last, its payload type, and the clock rate of that.
     last_packet: Option<(Instant, PayloadType, u32)>,
@@ -120,12 +122,16 @@ pub struct ReceiveStreamStats {
     pub packets: u64,
     /// Of those, the ones that were sent again on a stream of their own.
     pub recovered: u64,
+    /// Their payload bytes.
+    pub recovered_octets: u64,
     /// NACKs sent (RFC 4585 §6.2.1), each of which may be of many packets.
     pub nacks: u64,
     /// Packets that were asked for in vain.
     pub given_up: u64,
     /// Payload bytes received.
     pub octets: u64,
+    /// Pictures received, of a track of video, the last packet of each.
+    pub frames: u64,
     /// Packets lost so far; negative when duplicates outnumber them.
     pub lost: i64,
     /// Interarrival jitter in units of the clock rate.
@@ -158,10 +164,12 @@ impl ReceiveStream {
             range: None,
             received: 0,
             recovered: 0,
+            recovered_octets: 0,
             nacks: 0,
             given_up: 0,
             is_recovered: false,
             octets: 0,
+            frames: 0,
             jitter: Jitter::default(),
             last_packet: None,
             last_sender_report: None,
@@ -176,6 +184,12 @@ impl ReceiveStream {
         self.payload_types = payload_types;
     }
 
+    /// The clock rate of one of its payload types in Hz.
+    pub(crate) fn clock_rate_of(&self, payload_type: PayloadType) -> Option<u32> {
+        let known = self.payload_types.iter().find(|(known, _)| *known == payload_type);
+        known.map(|(_, clock_rate)| *clock_rate)
+    }
+
     /// Its SSRC.
     pub fn ssrc(&self) -> Ssrc {
         self.ssrc
@@ -183,7 +197,7 @@ impl ReceiveStream {
 
     /// Whether one of its payload types has the clock of video (RFC 3551 §5).
     pub(crate) fn may_be_video(&self) -> bool {
-        self.payload_types.iter().any(|(_, clock_rate)| *clock_rate == 90_000)
+        self.payload_types.iter().any(|(_, clock_rate)| *clock_rate == PICTURE_CLOCK)
     }
 
     /// Takes an authentic packet with its index, the sequence number with its rollovers.
@@ -209,10 +223,12 @@ impl ReceiveStream {
         });
         if std::mem::take(&mut self.is_recovered) {
             self.recovered += 1;
+            self.recovered_octets += packet.payload().len() as u64;
         } else {
             self.received += 1;
         }
         self.octets += packet.payload().len() as u64;
+        self.frames += u64::from(packet.marker() && clock_rate == PICTURE_CLOCK);
         // What comes late has been delayed by more than the network.
         if newer {
             self.jitter.on_packet(now, clock_rate, packet.timestamp());
@@ -377,9 +393,11 @@ impl ReceiveStream {
         ReceiveStreamStats {
             packets: self.received + self.recovered,
             recovered: self.recovered,
+            recovered_octets: self.recovered_octets,
             nacks: self.nacks,
             given_up: self.given_up,
             octets: self.octets,
+            frames: self.frames,
             lost: self.lost(),
             jitter: self.jitter.sixteenths >> 4,
             highest_sequence: self.range.map_or(0, |(_, highest)| highest),

@@ -97,7 +97,8 @@ impl SendHistory {
     }
 }
 
-/// When packets were sent again, so that none is more often than once in a round trip.
+/// When packets were sent again, so that none is more often than about once in a round trip: a
+/// request that follows another after one may come sooner behind it than it was sent.
 #[derive(Debug)]
 pub(crate) struct ResendTimes {
     since: Instant,
@@ -121,7 +122,8 @@ impl ResendTimes {
         if self.times.is_empty() {
             self.times = vec![None; HISTORY_PACKETS];
         }
-        let interval = round_trip.unwrap_or(UNKNOWN_ROUND_TRIP).max(MIN_RESEND_INTERVAL);
+        let interval = round_trip.map_or(UNKNOWN_ROUND_TRIP, |trip| trip * 3 / 4);
+        let interval = interval.max(MIN_RESEND_INTERVAL);
         let at = now.saturating_duration_since(self.since).as_millis() as u32;
         let time = &mut self.times[index as usize % HISTORY_PACKETS];
         let is_recent = time.is_some_and(|(of, before)| {
@@ -132,6 +134,13 @@ impl ResendTimes {
             *time = Some((index as u32, at));
         }
         !is_recent
+    }
+
+    /// Notes that a packet was not sent again after all.
+    pub(crate) fn forget(&mut self, index: u64) {
+        if let Some(time) = self.times.get_mut(index as usize % HISTORY_PACKETS) {
+            time.take_if(|(of, _)| *of == index as u32);
+        }
     }
 }
 
@@ -226,16 +235,19 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_sent_again_once_in_a_round_trip() {
+    fn a_packet_is_sent_again_about_once_in_a_round_trip() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut times = ResendTimes::new(start);
         let trip = Some(Duration::from_millis(100));
-        let may: Vec<_> = [0, 50, 99, 100, 150].map(|ms| times.may_resend(at(ms), 7, trip)).into();
+        let may: Vec<_> = [0, 50, 74, 75, 149].map(|ms| times.may_resend(at(ms), 7, trip)).into();
         assert_eq!(may, [true, false, false, true, false]);
         assert!(times.may_resend(at(150), 8, trip));
         assert!(times.may_resend(at(175), 8, None), "unknown is short");
         assert!(!times.may_resend(at(178), 8, Some(Duration::ZERO)), "never at once");
+        times.forget(9);
+        times.forget(8);
+        assert!(times.may_resend(at(178), 8, trip), "it was not there");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Instant;
 use super::SendStream;
 use super::clock::in_clock_units;
 use crate::view::{FIXED_HEADER, NUMBER_ROOM, PADDED};
-use crate::{Extension, ForwardedPayloadType, RtpHeader, RtpView};
+use crate::{Extension, ForwardedPayloadType, PayloadType, RedundantView, RtpHeader, RtpView};
 
 /// Most elements of a header extension that are passed on: as many as the one-byte form has
 /// ids for (RFC 8285 §4.2), with one of our own.
@@ -29,6 +29,8 @@ const MAX_PAST_RUNS: usize = 8;
 #[derive(Debug)]
 pub struct Rewriter {
     payload_types: Vec<ForwardedPayloadType>,
+    /// Those of `red` whose packets are sent as their primary.
+    unwrapped: Vec<PayloadType>,
     /// Ids of header extension elements as received, and as sent.
     extensions: Vec<(u8, u8)>,
     run: Option<Run>,
@@ -54,6 +56,15 @@ struct Run {
     shift: u64,
 }
 
+/// How a received packet is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passage {
+    /// Its payload type, as received and as sent.
+    pub(crate) types: ForwardedPayloadType,
+    /// Bytes at the beginning of its payload that are left out.
+    pub(crate) skipped: usize,
+}
+
 /// A received packet's place in the stream that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
@@ -74,6 +85,7 @@ impl Rewriter {
     pub fn new(payload_types: Vec<ForwardedPayloadType>, extensions: Vec<(u8, u8)>) -> Self {
         Self {
             payload_types,
+            unwrapped: Vec::new(),
             extensions,
             run: None,
             before: None,
@@ -82,6 +94,14 @@ impl Rewriter {
             is_interrupted: false,
             timestamp_shift: None,
         }
+    }
+
+    /// Has packets of these payload types, which are of `red` (RFC 2198), sent without what they
+    /// repeat, as the payload type of what is left.
+    #[must_use]
+    pub fn unwrapping(mut self, unwrapped: Vec<PayloadType>) -> Self {
+        self.unwrapped = unwrapped;
+        self
     }
 
     /// Breaks off: nothing is sent for a while, and then it goes on with the same source.
@@ -142,10 +162,17 @@ impl Rewriter {
         *self = Self::new(payload_types, extensions);
     }
 
-    /// How a received payload type is sent; `None` if it is not.
-    pub(crate) fn payload_type(&self, packet: &RtpView<'_>) -> Option<ForwardedPayloadType> {
-        let received = packet.payload_type();
-        self.payload_types.iter().copied().find(|entry| entry.received == received)
+    /// How a received packet is sent; `None` if it is not.
+    pub(crate) fn passage(&self, packet: &RtpView<'_>) -> Option<Passage> {
+        let mut received = packet.payload_type();
+        let mut skipped = 0;
+        if self.unwrapped.contains(&received) {
+            let primary = RedundantView::parse(packet.payload()).ok()?.primary();
+            received = primary.payload_type;
+            skipped = packet.payload().len() - primary.payload.len();
+        }
+        let types = self.payload_types.iter().copied().find(|entry| entry.received == received)?;
+        Some(Passage { types, skipped })
     }
 
     /// Most bytes that the header of `packet` takes as it is sent.
@@ -258,7 +285,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{PayloadType, Ssrc};
+    use crate::Ssrc;
 
     const VP8: ForwardedPayloadType = ForwardedPayloadType {
         received: PayloadType(96),

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::clock::{NtpClock, in_clock_units};
+use super::clock::{NtpClock, PICTURE_CLOCK, in_clock_units};
 use super::rewrite::Placed;
 use crate::view::FIXED_HEADER;
 use crate::{OutgoingPacket, PayloadType, ReportBlock, RtpHeader, SenderInfo, Ssrc};
@@ -33,6 +33,8 @@ pub struct SendStreamStats {
     pub packets: u64,
     /// Payload bytes sent.
     pub octets: u64,
+    /// Pictures sent, of a track of video: packets with the marker.
+    pub frames: u64,
     /// Packets sent again, not counted in the above, and their payload bytes.
     pub resent_packets: u64,
     /// See [`resent_packets`](Self::resent_packets).
@@ -43,6 +45,10 @@ pub struct SendStreamStats {
     pub picture_losses: u64,
     /// Key frames that it has asked for by FIR (RFC 5104 §4.3.1), those repeated counted.
     pub full_intra_requests: u64,
+    /// Round trips that reports of the peer have measured, and all of them together.
+    pub round_trips: u64,
+    /// See [`round_trips`](Self::round_trips).
+    pub total_round_trip: Duration,
     /// The newest report of the peer.
     pub remote: Option<RemoteReport>,
 }
@@ -159,9 +165,15 @@ impl SendStream {
             self.newest = Some((now, timestamp));
         }
         self.is_between_pictures = packet.marker;
+        self.count_frame(packet.marker);
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;
         header
+    }
+
+    /// Counts a picture where there are some (RFC 3551 §5: their clock), by its last packet.
+    fn count_frame(&mut self, marker: bool) {
+        self.stats.frames += u64::from(marker && self.clock_rate == PICTURE_CLOCK);
     }
 
     /// Whether the newest packet had the marker: was the last of its picture, if it is one of
@@ -204,6 +216,7 @@ impl SendStream {
             self.next_index = placed.index + 1;
             self.newest = Some((now, placed.timestamp));
         }
+        self.count_frame(marker);
         self.stats.packets += 1;
         self.stats.octets += payload_len as u64;
         RtpHeader {
@@ -333,6 +346,8 @@ impl SendStream {
                 Duration::from_micros(u64::from(units) * 1_000_000 / 65_536)
             }
         });
+        self.stats.round_trips += u64::from(round_trip.is_some());
+        self.stats.total_round_trip += round_trip.unwrap_or_default();
         self.stats.remote = Some(RemoteReport {
             fraction_lost: block.fraction_lost,
             cumulative_lost: block.cumulative_lost,

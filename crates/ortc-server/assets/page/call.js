@@ -1,6 +1,6 @@
 // Our call with the room: a WebSocket and an RTCConnection, made anew whenever either is lost.
 
-import { DTMFMediaStreamTrack, RTCConnection, ready } from "/ortc.js";
+import { DTMFMediaStreamTrack, RTCConnection, getRTCCapabilities, ready } from "/ortc.js";
 
 /** Reasons of the server that trying again does not help against; see docs/signalling.md. */
 const FINAL = {
@@ -81,6 +81,7 @@ export class Call extends EventTarget {
         const track = connection.track(source);
         // Whatever comes and goes, to the others it is one stream.
         track.msid = [stream.id];
+        if (track.kind === "audio") repeat(track);
         this.#sent.set(source, track);
         this.#say({ track: track.getDescription() });
       }
@@ -110,6 +111,8 @@ export class Call extends EventTarget {
   #connect() {
     const connection = new RTCConnection();
     this.connection = connection;
+    const { audioCodecs } = getRTCCapabilities();
+    this.#say({ capabilities: { audioCodecs } });
     this.#say({ iceInfo: connection.local.ice });
     connection.oncandidate = ({ candidate }) => {
       connection.setLocalCandidate(candidate);
@@ -251,3 +254,10 @@ export class Call extends EventTarget {
 
 /** Whose stream it is, by the name that the server gives it: `m7` of `m7-…`. */
 export const memberOf = id => /^(m\d+)-/.exec(id)?.[1] ?? id;
+
+/** Has each packet of sound repeat the one before it, where the browser can: the server knows who does not. */
+function repeat(track) {
+  const red = getRTCCapabilities().audioCodecs.find(({ name }) => name === "red");
+  const repeats = red?.params?.[0]?.value?.split("/").map(Number) ?? [];
+  if (repeats.length && repeats.every(id => id === track.codecs[0]["payload-id"])) track.codecs = [red, ...track.codecs];
+}

@@ -5,6 +5,7 @@ const KNOWN = [
   { name: "opus", wire: "opus", kind: "audio", clockRate: 48000, numChannels: 2 },
   { name: "alaw", wire: "PCMA", kind: "audio", clockRate: 8000, numChannels: 1, others: ["pcma"] },
   { name: "ulaw", wire: "PCMU", kind: "audio", clockRate: 8000, numChannels: 1, others: ["pcmu"] },
+  { name: "red", wire: "red", kind: "audio", clockRate: 48000, numChannels: 2, isRepeat: true },
   { name: "dtmf", wire: "telephone-event", kind: "dtmf", others: ["telephone-event"] },
   { name: "vp8", wire: "VP8", kind: "video", clockRate: 90000 },
   { name: "vp9", wire: "VP9", kind: "video", clockRate: 90000 },
@@ -48,6 +49,19 @@ export function associated({ name, params = [] }) {
   return /^\d{1,3}$/.test(apt ?? "") ? Number(apt) : null;
 }
 
+/** Of `red`, the payload types of what is in its packets (RFC 2198); null of all others. */
+export function repeated({ name, params = [] }) {
+  if (!known(name)?.isRepeat) return null;
+  const types = params.find(param => param.name === "payloadTypes")?.value;
+  return /^\d{1,3}(\/\d{1,3})*$/.test(types ?? "") ? types.split("/").map(Number) : [];
+}
+
+/** Whether a codec is sound or pictures by itself, and stands beside no other. */
+export const isMedia = (codec, kind) => {
+  const is = known(codec.name);
+  return is?.kind === kind && !is.isRepair && !is.isRepeat;
+};
+
 /** The codec `rtx` among these by which a codec is sent again; undefined if there is none. */
 export const repairOf = (codec, codecs) => codecs.find(it => associated(it) === codec["payload-id"]);
 
@@ -79,7 +93,8 @@ export function codecsOf(section) {
   }
   for (const [, id, wire, rate] of maps) {
     const codec = KNOWN.find(codec => codec.wire.toLowerCase() === wire.toLowerCase());
-    if (!codec) continue;
+    // There is one of pictures by that name, which is another thing.
+    if (!codec || (codec.isRepeat && Number(rate) !== codec.clockRate)) continue;
     const found = describe(codec, Number(id), Number(rate), params.get(id));
     if (codec.isRepair) {
       repairs.push(found);
@@ -97,7 +112,8 @@ export function codecsOf(section) {
 function describe({ name, kind, numChannels }, id, clockRate, params = []) {
   const codec = { "payload-id": id, name, kind, clockRate };
   if (numChannels) codec.numChannels = numChannels;
-  if (kind !== "dtmf" && params.length) codec.params = params;
+  if (name === "red") codec.params = [{ name: "payloadTypes", value: params[0]?.name ?? "" }];
+  else if (kind !== "dtmf" && params.length) codec.params = params;
   return codec;
 }
 
@@ -171,11 +187,12 @@ export function codecLines(codec, codecs, rateOfKeys, feedback) {
   const is = known(codec.name);
   const id = codec["payload-id"];
   const rate = is.kind === "dtmf" && rateOfKeys ? rateOfKeys : clockRate(codec, codecs);
-  const channels = is.name === "opus" ? "/2" : "";
+  const channels = is.name === "opus" || is.isRepeat ? "/2" : "";
   const params = (codec.params ?? [])
     .filter(({ name, value }) => IS_PARAM.test(name) && IS_VALUE.test(value ?? ""))
     .map(({ name, value }) => (value == null ? name : `${name}=${value}`));
   if (is.kind === "dtmf") params.splice(0, params.length, "0-15");
+  if (is.isRepeat) params.splice(0, params.length, repeated(codec).join("/"));
   return [
     `a=rtpmap:${id} ${is.wire}/${rate}${channels}`,
     ...(params.length ? [`a=fmtp:${id} ${params.join(";")}`] : []),

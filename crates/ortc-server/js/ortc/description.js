@@ -8,7 +8,7 @@
 //   receive  a track that the peer has described
 //   gone     ended: its place is taken by the next one that is added
 
-import { NUMBERS, TRANSPORT_WIDE, associated, codecLines, isSame, known, repairOf } from "./codecs.js";
+import { NUMBERS, TRANSPORT_WIDE, associated, codecLines, isSame, known, repairOf, repeated } from "./codecs.js";
 
 /** Where pictures begin, in kbit/s: a peer that estimates nothing never says that there is room. */
 const START_KBPS = 1000;
@@ -98,12 +98,13 @@ function makeRoom(codecs, taken, claim) {
   });
 }
 
-/** Without `rtx` of what is not there; and a codec whose `rtx` is not there is not sent again. */
+/** Without `rtx` and `red` of what is not there; and a codec whose `rtx` is not there is not sent again. */
 function withoutStrays(claimed) {
   const codecs = claimed.map(({ codec }) => codec);
   return claimed.filter(({ codec }) => {
     const original = associated(codec);
-    return original === null || codecs.some(it => it["payload-id"] === original);
+    const needed = repeated(codec) ?? (original === null ? [] : [original]);
+    return needed.every(id => codecs.some(it => it["payload-id"] === id));
   });
 }
 

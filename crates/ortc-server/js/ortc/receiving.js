@@ -1,6 +1,6 @@
 // What is received: described tracks, the streams that they belong to, and their comings and goings.
 
-import { known, numberId, sameCodecs, validateCodecs } from "./codecs.js";
+import { isMedia, known, numberId, sameCodecs, validateCodecs } from "./codecs.js";
 import { ReceivedTones, RTCDTMFHandler, receivedTrack } from "./dtmf.js";
 import { fire, handlers, ownEvents } from "./events.js";
 import { localCodecs } from "./prepare.js";
@@ -51,7 +51,7 @@ export class Receiving {
     }
     const own = localCodecs()[kind];
     const usable = codecs.filter(codec => own.some(other => other.name === known(codec.name)?.name));
-    if (!usable.some(codec => known(codec.name).kind === kind && !known(codec.name).isRepair)) {
+    if (!usable.some(codec => isMedia(codec, kind))) {
       throw new DOMException("this browser supports none of these codecs", "NotSupportedError");
     }
     const keys = own.find(codec => codec.kind === "dtmf");

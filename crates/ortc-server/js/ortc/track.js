@@ -1,6 +1,6 @@
 // RTCTrack: a track that is sent.
 
-import { NUMBERS, TRANSPORT_WIDE, associated, known, keysBeside, validateCodecs } from "./codecs.js";
+import { NUMBERS, TRANSPORT_WIDE, associated, isMedia, known, keysBeside, validateCodecs } from "./codecs.js";
 import { capabilities } from "./capabilities.js";
 import { localCodecs } from "./prepare.js";
 import { sentCodecs } from "./transport.js";
@@ -53,7 +53,7 @@ export class RTCTrack {
     validateCodecs(list);
     const mine = list.filter(codec =>
       localCodecs()[this.kind].some(own => known(codec.name)?.name === own.name));
-    if (!mine.some(codec => known(codec.name).kind === this.kind && !known(codec.name).isRepair)) {
+    if (!mine.some(codec => isMedia(codec, this.kind))) {
       throw new DOMException("this browser sends none of these codecs", "NotSupportedError");
     }
     this.#codecs = list;

@@ -160,3 +160,19 @@ test("our own credentials take the place of the browser's", () => {
   assert.equal(withCredentials("a=ice-ufrag:x\r\na=ice-pwd:y\r\na=ice-ufrag:x\r\n", own),
     "a=ice-ufrag:mine\r\na=ice-pwd:secret\r\na=ice-ufrag:mine\r\n");
 });
+
+const RED = { "payload-id": 63, name: "red", params: [{ name: "payloadTypes", value: "111/111" }] };
+
+test("sound that repeats itself is spelled as browsers have it, and not told without what it repeats", () => {
+  const announced = codecs => lines(describePeer(PEER, [section("receive", { ssrc: "1", trackId: "t", codecs })], 1), "0");
+  const text = announced([RED, OPUS]);
+  assert.match(text[0], / 63 111$/);
+  for (const line of ["a=rtpmap:63 red/48000/2", "a=fmtp:63 111/111"]) assert.ok(text.includes(line), line);
+  assert.match(announced([OPUS, { ...RED, params: [{ name: "payloadTypes", value: "9/9" }] }])[0], / 111$/);
+  const own = [
+    "m=audio 9 UDP/TLS/RTP/SAVPF 111 63", "a=rtpmap:111 opus/48000/2", "a=rtpmap:63 red/48000/2", "a=fmtp:63 111/111",
+    "a=rtpmap:109 red/90000", "a=rtpmap:110 telephone-event/48000",
+  ].join("\r\n");
+  const red = codecsOf(own).filter(({ name }) => name === "red");
+  assert.deepEqual(red, [{ "payload-id": 63, name: "red", kind: "audio", clockRate: 48000, numChannels: 2, params: RED.params }]);
+});

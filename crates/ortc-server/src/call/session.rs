@@ -10,7 +10,7 @@ use std::time::Duration;
 use ortc_api::{
     AddDtmfError, AddStreamError, CandidateTypes, ConnectError, DtlsVersion, MediaFormat,
     MediaStream, MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions,
-    RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer,
+    RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer, RTCStatsReport,
     RTCTrackDescription, ReceiveTrackError, SetRemoteIceError, TcpCandidates, ToneError, TrackKind,
 };
 use ortc_media::Container;
@@ -23,11 +23,12 @@ use super::keys::{Heard, Listening, Pressing};
 use super::player::{PlayError, PlayOptions, Player, api_format};
 use super::recorder::{RecordError, Recorder};
 use super::source::PlaySource;
+use super::stats::{self, StatsLines};
 use super::stream::ReceivingStream;
 use super::summary::{Ending, Summary};
 use super::tracks::{Received, Receiving, Sending, Sent};
 use super::url::SignalUrl;
-use crate::signalling::{Signal, SignalError, SignalParseError};
+use crate::signalling::{Capabilities, Signal, SignalError, SignalParseError};
 use crate::tls::Authorities;
 
 /// How long it may take to connect, once the other peer is known: its candidates may come late,
@@ -79,8 +80,12 @@ pub struct CallOptions {
     pub duration: Option<Duration>,
     /// Which DTLS is spoken.
     pub dtls: DtlsVersion,
+    /// How many packets each packet of sound repeats (RFC 2198), 0 to 3.
+    pub redundancy: u8,
     /// Whether to tell on stderr how it goes.
     pub progress: bool,
+    /// Whether to tell of statistics while it lasts.
+    pub stats: Option<StatsLines>,
 }
 
 /// In which files a call records what it receives.
@@ -200,6 +205,9 @@ struct Call {
     tracks: BTreeMap<String, MediaStreamTrack>,
     received: Vec<Received>,
     stop: watch::Sender<bool>,
+    /// When statistics are told next, and those that were told last.
+    stats_due: Option<Instant>,
+    told: Option<RTCStatsReport>,
     summary: Summary,
 }
 
@@ -213,6 +221,7 @@ impl Call {
             .with_link_local(options.link_local)
             .with_network_changes(true)
             .with_in_band_dtmf(options.dtmf_in_band)
+            .with_audio_redundancy(options.redundancy)
             .with_dtls_version(options.dtls)
             .with_mdns_candidates(options.mdns)
             .with_tcp_candidates(TcpCandidates { active: true, passive: options.tcp })
@@ -239,9 +248,12 @@ impl Call {
             tracks: BTreeMap::new(),
             received: Vec::new(),
             stop: watch::channel(false).0,
+            stats_due: None,
+            told: None,
             summary: Summary::new(),
         };
         let ice = call.connection.local().ice;
+        call.tell(Signal::Capabilities(Capabilities::own())).await;
         call.tell(Signal::IceInfo(ice)).await;
         call.add(players).await?;
         call.progress(if call.is_room() { "joining" } else { "waiting for the other peer" });
@@ -308,6 +320,10 @@ impl Call {
                     Ok(None)
                 }
                 () = reached(deadline) => self.expire(),
+                () = reached(self.stats_due) => {
+                    self.tell_stats().await;
+                    Ok(None)
+                }
                 () = &mut interrupted => Ok(Some(Ending::Interrupted)),
             };
             match step {
@@ -343,6 +359,25 @@ impl Call {
             Awaiting::End { lost: None, .. } => Ok(Some(Ending::Duration)),
             Awaiting::End { .. } => Err(RTCDisconnectReason::PathLost.into()),
         }
+    }
+
+    /// Tells how it goes, and again later.
+    async fn tell_stats(&mut self) {
+        let (Some(lines), Awaiting::End { since, .. }) = (self.options.stats, self.awaiting) else {
+            self.stats_due = None;
+            return;
+        };
+        self.stats_due = Some(Instant::now() + lines.every);
+        let report = self.connection.stats().await;
+        let at = since.elapsed();
+        // Nobody misses them if nobody reads.
+        if lines.json {
+            let _ = writeln!(std::io::stdout(), "{}", stats::to_json(at, &report));
+        } else {
+            let text = stats::to_text(at, &report, self.told.as_ref());
+            let _ = write!(std::io::stderr(), "{text}");
+        }
+        self.told = Some(report);
     }
 
     /// Something has come on the signalling channel.
@@ -399,6 +434,8 @@ impl Call {
                 let _ = self.connection.remove_remote_candidate(&candidate);
             }
             Signal::Track(description) => self.listen(description),
+            // What is played is decided before anybody is there.
+            Signal::Capabilities(_) => {}
             Signal::EndOfCandidates {} => {
                 // Refused only when the connection is closed, which is noticed by itself.
                 let _ = self.connection.set_remote_end_of_candidates();
@@ -568,6 +605,7 @@ impl Call {
             Awaiting::Connected { since } => *since,
         };
         self.awaiting = Awaiting::End { since: now, lost: None };
+        self.stats_due = self.options.stats.map(|lines| now + lines.every);
         self.summary.connected = true;
         self.summary.connect_ms = Some((now - began).as_secs_f64() * 1000.0);
         for (index, sending) in self.ready.drain(..).enumerate() {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ortc_api::{
-    FrameReceiver, FrameSender, MediaFrame, RTCTrackDescription, ReceivedFrame, TrackKind,
+    CodecName, FrameReceiver, FrameSender, MediaFrame, RTCCodec, RTCTrackDescription,
+    ReceivedFrame, TrackKind,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -175,7 +176,10 @@ impl Receiving {
         recording: Recording,
     ) -> ReceivedTrack {
         let packets = frames.packet_counts();
-        let described = || description.codecs.first().map(|codec| codec.name.clone());
+        // `red` is what another is sent in.
+        let is_red = |codec: &RTCCodec| codec.known() == Some(CodecName::Red);
+        let media = description.codecs.iter().find(|codec| !is_red(codec));
+        let described = || media.map(|codec| codec.name.clone());
         let recorded = recording.format.map(|format| format.name().to_owned());
         let mut files = recording.files.into_iter();
         let codec = recorded.or_else(described).unwrap_or_default();

@@ -98,7 +98,13 @@ export class Bench {
     this.#ends.push(async () => { process_.kill("SIGKILL"); await ended; });
     return {
       interrupt: () => process_.kill("SIGINT"),
-      get summary() { return ended.then(code => ({ code, ...JSON.parse(text) })); },
+      /** With `--stats` there are lines before it. */
+      get summary() {
+        return ended.then(code => {
+          const lines = text.trim().split("\n").map(line => JSON.parse(line));
+          return { code, ...lines.pop(), lines };
+        });
+      },
     };
   }
 

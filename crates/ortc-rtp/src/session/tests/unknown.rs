@@ -159,6 +159,7 @@ fn a_forwarded_track_tells_pairs_of_its_own_beside_what_it_passes_on() {
             ssrc: TRACK,
             source,
             payload_types: vec![types],
+            unwrapped: Vec::new(),
             extensions: vec![(1, 3)],
             cname: "name".to_owned(),
             needs_key_frames: false,
