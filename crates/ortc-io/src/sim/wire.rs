@@ -15,6 +15,9 @@ use tokio::sync::watch;
 /// The realm of public addresses; behind the NAT of index `n` is realm `n + 1`.
 pub(super) const INTERNET: usize = 0;
 
+/// Bytes that a suspended host may have to send: what Linux gives a socket.
+const SEND_BUFFER: usize = 208 * 1024;
+
 /// Everything about the simulated network: a core, stepped by [`Network`](super::Network).
 pub(super) struct Wire {
     pub(super) config: SimConfig,
@@ -38,6 +41,27 @@ pub(super) struct HostState {
     pub(super) addresses: Vec<(IpAddr, bool)>,
     pub(super) changes: watch::Sender<()>,
     pub(super) next_port: u16,
+    /// While it is suspended, what it would have sent.
+    pub(super) held: Option<Held>,
+}
+
+/// Datagrams of a suspended host: from, to, bytes.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Keeps a datagram, unless as much waits as a socket would have taken.
+    pub(super) fn push(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
+        let is_taken = self.bytes + bytes.len() <= SEND_BUFFER;
+        if is_taken {
+            self.bytes += bytes.len();
+            self.datagrams.push((from, to, bytes.to_vec()));
+        }
+        is_taken
+    }
 }
 
 /// A datagram on its way.
@@ -116,6 +140,7 @@ impl Wire {
             addresses: addresses.iter().map(|address| (*address, true)).collect(),
             changes: watch::Sender::new(()),
             next_port: FIRST_PORT,
+            held: None,
         });
         self.hosts.len() - 1
     }
