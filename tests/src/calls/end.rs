@@ -42,7 +42,7 @@ impl World<'_> {
 
     fn lie_still(&mut self) -> Result<(), Failure> {
         for host in 0..HOSTS {
-            self.hosts[host].resume();
+            self.resume(host);
             for n in 0..2 {
                 if !self.hosts[host].addresses().contains(&address(host, n)) {
                     self.hosts[host].set_up(address(host, n), true);
@@ -124,14 +124,14 @@ impl World<'_> {
         // What was started just now is sent.
         pass(Duration::from_millis(100)).await;
         let mut sent = Vec::new();
-        for side in self.sides.iter().flatten().filter(|side| side.connected) {
+        for side in self.sides.iter().flatten().filter(|side| is_in_call(side)) {
             for track in side.sending.iter().filter(|sent| sent.enabled) {
                 let Some(to) = self.program.shape.peer(side.number) else { continue };
                 let source = self.side(track.origin.0);
-                let has_source = source.is_some_and(|source| source.connected);
+                let has_source = source.is_some_and(is_in_call);
                 let is_received = track.origin.0 == side.number
                     || side_receives(self.side(3 - side.number), track.origin);
-                if has_source && is_received && self.side(to).is_some_and(|it| it.connected) {
+                if has_source && is_received && self.side(to).is_some_and(is_in_call) {
                     sent.push(((to, track.track.ssrc()), track.origin));
                 }
             }
@@ -160,7 +160,7 @@ impl World<'_> {
     async fn all_closes(&mut self) -> Result<(), Failure> {
         let mut told = Vec::new();
         for (one, two) in self.calls() {
-            if one.connected && two.connected {
+            if is_in_call(one) && is_in_call(two) {
                 told.push(one.number);
             }
         }
@@ -206,9 +206,14 @@ impl World<'_> {
     }
 }
 
+/// Whether it is connected, and not closed.
+fn is_in_call(side: &Side) -> bool {
+    side.connected && !side.is_closed()
+}
+
 fn side_receives(side: Option<&Side>, origin: (usize, usize)) -> bool {
     side.is_some_and(|side| {
-        side.connected && side.receiving.values().any(|received| received.origin == origin)
+        is_in_call(side) && side.receiving.values().any(|received| received.origin == origin)
     })
 }
 

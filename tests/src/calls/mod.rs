@@ -31,7 +31,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use ortc_api::Transports;
-use ortc_io::sim::{self, SimConfig};
+use ortc_io::sim::{self, Network, SimConfig};
 
 pub use program::{CONNECTIONS, HOSTS, Operation, Program, STREAMS, Shape};
 
@@ -43,6 +43,9 @@ const REPLAYS: usize = 600;
 
 /// The name of the threads that do so, on which panics are not told.
 const REPLAY: &str = "replay";
+
+/// Where the environment has it, what was on the wire is printed.
+const TRACE_VARIABLE: &str = "ORTC_MODEL_TRACE";
 
 /// A rule that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +69,9 @@ fn check(rule: &'static str, holds: bool, what: impl FnOnce() -> String) -> Resu
 /// # Errors
 /// The first rule that does not hold; a panic is one, too.
 pub fn run(program: &Program, transports: &dyn Fn(usize) -> Transports) -> Result<(), Failure> {
+    let is_traced = std::env::var_os(TRACE_VARIABLE).is_some();
     let config = SimConfig {
-        transcript_limit: 0,
+        transcript_limit: if is_traced { 200_000 } else { 0 },
         // Half of the programs have the order of mailboxes shuffled as well.
         perturb: program.seed % 2 == 1,
         time_limit: Duration::from_secs(24 * 60 * 60),
@@ -75,18 +79,28 @@ pub fn run(program: &Program, transports: &dyn Fn(usize) -> Transports) -> Resul
     };
     let ran = catch_unwind(AssertUnwindSafe(|| {
         sim::run_with(config, |net| async move {
-            let mut world = World::new(net, program, transports);
-            // The engines have begun.
-            pass(Duration::from_secs(1)).await;
-            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-            world.bind_port().await?;
-            for operation in &program.operations {
-                world.step(*operation).await?;
-            }
-            world.end(tasks).await
+            let ran = live(&net, program, transports).await;
+            net.transcript().iter().for_each(|entry| eprintln!("{entry}"));
+            ran
         })
     }));
     ran.unwrap_or_else(|_| fail("nothing panics", "the panic is told above".into()))
+}
+
+async fn live(
+    net: &Network,
+    program: &Program,
+    transports: &dyn Fn(usize) -> Transports,
+) -> Result<(), Failure> {
+    let mut world = World::new(net.clone(), program, transports);
+    // The engines have begun.
+    pass(Duration::from_secs(1)).await;
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    world.bind_port().await?;
+    for operation in &program.operations {
+        world.step(*operation).await?;
+    }
+    world.end(tasks).await
 }
 
 /// The shortest program that breaks the same rule, as far as some hundred replays can tell.

@@ -214,7 +214,7 @@ fn beginning(shape: Shape, calm: bool, random: &mut Rng) -> Vec<Operation> {
     }
     random.shuffle(&mut rest);
     // Mostly what has to come before something else does.
-    rest.sort_by_key(|operation| {
+    rest.sort_by_cached_key(|operation| {
         let rank = match operation {
             Op::SetIce(_) | Op::AddStream(..) => 0,
             Op::Connect(_) | Op::Describe(..) => 1,

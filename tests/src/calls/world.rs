@@ -39,6 +39,8 @@ pub(super) struct World<'a> {
     pub(super) heard: Heard,
     due: Vec<Due>,
     silent: Silent,
+    /// Until when each host was suspended; what it had to say goes out only then.
+    suspended: [Option<Duration>; HOSTS],
 }
 
 pub(super) fn address(host: usize, n: usize) -> IpAddr {
@@ -64,6 +66,7 @@ impl<'a> World<'a> {
             heard: Heard::default(),
             due: Vec::new(),
             silent: Silent::default(),
+            suspended: [None; HOSTS],
             net,
             program,
             transports,
@@ -126,8 +129,11 @@ impl<'a> World<'a> {
                 self.hosts[host].set_up(address(host, n % 2), false)
             }
             Op::Up(host, n) if host < HOSTS => self.hosts[host].set_up(address(host, n % 2), true),
-            Op::Suspend(host) if host < HOSTS => self.hosts[host].suspend(),
-            Op::Resume(host) if host < HOSTS => self.hosts[host].resume(),
+            Op::Suspend(host) if host < HOSTS => {
+                self.hosts[host].suspend();
+                self.suspended[host] = Some(Duration::MAX);
+            }
+            Op::Resume(host) if host < HOSTS => self.resume(host),
             Op::Down(..) | Op::Up(..) | Op::Suspend(_) | Op::Resume(_) => {}
         }
         self.observe()
@@ -262,8 +268,15 @@ impl<'a> World<'a> {
 
     pub(super) fn update(&mut self, conn: usize) -> Result<(), Failure> {
         self.candidate(conn, RTCConnection::update)?;
-        if let Some(side) = self.side_mut(conn) {
-            side.gathers();
+        // What it finds is its forks' as well.
+        let of_forks: &[usize] = match (self.program.shape, conn) {
+            (Shape::Forks, 0) => &[2, 4],
+            _ => &[],
+        };
+        for number in of_forks.iter().chain([&conn]) {
+            if let Some(side) = self.side_mut(*number) {
+                side.gathers();
+            }
         }
         Ok(())
     }
@@ -477,6 +490,15 @@ impl<'a> World<'a> {
         }
     }
 
+    pub(super) fn resume(&mut self, host: usize) {
+        if self.suspended[host] == Some(Duration::MAX) {
+            self.suspended[host] = Some(self.net.elapsed());
+        }
+        // What has waited may go.
+        self.permit();
+        self.hosts[host].resume();
+    }
+
     pub(super) fn close(&mut self, conn: usize) {
         let now = self.net.elapsed();
         let Some((_, handle)) = self.callable(conn) else { return };
@@ -500,7 +522,9 @@ impl<'a> World<'a> {
         let now = self.net.elapsed();
         let mut permitted = BTreeSet::new();
         for side in self.sides.iter().flatten().filter(|side| side.connecting.is_some()) {
-            if side.closing_since().is_none_or(|since| now <= since + CLOSING) {
+            let suspended = self.suspended[self.program.shape.host(side.number)];
+            let since = side.closing_since().max(suspended.filter(|_| side.is_closed()));
+            if since.is_none_or(|since| now <= since.saturating_add(CLOSING)) {
                 // What is withdrawn may have to say that.
                 permitted.extend(side.set.iter().chain(&side.gone).map(Peer::address));
             }
