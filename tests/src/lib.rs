@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+pub mod calls;
 mod keys;
 mod model;
 pub mod soak;
@@ -24,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use keys::{handler_in, keys, next_handler};
-pub use model::each_seed;
+pub use model::{each_seed, shrink};
 
 /// One peer: a host of the network with an engine and a connection of its own.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::coverage::{self, Tools};
 use crate::metadata;
 use crate::process::{Failure, Outcome, cargo, execute, output};
 use crate::tree;
@@ -31,17 +32,27 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
      -Cllvm-args=-sanitizer-coverage-pc-table \
      -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
+/// Counts regions as well, for the report of what is reached.
+const COUNTED: &str = "-Cinstrument-coverage";
+
 #[derive(Debug, PartialEq, Eq)]
 struct Arguments {
     targets: Vec<String>,
     seconds: u64,
     keep: bool,
     list: bool,
+    coverage: bool,
 }
 
 impl Arguments {
     fn parse(arguments: &[String]) -> Outcome<Self> {
-        let mut parsed = Self { targets: Vec::new(), seconds: SECONDS, keep: false, list: false };
+        let mut parsed = Self {
+            targets: Vec::new(),
+            seconds: SECONDS,
+            keep: false,
+            list: false,
+            coverage: false,
+        };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             match argument.as_str() {
@@ -53,6 +64,7 @@ impl Arguments {
                 }
                 "--keep" => parsed.keep = true,
                 "--list" => parsed.list = true,
+                "--coverage" => parsed.coverage = true,
                 flag if flag.starts_with('-') => {
                     return Err(Failure::new(format!("there is no option `{flag}`")));
                 }
@@ -76,7 +88,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     }
     let wanted = if arguments.targets.is_empty() { known } else { arguments.targets };
     let target = PathBuf::from(metadata::workspace()?.target_directory).join("fuzz");
-    let program = build(&target)?;
+    if arguments.coverage {
+        return report(&target, &wanted);
+    }
+    let program = build(&target, INSTRUMENTED)?;
     for name in &wanted {
         println!("==> {name}, {} s", arguments.seconds);
         let found = target.join("corpus").join(name);
@@ -103,7 +118,7 @@ fn targets() -> Outcome<Vec<String>> {
     Ok(names)
 }
 
-fn build(target: &Path) -> Outcome<PathBuf> {
+fn build(target: &Path, flags: &str) -> Outcome<PathBuf> {
     let host = output(Command::new("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.ok_or_else(|| Failure::new("`rustc -vV` does not say for what host it is"))?;
@@ -111,7 +126,7 @@ fn build(target: &Path) -> Outcome<PathBuf> {
     let mut build = cargo(&["build", "--release", "--locked", "--manifest-path"]);
     build.arg(manifest).arg("--target-dir").arg(target);
     // Named, the flags are not those of build scripts, too.
-    build.args(["--target", host]).env("RUSTFLAGS", INSTRUMENTED);
+    build.args(["--target", host]).env("RUSTFLAGS", flags);
     build.env_remove("CARGO_ENCODED_RUSTFLAGS");
     execute(&mut build).map_err(|failure| match failure {
         Failure::Exit(_) => Failure::new(
@@ -121,6 +136,27 @@ fn build(target: &Path) -> Outcome<PathBuf> {
     })?;
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
     Ok(target.join(host).join("release").join(name))
+}
+
+/// Runs every input that there is once, and prints what that reaches.
+fn report(target: &Path, names: &[String]) -> Outcome {
+    let tools = Tools::find()?;
+    let program = build(&target.join("counted"), &format!("{INSTRUMENTED} {COUNTED}"))?;
+    let profiles = target.join("profiles");
+    // What an earlier program has left means nothing to this one.
+    let _ = fs::remove_dir_all(&profiles);
+    for name in names {
+        let mut replay = Command::new(&program);
+        replay.env("ORTC_FUZZ_TARGET", name);
+        replay.env("LLVM_PROFILE_FILE", profiles.join(format!("{name}.profraw")));
+        replay.args(["-runs=0", "-verbosity=0"]).arg(format!("-max_len={MAX_LEN}"));
+        replay.arg(tree::root().join(CORPORA).join(name));
+        let found = target.join("corpus").join(name);
+        replay.args(found.is_dir().then_some(found));
+        execute(&mut replay)?;
+    }
+    print!("{}", coverage::table(&tools.read(&program, &profiles)?));
+    Ok(())
 }
 
 /// Runs a target from both corpora; new inputs go to the first, a finding to the second.
@@ -162,6 +198,7 @@ mod tests {
             seconds: 5,
             keep: true,
             list: false,
+            coverage: false,
         };
         assert_eq!(parse("rtp --seconds 5 rtcp --keep"), Ok(expected));
         for line in ["--seconds", "--seconds 0", "--seconds x", "--fast"] {

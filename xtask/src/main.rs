@@ -8,6 +8,7 @@
 mod bench;
 mod ci;
 mod conformance;
+mod coverage;
 mod deny;
 mod environment;
 mod examples;
@@ -68,10 +69,11 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "fuzz",
-        arguments: "[TARGET]... [--seconds N] [--keep] [--list]",
+        arguments: "[TARGET]... [--seconds N] [--keep] [--list] [--coverage]",
         help: "Fuzzes each TARGET, or all, for N seconds (60), guided by coverage. It takes a C++ \
                compiler, and no nightly. A finding stops it and is kept in fuzz/corpus, where \
                every test run replays it; --keep adds inputs there that reach new code. \
+               --coverage prints which lines of the crates all inputs reach, and which not. \
                fuzz/README.md says how to add a target",
         run: fuzz::run,
     },

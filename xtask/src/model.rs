@@ -19,6 +19,12 @@ struct Model {
 
 const MODELS: &[Model] = &[
     Model {
+        name: "calls",
+        file: "tests/tests/calls_model.rs",
+        test: "no_random_program_breaks_a_rule",
+        holds: "calls, forks and forwarding against a reference, in any order of operations",
+    },
+    Model {
         name: "keys",
         file: "tests/tests/keys_model.rs",
         test: "at_a_loss_of_one_in_five_a_key_is_one_key_if_anything_of_it_arrives",

@@ -337,6 +337,8 @@ impl ConnectionActor {
         if let RTCEvent::Disconnected(reason) = &event {
             self.dump(reason);
             if reason.is_final() {
+                // From now on it is as after `close`, also for who hears of it in a handler.
+                lock(&self.shared.state).closed = true;
                 let said_goodbye = *reason == RTCDisconnectReason::ClosedByPeer;
                 self.received.end(if said_goodbye {
                     DisconnectReason::Bye

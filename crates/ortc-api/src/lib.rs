@@ -284,6 +284,14 @@
 //! all connections [`EngineConfig::with_media_plane`]), since media goes from one to the other
 //! without passing an actor. `ortc-webrtc-rs` has a second set of all of them.
 //!
+//! # Testing what is built on it
+//!
+//! With the feature `sim`, an application's own tests run whole calls over a simulated network in
+//! virtual time, the production composition, from one seed: `sim::run`, `Engine::simulated`, and
+//! `testing::introduce` in place of a signalling channel. `examples/lossy_recorder.rs` is a voice
+//! menu under test at 5 % loss, `examples/fake_ice.rs` and `examples/recorded_dtls.rs` swap a
+//! transport for one that does what the test says.
+//!
 //! # What this crate leaves out on purpose
 //!
 //! SDP, codecs (frames come in and go out encoded), files (see `ortc-media`), and signalling.
@@ -316,6 +324,8 @@ mod stats;
 mod stream_reader;
 mod tap;
 mod tcp_port;
+#[cfg(feature = "sim")]
+pub mod testing;
 mod trace;
 mod track;
 mod transports;
@@ -357,6 +367,8 @@ pub use ortc_ice::{
     CandidateTypes, CredentialsError, InterfaceFilter, RTCIceCandidateDescription,
     RTCIceConnectionInfo, RTCIceServer, ServerError, ServerFailure, TcpCandidates,
 };
+#[cfg(feature = "sim")]
+pub use ortc_io::sim;
 pub use ortc_io::{
     FlightConfig, FlightRecording, InterfaceAddress, InterfaceKind, LinkNameStats, ListenerStats,
 };

@@ -484,15 +484,16 @@ impl IceAgent {
         if self.gathering.is_asking() || self.servers.is_gathering() || self.streams.is_asking() {
             return;
         }
+        // It is not at its end while another round is due.
+        if self.gathering.take_again() {
+            return self.gather(now);
+        }
         if self.is_gathering && self.gathering.has_ended() {
             self.is_gathering = false;
             self.event(IceEvent::EndOfCandidates);
             if self.gathering.is_sharing {
                 self.share(Vec::new());
             }
-        }
-        if self.gathering.take_again() {
-            self.gather(now);
         }
     }
 

@@ -165,3 +165,53 @@ impl UDPMux for OneSocket {
 
     async fn remove_conn_by_ufrag(&self, _: &str) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use ortc_io::probe::Probe;
+
+    use super::*;
+
+    const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+
+    fn address(n: u16) -> SocketAddr {
+        ([192, 0, 2, 1], n).into()
+    }
+
+    #[actix::test]
+    async fn of_the_addresses_that_are_answered_a_hundred_are_heard() {
+        let mut sockets = Probe::<SocketCommand>::new();
+        let socket = SocketId { slot: 0, generation: 0 };
+        let (conn, _push) = PortConn::of_socket(sockets.recipient(), ID, socket, address(1));
+        let answer = [&BINDING_SUCCESS[..], &[0; 18]].concat();
+        for n in 1..=100 {
+            assert!(conn.may_hear(address(n)));
+            for _ in 0..2 {
+                conn.send_to(&answer, address(n)).await.unwrap();
+            }
+        }
+        assert!(conn.may_hear(address(100)) && !conn.may_hear(address(101)));
+        // The first answer says that the path is authenticated, and the second nothing new.
+        for n in 1..=100 {
+            let authenticated = sockets.next().await;
+            let SocketCommand::Path(ID, PathUpdate::Authenticated(path)) = authenticated else {
+                panic!("{authenticated:?}");
+            };
+            assert_eq!(path, Path::plain(socket, address(n)));
+            for _ in 0..2 {
+                assert!(matches!(sockets.next().await, SocketCommand::SendControl(_)));
+            }
+        }
+    }
+
+    #[actix::test]
+    async fn what_is_longer_than_the_room_is_an_error_and_the_queue_has_an_end() {
+        let sockets = Probe::<SocketCommand>::new();
+        let (conn, push) = PortConn::of_selected_path(sockets.recipient(), ID);
+        let datagram = Bytes::from_static(&[7; 20]);
+        let taken = (0..100).filter(|_| push.try_send((datagram.clone(), address(1))).is_ok());
+        assert_eq!(taken.count(), QUEUE);
+        assert!(conn.recv(&mut [0; 19]).await.is_err());
+        assert_eq!(conn.recv_from(&mut [0; 20]).await.unwrap(), (20, address(1)));
+    }
+}

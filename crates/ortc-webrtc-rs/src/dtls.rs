@@ -25,7 +25,7 @@ use webrtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use webrtc_util::KeyingMaterialExporter;
 
 use crate::conn::{Arrival, PortConn};
-use crate::error::Unsupported;
+use crate::error::{Limits, Unsupported};
 use crate::gate::Gate;
 
 /// Messages that may wait for this actor.
@@ -58,6 +58,7 @@ pub struct WebrtcDtlsActor {
     state: State,
     /// Datagrams dropped because the stack had not read those before them.
     overflowed: u64,
+    limits: Limits,
 }
 
 /// Named by what is awaited.
@@ -107,7 +108,15 @@ impl WebrtcDtlsActor {
             gate: Gate::default(),
             state: State::AwaitingStart(VecDeque::new()),
             overflowed: 0,
+            limits: Limits::new(connection),
         }
+    }
+
+    /// Has `report` called, once for each, with what is asked of it that the stack cannot do.
+    #[must_use]
+    pub fn with_report(mut self, report: impl FnMut(Unsupported) + Send + 'static) -> Self {
+        self.limits.report_to(report);
+        self
     }
 
     fn start(&mut self, role: DtlsRole, expected: Option<[u8; 32]>, context: &mut Context<Self>) {
@@ -116,7 +125,7 @@ impl WebrtcDtlsActor {
         };
         let parked = std::mem::take(parked);
         if self.config.version != ortc_dtls::DtlsVersion::V12 {
-            warn!(connection = ?self.connection, limit = %Unsupported::Dtls13, "DTLS");
+            self.limits.tell(Unsupported::Dtls13);
         }
         let config = match stack_config(&self.config, &self.certificate, expected) {
             Ok(config) => config,

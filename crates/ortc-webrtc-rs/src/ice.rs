@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use webrtc_ice::candidate::CandidateType;
 
 use crate::agent::{AgentEvent, AgentHandle, AgentReport, AgentStart};
-use crate::error::Unsupported;
+use crate::error::{Limits, Unsupported};
 
 /// Messages that may wait for this actor.
 const MAILBOX: usize = 256;
@@ -57,7 +57,7 @@ pub struct WebrtcIceActor {
     session: u32,
     selected: Option<Path>,
     state: IceState,
-    conflict_told: bool,
+    limits: Limits,
     /// Datagrams dropped: too long, of too many addresses, or faster than they are read.
     dropped: u64,
 }
@@ -107,9 +107,16 @@ impl WebrtcIceActor {
             session: 0,
             selected: None,
             state: IceState::AwaitingConnect,
-            conflict_told: false,
+            limits: Limits::new(connection),
             dropped: 0,
         }
+    }
+
+    /// Has `report` called, once for each, with what is asked of it that the stack cannot do.
+    #[must_use]
+    pub fn with_report(mut self, report: impl FnMut(Unsupported) + Send + 'static) -> Self {
+        self.limits.report_to(report);
+        self
     }
 
     fn tell(&self, event: IceEvent, context: &mut Context<Self>) {
@@ -336,6 +343,24 @@ impl WebrtcIceActor {
         }
     }
 
+    /// A candidate of the peer is gone: media goes to another pair. The agent goes on checking it,
+    /// as the stack forms no pair again, and has it back should it answer.
+    fn leave(&mut self, gone: &RTCIceCandidateDescription, context: &mut Context<Self>) {
+        self.remotes.retain(|remote| remote != gone);
+        let is_there = |pair: &Pair| {
+            pair.remote.port() == gone.connection_port
+                && gone.connection_address.parse() == Ok(pair.remote.ip())
+        };
+        let mut left = Vec::new();
+        for local in &mut self.locals {
+            if let Some(pair) = local.pair.as_mut().filter(|pair| is_there(pair)) {
+                pair.alive = false;
+                left.push(local.socket);
+            }
+        }
+        left.into_iter().for_each(|socket| self.lost(socket, context));
+    }
+
     fn remote_description(&self, pair: &Pair) -> RTCIceCandidateDescription {
         let address = pair.remote;
         let known = self.remotes.iter().find(|remote| {
@@ -365,14 +390,12 @@ impl WebrtcIceActor {
         context.stop();
     }
 
-    /// Says so once when the peer claims the role that we have: the stack will not answer.
+    /// Says so when the peer claims the role that we have: the stack will not answer.
     fn watch_for_conflict(&mut self, datagram: &[u8]) {
         let Some(peer) = &self.peer else { return };
         let ours = if peer.controlling { CONTROLLING } else { CONTROLLED };
-        if !self.conflict_told && has_attribute(datagram, ours) {
-            self.conflict_told = true;
-            let limit = Unsupported::RoleConflict;
-            warn!(connection = ?self.connection, %limit, "ICE will not connect");
+        if has_attribute(datagram, ours) {
+            self.limits.tell(Unsupported::RoleConflict);
         }
     }
 }
@@ -411,10 +434,13 @@ impl Actor for WebrtcIceActor {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         if !self.config.servers.is_empty() {
-            warn!(connection = ?self.connection, limit = %Unsupported::IceServers, "ICE");
+            self.limits.tell(Unsupported::IceServers);
         }
         if self.config.tcp != TcpCandidates::NONE {
-            warn!(connection = ?self.connection, limit = %Unsupported::TcpCandidates, "ICE");
+            self.limits.tell(Unsupported::TcpCandidates);
+        }
+        if self.config.lite {
+            self.limits.tell(Unsupported::IceLite);
         }
     }
 }
@@ -427,12 +453,12 @@ impl Handler<IceCommand> for WebrtcIceActor {
             IceCommand::Gather | IceCommand::Update
                 if !self.config.shared.is_empty() || self.config.fork.is_some() =>
             {
-                warn!(connection = ?self.connection, limit = %Unsupported::SharedSocket, "ICE");
+                self.limits.tell(Unsupported::SharedSocket);
                 self.end_gathering(context);
             }
             // Better no path than one that tells what was to be kept.
             IceCommand::Gather | IceCommand::Update if self.config.names.is_some() => {
-                warn!(connection = ?self.connection, limit = %Unsupported::HiddenAddresses, "ICE");
+                self.limits.tell(Unsupported::HiddenAddresses);
                 self.end_gathering(context);
             }
             IceCommand::Gather | IceCommand::Update => {
@@ -445,12 +471,13 @@ impl Handler<IceCommand> for WebrtcIceActor {
             IceCommand::SetLocalCandidate(candidate) => self.set_local(candidate, context),
             IceCommand::SetRemoteCandidate(candidate) => self.set_remote(candidate, context),
             IceCommand::ShareSockets => {
-                warn!(connection = ?self.connection, limit = %Unsupported::SharedSocket, "ICE");
+                self.limits.tell(Unsupported::SharedSocket);
                 let shared = IceEvent::SocketsShared { hosts: Vec::new(), complete: true };
                 self.tell(shared, context);
             }
-            // It forms no pair again, so a lost one stays lost until `connect`.
-            IceCommand::AddShared { .. } | IceCommand::RemoveRemoteCandidate(_) => {}
+            IceCommand::RemoveRemoteCandidate(candidate) => self.leave(&candidate, context),
+            // It has joined none.
+            IceCommand::AddShared { .. } => {}
             // The stack has no use for it: it goes on checking either way.
             IceCommand::RemoteEndOfCandidates => {}
             IceCommand::Connect { remote, controlling } => {

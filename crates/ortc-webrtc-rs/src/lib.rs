@@ -46,22 +46,37 @@
 //!
 //! # What it cannot do
 //!
+//! Each of these is an [`Unsupported`], logged where it is asked for, and told to whoever has asked
+//! to hear of it: `with_report` of each actor, for a factory that wants to refuse such a connection.
+//!
 //! - **Role conflicts** ([`Unsupported::RoleConflict`]): two peers of this project never have
 //!   one, a browser that begins as controlling may.
-//! - **Another pair**: an agent nominates once and stays, and so it does as controlled. What is
-//!   left is one pair for each local candidate: media goes to another one when the first falls
-//!   silent, or when the peer nominates it.
-//! - **STUN and TURN servers** ([`Unsupported::IceServers`]), TCP
+//! - **STUN and TURN servers** ([`Unsupported::IceServers`]), **TCP**
 //!   ([`Unsupported::TcpCandidates`]), names as addresses, the peer's or ours
-//!   ([`Unsupported::HiddenAddresses`]).
+//!   ([`Unsupported::HiddenAddresses`]), and lite sides ([`Unsupported::IceLite`]).
 //! - **A socket shared by connections** ([`Unsupported::SharedSocket`]).
 //! - **DTLS 1.3** ([`Unsupported::Dtls13`]).
+//! - **Forwarding** ([`Unsupported::Forwarding`]), and **taps** of a track, and so telephone keys
+//!   in its sound ([`Unsupported::Taps`]). Those in packets go both ways.
+//! - **Feedback**: lost packets are not sent again ([`Unsupported::Retransmission`]) nor asked for,
+//!   and neither are key frames ([`Unsupported::Recovery`]); nobody says what has come, or estimates
+//!   what may be sent ([`Unsupported::CongestionControl`]).
+//! - **Pairs** (`rtpExtHeaders`) are not sent ([`Unsupported::ExtHeaders`]).
+//! - **Statistics of media** ([`Unsupported::Statistics`]), and recordings of what was on the wire
+//!   ([`Unsupported::Recording`]).
+//!
+//! Consent is the stack's own: with another ICE actor over this crate's sockets, or the other way
+//! round, nothing is delegated, and either keeps its own.
+//!
+//! What follows from how the stack works, and nobody can ask for:
+//!
+//! - **Another pair**: an agent nominates once and stays, and so it does as controlled. What is
+//!   left is one pair for each local candidate: media goes to another one when the first falls
+//!   silent, or when the peer nominates it, or takes its candidate back.
 //! - **A lost last flight** of the DTLS handshake is not repeated: at 30 % loss one handshake
 //!   in six runs into the time-out.
-//! - **Media before its description** is dropped: see below.
-//! - **Taps** of a track, and so telephone keys in its sound. Those in packets go both ways.
-//! - **Tracks that nobody has described** are not told of, and pairs (`rtpExtHeaders`) not sent.
-//! - **Statistics of media**, and recordings of what was on the wire.
+//! - **Media before its description** is dropped, and **tracks that nobody has described** are not
+//!   told of: state is made for described tracks only, see below.
 //! - **Virtual time**: the stack reads the system's clocks and wants tokio, so its tests run
 //!   over real sockets.
 //!

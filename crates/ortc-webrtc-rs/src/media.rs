@@ -11,13 +11,14 @@ use ortc_io::{
     AttachMedia, ConnectionId, DatagramReceived, SendMedia, SocketActor, SocketCommand, now,
 };
 use ortc_rtp::{
-    NtpClock, OutgoingPacket, ReceiveStream, ReceiveTimings, ReceivedPacket, ReceiverConfig,
-    Reporter, RouteCommand, RouteEvent, RtcpScheduler, RtcpView, RtpView, SendStream, SenderConfig,
-    SessionOptions, SplitPacket, Ssrc, StreamEvent, TonePacket, TonePlacer, ToneRoute,
-    ToneSplitter, is_rtcp,
+    KeyFrameFeedback, NtpClock, OutgoingPacket, ReceiveStream, ReceiveTimings, ReceivedPacket,
+    ReceiverConfig, Reporter, RouteCommand, RouteEvent, RtcpScheduler, RtcpView, RtpView,
+    SendStream, SenderConfig, SessionOptions, SplitPacket, Ssrc, StreamEvent, TonePacket,
+    TonePlacer, ToneRoute, ToneSplitter, is_rtcp,
 };
 use tracing::{debug, warn};
 
+use crate::error::{Limits, Unsupported};
 use crate::srtp::SrtpContexts;
 
 /// Messages that may wait for this actor.
@@ -62,6 +63,7 @@ pub struct WebrtcMediaActor {
     reporter: Reporter,
     random: Random,
     stats: Stats,
+    limits: Limits,
 }
 
 struct Sender {
@@ -145,7 +147,15 @@ impl WebrtcMediaActor {
             reporter,
             random,
             stats: Stats::default(),
+            limits: Limits::new(connection),
         }
+    }
+
+    /// Has `report` called, once for each, with what is asked of it that it cannot do.
+    #[must_use]
+    pub fn with_report(mut self, report: impl FnMut(Unsupported) + Send + 'static) -> Self {
+        self.limits.report_to(report);
+        self
     }
 
     fn add_sender(&mut self, config: SenderConfig, context: &mut Context<Self>) {
@@ -462,24 +472,28 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 Err(error) => warn!(connection = ?self.connection, %error, "keys are refused"),
             },
             RouteCommand::AddSender(_, config) => self.add_sender(config, context),
-            RouteCommand::AddTap(_, ssrc, _) | RouteCommand::Insert(_, ssrc, _) => {
-                // Dropping their rings tells the application.
-                tracing::error!(ssrc = ssrc.0, "webrtc-rs has no taps");
+            // Dropping their rings tells the application.
+            RouteCommand::AddTap(..) | RouteCommand::Insert(..) => {
+                self.limits.tell(Unsupported::Taps);
             }
             RouteCommand::SendTones(_, ssrc, packets) => self.send_tones(ssrc, packets, context),
             RouteCommand::ReceiveTones(_, ssrc, route) => self.receive_tones(ssrc, route),
-            RouteCommand::AddForward(..) => {
-                // The api refuses it where this actor stands in for the forwarder.
-                tracing::error!("webrtc-rs forwards no packets: the track is not sent");
+            // The api refuses it where this actor stands in for the forwarder.
+            RouteCommand::AddForward(..) => self.limits.tell(Unsupported::Forwarding),
+            // The api describes none of it with this plane; an application or a peer may.
+            RouteCommand::Retransmit(..) => self.limits.tell(Unsupported::Retransmission),
+            RouteCommand::Repair(..) => self.limits.tell(Unsupported::Redundancy),
+            RouteCommand::Recover(_, config) => {
+                let has_pictures = config.key_frames != KeyFrameFeedback::None;
+                if config.nack || config.rtx.is_some() || has_pictures {
+                    self.limits.tell(Unsupported::Recovery);
+                }
             }
-            // Not described by connections that have this plane; a peer may say so all the same.
-            RouteCommand::Retransmit(..) | RouteCommand::Recover(..) | RouteCommand::Repair(..) => {
-            }
-            RouteCommand::RequestKeyFrame(_, ssrc) => {
-                tracing::debug!(ssrc = ssrc.0, "webrtc-rs has no way to ask for a key frame here");
-            }
+            RouteCommand::RequestKeyFrame(..) => self.limits.tell(Unsupported::Recovery),
             RouteCommand::SetExtHeaders(_, pairs) => {
-                warn!(ssrc = pairs.ssrc.0, "webrtc-rs sends no rtpExtHeaders");
+                if !pairs.pairs.is_empty() {
+                    self.limits.tell(Unsupported::ExtHeaders);
+                }
             }
             RouteCommand::EnableSender(_, ssrc, enabled) => {
                 for sender in self.senders.iter_mut().filter(|it| it.stream.ssrc() == ssrc) {
@@ -503,9 +517,6 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                 self.receivers.retain(|receiver| receiver.stream.ssrc() != ssrc);
             }
             // Dropping the reply says that there is no such thing here.
-            RouteCommand::TakeSnapshot(..)
-            | RouteCommand::TakeRecording(..)
-            | RouteCommand::Note(..) => {}
             RouteCommand::ReadCaptureTimes(_, ssrc, id) => {
                 let found =
                     self.receivers.iter_mut().find(|receiver| receiver.stream.ssrc() == ssrc);
@@ -513,13 +524,17 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
                     receiver.stream.set_capture_extension(id);
                 }
             }
+            RouteCommand::TakeSnapshot(..) => self.limits.tell(Unsupported::Statistics),
+            RouteCommand::TakeRecording(..) => self.limits.tell(Unsupported::Recording),
+            RouteCommand::Note(..) => {}
+            RouteCommand::NumberSent(_, _, None) | RouteCommand::AnswerNumbers(_, _, None) => {}
             RouteCommand::NumberSent(..)
             | RouteCommand::AnswerNumbers(..)
             | RouteCommand::CountSent(..)
             | RouteCommand::AnswerArrivals(..)
             | RouteCommand::CapSender(..)
             | RouteCommand::LimitBandwidth(..) => {
-                tracing::debug!("webrtc-rs has no congestion control here");
+                self.limits.tell(Unsupported::CongestionControl);
             }
             RouteCommand::Close(_) => self.close(context),
         }

@@ -1,23 +1,30 @@
 //! One target a file.
 
 pub(crate) mod candidate;
+pub(crate) mod consent;
 pub(crate) mod description;
 pub(crate) mod diagnosis;
+pub(crate) mod dtls;
 pub(crate) mod ext_headers;
 pub(crate) mod fingerprint;
 pub(crate) mod frames;
+pub(crate) mod ice_agent;
 pub(crate) mod ice_server;
 pub(crate) mod jitter;
 pub(crate) mod link_names;
 pub(crate) mod matroska;
 pub(crate) mod media_file;
 pub(crate) mod opus;
+pub(crate) mod paths;
 pub(crate) mod redundancy;
 pub(crate) mod rtcp;
 pub(crate) mod rtp;
+pub(crate) mod session;
+pub(crate) mod signalling;
 pub(crate) mod srtp;
 pub(crate) mod stream_frames;
 pub(crate) mod telephone_event;
 pub(crate) mod tone_detector;
 pub(crate) mod tone_queue;
 pub(crate) mod tone_receiver;
+pub(crate) mod turn_client;

@@ -25,6 +25,19 @@ pub(crate) fn run(data: &[u8]) {
     let mut foreign = plain.to_vec();
     assert!(receiver.unprotect_rtcp(&mut foreign).is_err(), "nobody has sealed it");
 
+    let mut sealed = plain.to_vec();
+    sealed.resize(plain.len() + sender.overhead(), 0);
+    if let Ok(len) = sender.protect_rtp(&mut sealed, plain.len()) {
+        sealed.truncate(len);
+        let at = at % len;
+        sealed[at] ^= flip;
+        let opened = receiver.unprotect_rtp(&mut sealed);
+        assert_eq!(opened.is_ok(), flip == 0, "{opened:?}");
+        if let Ok(opened) = opened {
+            assert_eq!(&sealed[..opened.len], plain);
+        }
+    }
+
     // What is sealed as RTCP is of its version.
     if plain.first().is_none_or(|first| first >> 6 != 2) {
         return;

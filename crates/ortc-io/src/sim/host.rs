@@ -78,6 +78,26 @@ impl Host {
         self.network.lock().bound(self.index)
     }
 
+    /// Suspends its processes as far as the network can tell: until [`resume`](Self::resume),
+    /// they hear nothing and say nothing. What comes waits in the receive buffers of their
+    /// sockets, and is dropped where these are full; what they send waits as well. Their timers
+    /// run on: to have those late, too, let time [`jump`](Network::jump).
+    pub fn suspend(&self) {
+        self.network.lock().hosts[self.index].held.get_or_insert_default();
+    }
+
+    /// Ends a [`suspend`](Self::suspend): what has waited goes out, and is heard.
+    pub fn resume(&self) {
+        let held = self.network.lock().hosts[self.index].held.take();
+        for (from, to, datagram) in held.into_iter().flat_map(|held| held.datagrams) {
+            self.network.send(self.index, from, to, &datagram);
+        }
+        let wire = self.network.lock();
+        for io in wire.ios.iter().filter(|io| io.host == self.index) {
+            io.readiness.notify_one();
+        }
+    }
+
     /// Takes an address up or down. While it is down it is not enumerated, nothing can be
     /// bound to it, and what is sent from or to it goes nowhere; sockets stay bound.
     ///
@@ -130,6 +150,9 @@ impl DatagramIo for SimIo {
         failed: &mut Vec<(SocketId, io::Error)>,
     ) -> bool {
         let mut wire = self.network.lock();
+        if wire.hosts[self.host].held.is_some() {
+            return false;
+        }
         let failing = &mut wire.ios[self.index].failing;
         failed.extend(failing.drain(..).map(|(socket, error)| (socket, error.into())));
         while !batch.is_full() {

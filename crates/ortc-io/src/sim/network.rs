@@ -108,6 +108,13 @@ impl Network {
         self.lock().set_partition(a.index, b.index, false);
     }
 
+    /// Has time pass all at once, as it does for processes that were suspended together, or when
+    /// a machine wakes up: every timer that was due meanwhile is due now, and late. What was on
+    /// its way arrives now as well.
+    pub async fn jump(&self, time: Duration) {
+        tokio::time::advance(time).await;
+    }
+
     /// Has `tap` see, stop or change every datagram as it leaves its host; a former tap is
     /// gone. It may use the network, [`inject`](Self::inject) included.
     pub fn tap(&self, tap: impl FnMut(&Observed<'_>) -> Verdict + Send + 'static) {
@@ -171,6 +178,9 @@ impl Network {
 
     /// Sends a datagram from a host. Returns whether the host itself could.
     pub(super) fn send(&self, host: usize, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
+        if let Some(held) = &mut self.lock().hosts[host].held {
+            return held.push(from, to, bytes);
+        }
         let at = now();
         let bytes = match self.consult_tap(at, from, to, bytes) {
             Verdict::Pass => bytes.to_vec(),

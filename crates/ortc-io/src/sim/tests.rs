@@ -300,6 +300,49 @@ fn an_address_that_is_down_sends_and_receives_nothing() {
 }
 
 #[test]
+fn what_a_suspended_host_hears_and_says_waits_until_it_is_resumed() {
+    run(5, |net| async move {
+        let host = net.host("alice", &[ip("10.0.0.1")]);
+        let other = net.host("bob", &[ip("10.0.0.2")]);
+        let (mut a, mut b) =
+            (Peer::new(&host, "10.0.0.1:1000"), Peer::new(&other, "10.0.0.2:2000"));
+        host.suspend();
+        assert!(a.send(b.local, b"out"));
+        assert!(b.send(a.local, b"in"));
+        pass(50 * MS).await;
+        assert_eq!((a.received(), b.received()), (vec![], vec![]));
+        host.resume();
+        a.io.readiness().notified().await;
+        assert_eq!((net.elapsed(), a.received()), (50 * MS, vec![(b.local, b"in".to_vec())]));
+        pass(MS).await;
+        assert_eq!(b.received(), [(a.local, b"out".to_vec())]);
+        // What it says has an end, as has what it hears.
+        host.suspend();
+        let taken = (0..300).filter(|_| a.send(b.local, &[0; 1000])).count();
+        assert_eq!(taken, 212);
+        host.resume();
+        pass(MS).await;
+        assert!(b.received().len() > 100);
+    });
+}
+
+#[test]
+fn after_a_jump_what_was_due_meanwhile_is_late() {
+    run(5, |net| async move {
+        let (mut alice, mut bob) = pair(&net);
+        alice.send(bob.local, b"on its way");
+        let timer = tokio::spawn(pass(10 * MS));
+        // The timer is set.
+        tokio::task::yield_now().await;
+        net.jump(1_000 * MS).await;
+        timer.await.unwrap();
+        bob.io.readiness().notified().await;
+        assert_eq!(net.elapsed(), 1_000 * MS);
+        assert_eq!(bob.received().len(), 1);
+    });
+}
+
+#[test]
 fn a_full_receive_buffer_drops() {
     run(5, |net| async move {
         let (mut alice, mut bob) = pair(&net);

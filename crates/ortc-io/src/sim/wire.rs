@@ -16,6 +16,9 @@ use tokio::sync::watch;
 /// The realm of public addresses; behind the NAT of index `n` is realm `n + 1`.
 pub(super) const INTERNET: usize = 0;
 
+/// Bytes that a suspended host may have to send: what Linux gives a socket.
+const SEND_BUFFER: usize = 208 * 1024;
+
 /// Everything about the simulated network: a core, stepped by [`Network`](super::Network).
 pub(super) struct Wire {
     pub(super) config: SimConfig,
@@ -43,6 +46,27 @@ pub(super) struct HostState {
     pub(super) refuses_sends: bool,
     /// With what it refuses to bind sockets.
     pub(super) refuses_binds: Option<io::ErrorKind>,
+    /// While it is suspended, what it would have sent.
+    pub(super) held: Option<Held>,
+}
+
+/// Datagrams of a suspended host: from, to, bytes.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Keeps a datagram, unless as much waits as a socket would have taken.
+    pub(super) fn push(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
+        let is_taken = self.bytes + bytes.len() <= SEND_BUFFER;
+        if is_taken {
+            self.bytes += bytes.len();
+            self.datagrams.push((from, to, bytes.to_vec()));
+        }
+        is_taken
+    }
 }
 
 /// A datagram on its way.
@@ -123,6 +147,7 @@ impl Wire {
             next_port: FIRST_PORT,
             refuses_sends: false,
             refuses_binds: None,
+            held: None,
         });
         self.hosts.len() - 1
     }

@@ -1,5 +1,9 @@
 //! Random programs, one for each seed: a few in CI, and many by `cargo xtask model`.
 
+mod shrink;
+
+pub use shrink::shrink;
+
 /// Runs a program for each seed: for the first `few`, or for as many as `cargo xtask model` says.
 ///
 /// `model` is its name in the table of `xtask/src/model.rs`; a seed that fails is told with the
