@@ -271,7 +271,8 @@ fn what_is_no_media_file_is_named() {
         open(&path, &OpenOptions::default()).err().unwrap().to_string()
     };
     let supported = "supported: Ogg/Opus, WAV (PCM of 8 or 16 bits, A-law, µ-law), \
-                     IVF (VP8, VP9, AV1), H.264 as a byte stream (Annex B)";
+                     IVF (VP8, VP9, AV1), WebM and Matroska (of these codecs), H.264 as a byte \
+                     stream (Annex B)";
     let text = message("notes.txt", b"Dear diary, today");
     assert!(text.ends_with(&format!(
         "notes.txt is no media file that can be played: it looks like text; {supported}"

@@ -204,13 +204,12 @@ fn a_player_is_given_all_of_them_evenly() {
         let missing = FRAMES - shown[0].0 - shown.len() as u64;
         assert!(missing <= FRAMES / 1_000, "{missing} of {FRAMES}");
         assert_eq!(frames.packet_counts().late, 0);
-        // Once it has seen how long it takes until what is lost is there again.
-        let mut delays: Vec<_> =
-            shown.iter().filter(|(n, _)| *n > FRAMES / 2).map(|(_, delay)| *delay).collect();
-        delays.sort_unstable();
-        let (usual, late) = (delays[delays.len() / 2], delays[delays.len() * 99 / 100]);
-        let early = delays[delays.len() / 100];
-        assert!(late - usual <= 40 && usual - early <= 40, "{early}, {usual}, {late} ms");
+        // Once it has seen how long it takes until what is lost is there again, hardly anything
+        // stops, and nothing comes in a hurry.
+        let settled: Vec<_> = shown.iter().filter(|(n, _)| *n > FRAMES / 2).collect();
+        let steps = settled.windows(2).map(|two| (two[1].1 - two[0].1).abs());
+        let uneven = steps.filter(|step| *step > 5).count();
+        assert!(uneven * 100 <= settled.len(), "{uneven} of {}", settled.len());
     });
 }
 

@@ -90,7 +90,10 @@ pub fn open(
 }
 
 /// Opens a media file with all its tracks that can be read, in the order of the file: one, but for
-/// WebM and Matroska.
+/// WebM and Matroska. [`MediaReader::begins`] says how they stand to each other.
+///
+/// Pictures of H.264 that are shown in another order than they are decoded in (B-frames), which RTP's
+/// receivers seldom take, come in the order of decoding, at ascending times.
 ///
 /// # Errors
 /// As [`open`].

@@ -141,8 +141,8 @@ fn what_cannot_be_begun_is_not() {
         &[&signal[..], &["--play", manifest]].concat(),
         &format!(
             "ortc: {manifest} is no media file that can be played: it looks like text; supported: \
-             Ogg/Opus, WAV (PCM of 8 or 16 bits, A-law, µ-law), IVF (VP8, VP9, AV1), H.264 as a \
-             byte stream (Annex B)\n"
+             Ogg/Opus, WAV (PCM of 8 or 16 bits, A-law, µ-law), IVF (VP8, VP9, AV1), WebM and \
+             Matroska (of these codecs), H.264 as a byte stream (Annex B)\n"
         ),
     );
     refused(

@@ -20,6 +20,10 @@ const HOLD: Duration = Duration::from_millis(100);
 /// The least delay of what is played at once: what a host takes to wake up for a packet.
 const LEAST_DELAY: Duration = Duration::from_millis(20);
 
+/// How fast a delay gets shorter again: by a fiftieth of the time that passes, which nobody notices
+/// in what is played.
+const SHORTENING: u32 = 50;
+
 /// When packets are handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Playout {
@@ -81,6 +85,9 @@ pub struct JitterBuffer {
     next: Option<u64>,
     is_repaired: bool,
     lateness: Lateness,
+    /// How long packets wait, but for the bounds, and as of when.
+    delay: Duration,
+    delay_at: Option<Instant>,
     counts: JitterCounts,
 }
 
@@ -114,6 +121,8 @@ impl JitterBuffer {
             next: None,
             is_repaired: false,
             lateness: Lateness::new(),
+            delay: Duration::ZERO,
+            delay_at: None,
             counts: JitterCounts::default(),
         }
     }
@@ -134,6 +143,7 @@ impl JitterBuffer {
     pub fn push(&mut self, packet: ReceivedPacket, clock_rate: Option<u32>) {
         if let Some(clock_rate) = clock_rate {
             self.lateness.note(packet.received_at, packet.timestamp, clock_rate);
+            self.adapt(packet.received_at);
         }
         let next = *self.next.get_or_insert(packet.sequence);
         if packet.sequence < next {
@@ -195,10 +205,16 @@ impl JitterBuffer {
 
     /// How long packets wait at present: all of them, if they are paced, else those behind a gap.
     pub fn delay(&self) -> Duration {
-        let JitterConfig { playout, min_delay, max_delay } = self.config;
-        let is_patient = self.is_repaired || playout == Playout::AsReceived;
+        self.delay.max(self.config.min_delay).min(self.config.max_delay)
+    }
+
+    /// Has packets wait for as long as others are late: longer at once, less long bit by bit.
+    fn adapt(&mut self, now: Instant) {
+        let is_patient = self.is_repaired || self.config.playout == Playout::AsReceived;
         let late = if is_patient { self.lateness.latest() } else { self.lateness.usual() };
-        late.max(min_delay).min(max_delay)
+        let elapsed = self.delay_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.delay_at = self.delay_at.max(Some(now));
+        self.delay = late.max(self.delay.saturating_sub(elapsed / SHORTENING));
     }
 
     fn capacity(&self) -> usize {
