@@ -697,10 +697,16 @@ impl IceAgent {
             if self.is_vouched_for(path) {
                 return self.vouch(now, path, &datagram);
             }
+            if !self.may_reach(path, ends, datagram.len()) {
+                return;
+            }
             self.stats.requests_sent += 1;
             self.transactions.insert(now, id, path);
             let check = self.check_to_send(path, datagram);
             return self.send(now, path, check);
+        }
+        if !self.may_reach(path, ends, datagram.len()) {
+            return;
         }
         let is_incoming = ends.carrier == Carrier::Incoming;
         let response = if is_incoming { self.with_source(path, datagram) } else { datagram };

@@ -118,6 +118,7 @@ impl IceAgent {
         self.stats.requests_received += 1;
         let update = self.paths.note_request(now, path, nominates);
         self.output_path(update);
+        self.paths.credit(path, datagram.len());
         if matches!(self.state, IceState::Checking | IceState::Disconnected) {
             self.set_pace(Pace::Answer);
         }
@@ -184,6 +185,17 @@ impl IceAgent {
         if self.state == IceState::Connected && self.paths.count_checked() >= self.pair_count() {
             self.upkeep.settle_soon(now);
         }
+    }
+
+    /// Whether so many bytes may go out on a path: to an address that is only known by requests
+    /// from there, three times as much as has come. Their source may be forged (RFC 8445 §19.5.1).
+    pub(crate) fn may_reach(&mut self, path: Path, ends: Ends, bytes: usize) -> bool {
+        let Ends { carrier, remote, .. } = ends;
+        let may = carrier != Carrier::Udp
+            || self.remotes.is_signalled((carrier, remote))
+            || self.paths.spend(path, bytes);
+        self.stats.amplification_withheld += u64::from(!may);
+        may
     }
 
     /// The engine remembers every address that a peer says it sees us under; this bounds it.

@@ -9,6 +9,11 @@ const MAX_PATHS: usize = 256;
 /// Most paths that are remembered as taken; the oldest are forgotten first.
 const MAX_BARRED: usize = 64;
 
+/// How many bytes go out for each that has come, to an address that nobody has told of and that
+/// has not answered: its requests may be replayed. A response and two checks are less, so a
+/// single request is enough to validate a path.
+const AMPLIFICATION: usize = 3;
+
 /// What is known of one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
@@ -23,6 +28,8 @@ struct Known {
     checked: bool,
     /// When the peer has nominated it, if it did so with its last check.
     nominated: Option<Instant>,
+    /// Bytes that may go out on it before anything has been answered.
+    credit: usize,
 }
 
 /// The paths of a connection, as far up the ladder of [`PathUpdate`] as each has come.
@@ -81,7 +88,15 @@ impl Paths {
             return None;
         }
         let (since, heard) = (now, now);
-        self.known.push(Known { path, since, heard, answered: None, checked: false, nominated });
+        self.known.push(Known {
+            path,
+            since,
+            heard,
+            answered: None,
+            checked: false,
+            nominated,
+            credit: 0,
+        });
         Some(PathUpdate::Authenticated(path))
     }
 
@@ -97,6 +112,7 @@ impl Paths {
                     answered: None,
                     checked: false,
                     nominated: None,
+                    credit: 0,
                 });
                 self.known.len() - 1
             }
@@ -106,6 +122,27 @@ impl Paths {
         self.known[index].checked = true;
         let first = self.known[index].answered.replace(now).is_none();
         first.then_some(PathUpdate::Validated(path))
+    }
+
+    /// Notes that an authenticated request of so many bytes has come on a path.
+    pub(crate) fn credit(&mut self, path: Path, bytes: usize) {
+        if let Some(index) = self.find(path) {
+            let credit = &mut self.known[index].credit;
+            *credit = credit.saturating_add(bytes.saturating_mul(AMPLIFICATION));
+        }
+    }
+
+    /// Takes so many bytes from what may go out on a path on which nothing has been answered;
+    /// whether they may.
+    pub(crate) fn spend(&mut self, path: Path, bytes: usize) -> bool {
+        let Some(index) = self.find(path) else { return true };
+        let Known { answered, credit, .. } = &mut self.known[index];
+        if answered.is_some() {
+            return true;
+        }
+        let left = credit.checked_sub(bytes);
+        *credit = left.unwrap_or(*credit);
+        left.is_some()
     }
 
     /// Whether a path has been answered since the pairs were formed.

@@ -113,6 +113,11 @@ impl RemoteCandidates {
         Some((usable, description))
     }
 
+    /// Whether an end was told by the signalling, and not only learned from requests.
+    pub(crate) fn is_signalled(&self, end: (Carrier, SocketAddr)) -> bool {
+        self.known.iter().any(|known| !known.learned && known.usable.end() == end)
+    }
+
     /// The signalled candidates.
     pub(crate) fn signalled(&self) -> impl Iterator<Item = (Usable, &RTCIceCandidateDescription)> {
         self.known.iter().filter(|known| !known.learned).map(|k| (k.usable, &k.description))

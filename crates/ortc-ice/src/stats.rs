@@ -7,6 +7,9 @@ pub struct IceStats {
     /// Checks not sent because the connection has settled on other pairs, or has lost the path
     /// to a newer connection.
     pub requests_withheld: u64,
+    /// Checks and responses not sent because more than three times the bytes would have gone to an
+    /// address than have come from there: it was not signalled, and has answered nothing.
+    pub amplification_withheld: u64,
     /// Checks not sent because the socket port keeps the consent of their path.
     pub requests_vouched: u64,
     /// Times that the socket port has taken the consent of the selected path on.

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -87,6 +88,54 @@ fn a_replayed_request_authenticates_a_path_but_never_validates_it() {
         .collect();
     assert_eq!(of_stranger, ["authenticated", "lost"]);
     assert_eq!(pair.a().selected().unwrap().1, address("198.51.100.1:5000"));
+}
+
+#[test]
+fn an_address_that_never_answers_gets_at_most_three_times_what_came_from_it() {
+    let (mut pair, record) = recorded();
+    let (ours, stranger) = (address("192.0.2.1:5000"), address("203.0.113.66:5000"));
+    let request = |(_, to, datagram): &&(_, _, Bytes)| *to == ours && datagram[0] == 0;
+    let (_, _, datagram) = record.iter().find(request).expect("a request").clone();
+    for replays in 1..=3 {
+        pair.record = Some(Vec::new());
+        pair.inject(0, stranger, ours, &datagram);
+        pair.advance(60 * SECOND);
+        let back = bytes_between(&pair.record.take().unwrap(), ours, stranger);
+        assert!((1..=3 * datagram.len()).contains(&back), "{back} after {replays}");
+    }
+}
+
+/// Somebody who has the credentials, and lets his checks come from an address that is not his.
+#[test]
+fn nor_does_one_whose_checks_are_genuine() {
+    let mut pair = Pair::new(1, &["192.0.2.1"], &["198.51.100.1"]);
+    let (ours, forged) = (address("192.0.2.1:5000"), address("198.51.100.1:5000"));
+    pair.sides[1].signals = false;
+    // All that goes there is lost, and one in ten that come from there gets here.
+    let come = Cell::new(0);
+    pair.blocks = Box::new(move |from, _| {
+        come.set(come.get() + u32::from(from == forged));
+        from == ours || come.get() % 10 != 1
+    });
+    pair.record = Some(Vec::new());
+    pair.start();
+    pair.advance(30 * SECOND);
+    let record = pair.record.take().unwrap();
+    let back = bytes_between(&record, ours, forged);
+    let stats = pair.a().agent.stats();
+    assert!(stats.amplification_withheld > 0 && stats.requests_received > 0, "{stats:?}");
+    let longest = record.iter().map(|(.., datagram)| datagram.len()).max().unwrap();
+    let most = 3 * longest * stats.requests_received as usize;
+    assert!(back > 0 && back <= most, "{back} bytes, {stats:?}");
+}
+
+fn bytes_between(
+    record: &[(SocketAddr, SocketAddr, Bytes)],
+    from: SocketAddr,
+    to: SocketAddr,
+) -> usize {
+    let between = record.iter().filter(|(of, for_, _)| (*of, *for_) == (from, to));
+    between.map(|(_, _, datagram)| datagram.len()).sum()
 }
 
 #[test]
