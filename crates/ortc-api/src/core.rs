@@ -189,7 +189,11 @@ impl ConnectionCore {
             Input::Ice(IceEvent::StateChanged(IceState::Closed)) => self.ice_closed(),
             Input::Ice(event) => self.on_ice(event),
             Input::Dtls(event) => self.on_dtls(event),
-            Input::Rtp(RtpEvent::Closed) => self.routes_closed(),
+            Input::Rtp(RtpEvent::Closed) => {
+                // Unasked where handling it has panicked, or the media thread is gone.
+                self.close(Some(RTCDisconnectReason::Internal("the media thread gave it up")));
+                self.routes_closed();
+            }
             Input::Rtp(RtpEvent::BandwidthChanged(bits)) => self.emit(RTCEvent::Bandwidth(bits)),
             // Of interest to the streams, which are the shell's.
             Input::Rtp(_) => {}

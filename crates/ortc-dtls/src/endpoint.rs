@@ -81,6 +81,8 @@ pub struct DtlsStats {
     pub dropped_outputs: u64,
     /// Handshakes begun afresh after an error.
     pub restarts: u64,
+    /// Hellos of other clients in the midst of a handshake, after too many of them.
+    pub dropped_hellos: u64,
 }
 
 /// One side of a DTLS association: a state machine without socket, clock or thread.
@@ -130,6 +132,7 @@ struct Timer {
 struct Handshake {
     role: DtlsRole,
     expected_sha256: Option<[u8; 32]>,
+    began: Instant,
     deadline: Instant,
     /// Fresh associations begun.
     attempt: u32,
@@ -186,6 +189,7 @@ impl DtlsEndpoint {
         self.handshake = Some(Handshake {
             role,
             expected_sha256,
+            began: self.now,
             deadline: self.now + self.config.handshake_timeout,
             attempt: 0,
             resume_at: None,
@@ -367,7 +371,10 @@ impl DtlsEndpoint {
     }
 
     fn offer_and_settle(&mut self, datagram: &[u8]) {
-        self.notice_fresh_client(datagram);
+        if !self.notice_fresh_client(datagram) {
+            self.stats.dropped_hellos += 1;
+            return;
+        }
         match self.offer(datagram) {
             Ok(Taken::Yes) => self.settle(),
             Ok(Taken::Unrecognized) => self.stats.dropped_unrecognized += 1,
@@ -391,20 +398,33 @@ impl DtlsEndpoint {
     }
 
     /// A server whose client has begun afresh in mid-handshake begins afresh with it, for the
-    /// engine would answer the new hello with the old flight.
-    fn notice_fresh_client(&mut self, datagram: &[u8]) {
-        let Some(handshake) = self.handshake.as_mut() else { return };
+    /// engine would answer the new hello with the old flight; whether the datagram is to be taken.
+    fn notice_fresh_client(&mut self, datagram: &[u8]) -> bool {
+        let Some(handshake) = self.handshake.as_mut() else { return true };
         if handshake.role == DtlsRole::Client || self.state != State::ExpectCertificate {
-            return;
+            return true;
         }
-        let Some(random) = client_random(datagram) else { return };
+        let Some(random) = client_random(datagram) else { return true };
         let begun_afresh = handshake.client_random.is_some_and(|known| known != random);
         if begun_afresh {
-            self.recover(Failure::Protocol("the client has begun another handshake".to_owned()));
+            if self.now < self.next_restart() {
+                return false;
+            }
+            self.recover(Failure::Clogged("the client has begun another handshake".to_owned()));
         }
         if let Some(handshake) = self.handshake.as_mut() {
             handshake.client_random.get_or_insert(random);
         }
+        true
+    }
+
+    /// When the handshake may begin afresh because of datagrams that anybody can forge who knows
+    /// the peer's address: as often as after errors, and then once in a second. So a burst of them
+    /// ends no handshake, and a flood gets no more than an answer a second.
+    fn next_restart(&self) -> Instant {
+        let Some(handshake) = self.handshake.as_ref() else { return self.now };
+        let beyond = (handshake.restarts + 1).saturating_sub(self.config.restarts);
+        handshake.began + Duration::from_secs(1) * beyond
     }
 
     /// Makes a fresh association of the engine; when even that fails, all is over.
@@ -526,23 +546,26 @@ impl DtlsEndpoint {
         };
         // A server that has answered nothing owes nothing: noise before the hello is free.
         let free = handshake.role == DtlsRole::Server && handshake.answered == 0;
-        if !free {
-            if handshake.restarts >= self.config.restarts {
-                return self.fail(failure.into());
-            }
-            handshake.restarts += 1;
+        let is_clogged = matches!(failure, Failure::Clogged(_));
+        if !free && !is_clogged && handshake.restarts >= self.config.restarts {
+            return self.fail(failure.into());
         }
+        let not_before = self.next_restart();
+        let Some(handshake) = self.handshake.as_mut() else { return };
+        handshake.restarts += u32::from(!free);
         self.stats.restarts += 1;
         debug!(?failure, "the DTLS handshake begins afresh");
         // Not the period of the server's retransmissions, which would meet it each time.
         let pause = self.config.first_rto * handshake.restarts * 3 / 4;
         match handshake.role {
-            DtlsRole::Server => {
+            DtlsRole::Server if free || !is_clogged || not_before <= self.now => {
                 self.transition(Transition::Restart, "the engine gave up");
                 self.begin_association();
             }
-            DtlsRole::Client => {
-                handshake.resume_at = Some(self.now + pause);
+            role => {
+                let earliest = if is_clogged { not_before } else { self.now };
+                let pause = if role == DtlsRole::Client { pause } else { Duration::ZERO };
+                handshake.resume_at = Some(earliest.max(self.now + pause));
                 self.association = None;
                 self.timer = None;
                 self.transition(Transition::Restart, "the engine gave up");
