@@ -27,6 +27,7 @@ impl Host {
             sockets: Vec::new(),
             ready: VecDeque::new(),
             readiness: Arc::clone(&readiness),
+            failing: Vec::new(),
         });
         let index = wire.ios.len() - 1;
         drop(wire);
@@ -52,6 +53,24 @@ impl Host {
         let mut wire = self.network.lock();
         wire.add_address(self.index, address);
         wire.hosts[self.index].changes.send_replace(());
+    }
+
+    /// Has the system take nothing of what this host sends, as where it is out of buffers
+    /// (`ENOBUFS`), has no route (`ENETUNREACH`), or a firewall forbids it (`EPERM`); or take it
+    /// again. What is sent meanwhile counts as dropped.
+    pub fn refuse_sends(&self, refuse: bool) {
+        self.network.lock().hosts[self.index].refuses_sends = refuse;
+    }
+
+    /// Has the system refuse every socket with this error, as where it is out of descriptors; or
+    /// bind them again. Sockets that are bound stay so.
+    pub fn refuse_binds(&self, error: Option<io::ErrorKind>) {
+        self.network.lock().hosts[self.index].refuses_binds = error;
+    }
+
+    /// Has every socket that this host has now fail with an error when it is read next.
+    pub fn break_sockets(&self, error: io::ErrorKind) {
+        self.network.lock().break_sockets(self.index, error);
     }
 
     /// The addresses that sockets of this host are bound to at the moment.
@@ -108,9 +127,11 @@ impl DatagramIo for SimIo {
     fn receive(
         &mut self,
         batch: &mut ReceiveBatch,
-        _failed: &mut Vec<(SocketId, io::Error)>,
+        failed: &mut Vec<(SocketId, io::Error)>,
     ) -> bool {
         let mut wire = self.network.lock();
+        let failing = &mut wire.ios[self.index].failing;
+        failed.extend(failing.drain(..).map(|(socket, error)| (socket, error.into())));
         while !batch.is_full() {
             let Some((socket, remote, bytes)) = wire.take(self.index) else {
                 return false;
@@ -126,7 +147,8 @@ impl DatagramIo for SimIo {
         for (socket, remote, datagram) in batch.iter() {
             let source = {
                 let wire = self.network.lock();
-                let local = wire.local(self.index, socket);
+                let refuses = wire.hosts[self.host].refuses_sends;
+                let local = wire.local(self.index, socket).filter(|_| !refuses);
                 local.map(|local| wire.source(self.host, local, remote))
             };
             report.calls += 1;

@@ -24,6 +24,8 @@ pub(super) struct IoState {
     /// Slots with datagrams waiting, each at most once, in the order of arrival.
     pub(super) ready: VecDeque<u32>,
     pub(super) readiness: Arc<Notify>,
+    /// Sockets whose next read fails.
+    pub(super) failing: Vec<(SocketId, io::ErrorKind)>,
 }
 
 #[derive(Default)]
@@ -46,6 +48,9 @@ impl Wire {
         wanted: SocketAddr,
     ) -> io::Result<(SocketId, SocketAddr)> {
         let host = self.ios[io].host;
+        if let Some(error) = self.hosts[host].refuses_binds {
+            return Err(error.into());
+        }
         let ip = wanted.ip();
         if !ip.is_unspecified() && !self.is_up(host, ip) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
@@ -73,6 +78,18 @@ impl Wire {
             && slot.socket.take().is_some()
         {
             slot.generation = slot.generation.wrapping_add(1);
+        }
+    }
+
+    /// Has the next read of every socket of a host fail.
+    pub(super) fn break_sockets(&mut self, host: usize, error: io::ErrorKind) {
+        for io in self.ios.iter_mut().filter(|io| io.host == host) {
+            for (slot, SocketSlot { generation, socket }) in (0..).zip(&io.sockets) {
+                if socket.is_some() {
+                    io.failing.push((SocketId { slot, generation: *generation }, error));
+                }
+            }
+            io.readiness.notify_one();
         }
     }
 

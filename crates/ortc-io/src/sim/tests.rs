@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -5,7 +6,7 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, Message};
 
 use super::*;
-use crate::{DatagramIo, DatagramKind, ReceiveBatch, SendBatch, SocketId};
+use crate::{DatagramIo, DatagramKind, ReceiveBatch, SendBatch, SendReport, SocketId};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -566,4 +567,28 @@ fn the_transcript_has_a_limit_and_counts_beyond_it() {
         (net.transcript().len(), net.unrecorded())
     });
     assert_eq!(outcome, (2, 3));
+}
+
+#[test]
+fn a_host_that_refuses_to_send_or_to_bind_and_whose_sockets_break() {
+    run(9, |net| async move {
+        let host = net.host("alice", &[ip("10.0.0.1")]);
+        let mut alice = Peer::new(&host, "10.0.0.1:1000");
+        host.refuse_sends(true);
+        let mut batch = SendBatch::new();
+        batch.push(alice.socket, at("10.0.0.2:2000"), b"lost");
+        assert_eq!(alice.io.send(&mut batch), SendReport { sent: 0, dropped: 1, calls: 1 });
+        host.refuse_sends(false);
+        assert!(alice.send(at("10.0.0.2:2000"), b"sent"));
+        host.refuse_binds(Some(ErrorKind::Other));
+        assert_eq!(alice.io.bind(at("10.0.0.1:0")).unwrap_err().kind(), ErrorKind::Other);
+        host.refuse_binds(None);
+        let (second, _) = alice.io.bind(at("10.0.0.1:0")).unwrap();
+        host.break_sockets(ErrorKind::NetworkDown);
+        let mut failed = Vec::new();
+        alice.io.receive(&mut ReceiveBatch::new(), &mut failed);
+        let failed: Vec<_> = failed.iter().map(|(id, error)| (*id, error.kind())).collect();
+        let broken = [alice.socket, second].map(|socket| (socket, ErrorKind::NetworkDown));
+        assert_eq!(failed, broken);
+    });
 }

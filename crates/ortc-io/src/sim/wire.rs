@@ -1,5 +1,6 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,10 @@ pub(super) struct HostState {
     pub(super) addresses: Vec<(IpAddr, bool)>,
     pub(super) changes: watch::Sender<()>,
     pub(super) next_port: u16,
+    /// Whether the system takes nothing that is to be sent.
+    pub(super) refuses_sends: bool,
+    /// With what it refuses to bind sockets.
+    pub(super) refuses_binds: Option<io::ErrorKind>,
 }
 
 /// A datagram on its way.
@@ -116,6 +121,8 @@ impl Wire {
             addresses: addresses.iter().map(|address| (*address, true)).collect(),
             changes: watch::Sender::new(()),
             next_port: FIRST_PORT,
+            refuses_sends: false,
+            refuses_binds: None,
         });
         self.hosts.len() - 1
     }
