@@ -34,6 +34,7 @@ pub mod call;
 pub mod cli;
 mod demo;
 pub mod doctor;
+mod door;
 mod member;
 mod metrics;
 pub mod pairs;
@@ -47,5 +48,6 @@ mod socket;
 mod tls;
 
 pub use access::AccessConfig;
+pub use door::StreamLimits;
 pub use serve::{ServeError, Server, ServerConfig};
 pub use tls::{Authorities, TlsError, TlsFiles};

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 
 use ortc_api::{ForwarderStats, RecoveryStats};
 
+use crate::door::DoorCounts;
 use crate::pairs::PairCounts;
 use crate::room_server::RoomsNow;
 
@@ -13,6 +14,7 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(crate) fn render(
     rooms: RoomsNow,
     (pairs, pair_counts): (usize, PairCounts),
+    door: DoorCounts,
     forwarder: Option<&ForwarderStats>,
 ) -> String {
     let mut page = Page::default();
@@ -46,6 +48,19 @@ pub(crate) fn render(
         "ortc_pair_complaints_total",
         "Messages of peers answered with an error.",
         complaints,
+    );
+    page.gauge("ortc_http_streams", "Streams to the listening socket now.", door.open);
+    page.labelled(
+        "ortc_http_streams_total",
+        "Streams to the listening socket, by what became of them.",
+        "what",
+        &[
+            ("accepted", door.accepted),
+            ("refused", door.refused),
+            ("displaced", door.displaced),
+            ("too_slow", door.too_slow),
+            ("silent", door.silent),
+        ],
     );
     page.gauge(
         "ortc_forwarder_up",
@@ -338,7 +353,7 @@ mod tests {
     #[test]
     fn every_line_is_a_comment_or_a_sample_and_no_name_comes_twice() {
         let stats = ForwarderStats::default();
-        let page = render(now(), (4, PairCounts::default()), Some(&stats));
+        let page = render(now(), (4, PairCounts::default()), DoorCounts::default(), Some(&stats));
         let mut names = Vec::new();
         for line in page.lines() {
             if let Some(comment) = line.strip_prefix("# ") {
@@ -365,7 +380,7 @@ mod tests {
         (runs.lengths[0], runs.lengths[7], runs.lengths[15]) = (5, 2, 1);
         (runs.batches[0], runs.batches[2]) = (3, 1);
         let stats = ForwarderStats { runs, ..ForwarderStats::default() };
-        let page = render(now(), (0, PairCounts::default()), Some(&stats));
+        let page = render(now(), (0, PairCounts::default()), DoorCounts::default(), Some(&stats));
         for line in [
             "ortc_run_datagrams_bucket{le=\"1\"} 5",
             "ortc_run_datagrams_bucket{le=\"7\"} 5",
@@ -387,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_media_thread_that_does_not_answer_is_seen() {
-        let page = render(now(), (0, PairCounts::default()), None);
+        let page = render(now(), (0, PairCounts::default()), DoorCounts::default(), None);
         assert!(page.lines().any(|line| line == "ortc_forwarder_up 0"));
         assert!(!page.contains("ortc_connections"));
     }

@@ -29,6 +29,7 @@ use tokio_rustls::rustls;
 use crate::access::{AccessConfig, Denied};
 use crate::admission::is_name;
 use crate::demo::{DemoPeers, NoDemo};
+use crate::door::{Door, Doorkeeper, StreamLimits};
 use crate::metrics;
 use crate::pairs::PairLimits;
 use crate::relay::Relay;
@@ -92,6 +93,8 @@ pub struct ServerConfig {
     pub pairs: PairLimits,
     /// Limits of rooms.
     pub rooms: RoomLimits,
+    /// Limits of the streams to [`listen`](Self::listen).
+    pub streams: StreamLimits,
     /// Who may use it.
     pub access: AccessConfig,
     /// The certificate, for `https` and `wss`. Default `None`: `http` and `ws`.
@@ -119,6 +122,7 @@ impl Default for ServerConfig {
             record_failures: None,
             pairs: PairLimits::default(),
             rooms: RoomLimits::default(),
+            streams: StreamLimits::default(),
             access: AccessConfig::default(),
             tls: None,
             page_source: None,
@@ -175,6 +179,7 @@ pub struct Server {
     address: SocketAddr,
     pairs: PairLimits,
     rooms: RoomLimits,
+    door: Doorkeeper,
     access: AccessConfig,
     tls: Option<Arc<rustls::ServerConfig>>,
     page_source: Option<PathBuf>,
@@ -201,7 +206,8 @@ impl Server {
         let address = listener.local_addr()?;
         let ServerConfig { udp, threads, pin, priority, socket_buffer, padding, .. } = config;
         let ServerConfig { tcp, announce, ice_lite, ice_servers, .. } = config;
-        let ServerConfig { pairs, rooms, access, tls, page_source, record_failures, .. } = config;
+        let ServerConfig { pairs, rooms, streams, access, tls, page_source, .. } = config;
+        let record_failures = config.record_failures;
         check(&ice_servers, udp.is_some())?;
         let tls = tls.map(|files| files.read()).transpose()?;
         let mut engine = EngineConfig::new().with_threads(threads).with_padding(padding);
@@ -231,6 +237,7 @@ impl Server {
             address,
             pairs,
             rooms,
+            door: Doorkeeper::new(streams),
             access,
             tls,
             page_source,
@@ -317,7 +324,9 @@ impl Server {
         // Whoever opens the address of a server of this host alone, in two tabs, meets there.
         let lobby = self.address.ip().is_loopback().then(room_name);
         let site = Site::new(self.page_source, reachable(self.address).to_string(), lobby);
-        let app = App { relay, rooms, engine: self.engine, site, demo, access: self.access };
+        let (engine, access, door) = (self.engine, self.access, self.door.clone());
+        let app = App { relay, rooms, engine, site, demo, access, door };
+        let listener = Door::new(self.listener, self.door.clone());
         let make_service = router(app).into_make_service_with_connect_info::<Remote>();
         let mut told = is_closing.clone();
         let shut_down = async move {
@@ -326,19 +335,20 @@ impl Server {
         };
         let outer: Serving = match self.tls {
             Some(tls) => {
-                let listener = TlsListener::new(self.listener, tls)?;
+                let listener = TlsListener::new(listener, tls)?;
                 let serve = axum::serve(listener, make_service.clone());
                 Box::pin(serve.with_graceful_shutdown(shut_down).into_future())
             }
             None => {
-                let serve = axum::serve(self.listener, make_service.clone());
+                let serve = axum::serve(listener, make_service.clone());
                 Box::pin(serve.with_graceful_shutdown(shut_down).into_future())
             }
         };
         let within: Serving = match inner {
             Some(listener) => {
                 let told = async move { closed(&mut told).await };
-                let serve = axum::serve(listener, make_service).with_graceful_shutdown(told);
+                let door = Door::new(listener, self.door);
+                let serve = axum::serve(door, make_service).with_graceful_shutdown(told);
                 Box::pin(serve.into_future())
             }
             None => Box::pin(std::future::ready(Ok(()))),
@@ -378,8 +388,8 @@ type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 #[derive(Debug, Clone, Copy)]
 struct Remote(SocketAddr);
 
-impl Connected<IncomingStream<'_, TcpListener>> for Remote {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+impl Connected<IncomingStream<'_, Door>> for Remote {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
         Self(*stream.remote_addr())
     }
 }
@@ -407,6 +417,7 @@ struct App {
     site: Site,
     demo: DemoPeers,
     access: AccessConfig,
+    door: Doorkeeper,
 }
 
 fn router(app: App) -> Router {
@@ -437,7 +448,8 @@ async fn metrics(State(app): State<App>) -> Response {
     if let Some(stats) = &mut stats {
         stats.streams.add(&app.rooms.stream_stats());
     }
-    let text = metrics::render(app.rooms.counts(), app.relay.counts(), stats.as_ref());
+    let door = app.door.counts();
+    let text = metrics::render(app.rooms.counts(), app.relay.counts(), door, stats.as_ref());
     typed(metrics::CONTENT_TYPE, text)
 }
 

@@ -4,23 +4,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::serve::Listener;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// Handshakes at a time: whoever only connects takes no more than this.
-const HANDSHAKES: usize = 256;
+use crate::door::{Door, Watched};
 
-/// How long one may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Streams that have done their handshakes and wait to be served: a moment.
+const WAITING: usize = 256;
 
 /// The files of a certificate, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,33 +122,35 @@ impl Authorities {
     }
 }
 
-/// A listener whose connections have done their handshakes, each in its own time.
+/// A listener whose connections have done their handshakes, each in its own time. How many there
+/// are at a time, and how long one takes, is the door's matter.
 #[derive(Debug)]
 pub(crate) struct TlsListener {
     address: SocketAddr,
-    accepted: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    accepted: mpsc::Receiver<(Watched<TlsStream<TcpStream>>, SocketAddr)>,
 }
 
 impl TlsListener {
-    pub(crate) fn new(mut listener: TcpListener, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) fn new(mut door: Door, config: Arc<ServerConfig>) -> io::Result<Self> {
         let acceptor = TlsAcceptor::from(config);
-        let address = listener.local_addr()?;
-        let (done, accepted) = mpsc::channel(HANDSHAKES);
+        let address = door.local_addr()?;
+        let (done, accepted) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            let places = Arc::new(Semaphore::new(HANDSHAKES));
             loop {
-                let (stream, peer) = tokio::select! {
-                    accepted = Listener::accept(&mut listener) => accepted,
+                let (stream, ticket, peer) = tokio::select! {
+                    admitted = door.admit() => admitted,
                     () = done.closed() => return,
                 };
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 let (acceptor, done) = (acceptor.clone(), done.clone());
                 tokio::spawn(async move {
-                    if let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await {
+                    let stream = tokio::select! {
+                        stream = acceptor.accept(stream) => stream,
+                        () = ticket.expired() => return,
+                    };
+                    if let Ok(stream) = stream {
                         // Nobody takes it once the server has shut down.
-                        let _ = done.send((stream, peer)).await;
+                        let _ = done.send((Watched::new(stream, ticket), peer)).await;
                     }
-                    drop(place);
                 });
             }
         });
@@ -160,7 +159,7 @@ impl TlsListener {
 }
 
 impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+    type Io = Watched<TlsStream<TcpStream>>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {

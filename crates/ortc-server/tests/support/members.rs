@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// A running server.
 pub struct Running {
-    address: SocketAddr,
+    pub address: SocketAddr,
     /// The server's.
     engine: Engine,
     /// The members'.
@@ -35,8 +35,13 @@ pub struct Running {
 
 impl Running {
     pub async fn start(rooms: RoomLimits) -> Self {
+        Self::start_with(ServerConfig { rooms, ..ServerConfig::default() }).await
+    }
+
+    /// Starts it with these limits, on a port of the system's choice.
+    pub async fn start_with(config: ServerConfig) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = ServerConfig { listen, rooms, ..ServerConfig::default() };
+        let config = ServerConfig { listen, ..config };
         let server = Server::bind(config).await.unwrap();
         let (address, engine) = (server.local_addr(), server.engine().clone());
         let (shutdown, is_down) = oneshot::channel::<()>();

@@ -102,12 +102,19 @@ impl Serving {
     }
 
     pub fn start_with(options: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ortc"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_ortc")).args(["serve"]).args(options))
+    }
+
+    /// With as many descriptors as are given.
+    pub fn start_with_descriptors(descriptors: u32) -> Self {
+        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        Self::start_by(command.args(["-c", &limited, env!("CARGO_BIN_EXE_ortc"), "serve"]))
+    }
+
+    fn start_by(command: &mut Command) -> Self {
+        let command = command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
         let mut url = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let url = url.trim_end().to_owned();
