@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attack;
 mod keys;
 mod model;
 pub mod soak;
@@ -198,6 +199,12 @@ pub fn trickle(one: &RTCConnection, two: &RTCConnection) -> Result<(), String> {
             let _ = conn.set_local_candidate(&candidate);
             if let Some(peer) = peer.upgrade() {
                 let _ = peer.set_remote_candidate(&candidate);
+            }
+        }));
+        let peer = other.downgrade();
+        own.on_candidate_withdrawn(Some(move |_: &RTCConnection, candidate| {
+            if let Some(peer) = peer.upgrade() {
+                let _ = peer.remove_remote_candidate(&candidate);
             }
         }));
         own.set_remote_ice(other.local().ice).map_err(|error| error.to_string())?;
