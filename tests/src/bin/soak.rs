@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), String> {
-    let (mut minutes, mut file) = (10.0, None);
+    let (mut minutes, mut file, mut changes) = (10.0, None, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} takes a value"));
@@ -35,6 +35,7 @@ async fn run() -> Result<(), String> {
                 minutes = value()?.parse().map_err(|_| "--minutes takes a number".to_owned())?;
             }
             "--plot" => file = Some(value()?),
+            "--changing-networks" => changes = true,
             other => return Err(format!("there is no option `{other}`")),
         }
     }
@@ -45,7 +46,10 @@ async fn run() -> Result<(), String> {
         "{:>9} {:>12} {:>13} {:>12} {:>8} {:>6}",
         "seconds", "connections", "resident, kB", "descriptors", "threads", "tasks"
     );
-    let mut soak = Soak::begin().await?;
+    let mut soak = match changes {
+        true => Soak::begin_on_changing_networks().await?,
+        false => Soak::begin().await?,
+    };
     let until = Until::Elapsed(Duration::from_secs_f64(minutes * 60.0));
     let samples = soak.run(until, ROUND, show).await?;
     soak.end().await;

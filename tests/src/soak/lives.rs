@@ -20,6 +20,8 @@ pub(super) struct Stage {
     near: Engine,
     far: Engine,
     port: RTCSocket,
+    /// Whether addresses vanish under the calls.
+    moves: bool,
 }
 
 /// One side of a call.
@@ -29,12 +31,12 @@ struct Side {
 }
 
 impl Stage {
-    pub(super) async fn begin() -> Result<Self, String> {
+    pub(super) async fn begin(moves: bool) -> Result<Self, String> {
         let engine = || Engine::new(EngineConfig::new()).map_err(|error| error.to_string());
         let (near, far) = (engine()?, engine()?);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let port = RTCSocket::bind_on(&far, any).await.map_err(|error| error.to_string())?;
-        Ok(Self { near, far, port })
+        Ok(Self { near, far, port, moves })
     }
 
     /// Connections that the engines have now.
@@ -51,10 +53,12 @@ impl Stage {
         &self,
         n: u64,
     ) -> impl Future<Output = Result<u64, String>> + Send + 'static {
-        let near = RTCConnectionOptions::new().with_engine(self.near.clone()).with_loopback(true);
+        let options =
+            || RTCConnectionOptions::new().with_loopback(true).with_network_changes(self.moves);
+        let near = options().with_engine(self.near.clone());
         let far = match n % 2 {
-            0 => RTCConnectionOptions::new().with_engine(self.far.clone()).with_loopback(true),
-            _ => RTCConnectionOptions::new().with_socket(self.port.clone()).with_loopback(true),
+            0 => options().with_engine(self.far.clone()),
+            _ => options().with_socket(self.port.clone()),
         };
         async move {
             let lived = match n % 9 {
@@ -94,7 +98,10 @@ impl Side {
                 if matches(&event) {
                     return Ok(());
                 }
-                if let RTCEvent::Disconnected(reason) = event {
+                // Without a path for a moment is what a network that changes does.
+                if let RTCEvent::Disconnected(reason) = event
+                    && reason.is_final()
+                {
                     return Err(format!("{what}: disconnected, {reason}"));
                 }
             }

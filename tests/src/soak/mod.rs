@@ -6,6 +6,7 @@
 //! until everything has closed and takes a [`Sample`], so that samples can be compared.
 
 mod lives;
+mod networks;
 mod plot;
 mod rooms;
 mod sample;
@@ -18,6 +19,7 @@ pub use plot::plot;
 pub use sample::{Growth, Sample};
 
 use lives::Stage;
+use networks::Networks;
 use rooms::Rooms;
 
 /// Lives that go on at a time.
@@ -43,6 +45,7 @@ pub enum Until {
 #[derive(Debug)]
 pub struct Soak {
     stage: Stage,
+    networks: Option<Networks>,
     rooms: Rooms,
     begun: Instant,
     connections: u64,
@@ -56,8 +59,23 @@ impl Soak {
     /// # Errors
     /// What the system refuses, in words.
     pub async fn begin() -> Result<Self, String> {
-        let (stage, rooms) = (Stage::begin().await?, Rooms::begin().await?);
-        Ok(Self { stage, rooms, begun: Instant::now(), connections: 0, lives: 0, rounds: 0 })
+        Self::begin_on(None).await
+    }
+
+    /// The same, with addresses that vanish and come back under the calls. The process has to be
+    /// in a network namespace of its own, as `unshare --map-root-user --net` makes one.
+    ///
+    /// # Errors
+    /// What the system refuses, in words.
+    pub async fn begin_on_changing_networks() -> Result<Self, String> {
+        Self::begin_on(Some(Networks::begin().await?)).await
+    }
+
+    async fn begin_on(networks: Option<Networks>) -> Result<Self, String> {
+        let stage = Stage::begin(networks.is_some()).await?;
+        let rooms = Rooms::begin().await?;
+        let begun = Instant::now();
+        Ok(Self { stage, networks, rooms, begun, connections: 0, lives: 0, rounds: 0 })
     }
 
     /// Goes on until there has been enough, in rounds of so many `lives`; after each, `observe`
@@ -109,9 +127,17 @@ impl Soak {
             self.lives += lives;
             Ok(())
         };
-        let (room, calls): (_, Result<(), String>) = tokio::join!(room, calls);
-        self.connections += room?;
-        calls
+        let all = async {
+            let (room, calls): (Result<u64, String>, Result<(), String>) =
+                tokio::join!(room, calls);
+            calls.and(room)
+        };
+        let of_room = match &self.networks {
+            Some(networks) => networks.change_during(all).await,
+            None => all.await,
+        };
+        self.connections += of_room?;
+        Ok(())
     }
 
     /// What the process holds once nothing is left of the round.
