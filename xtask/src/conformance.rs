@@ -173,7 +173,7 @@ fn row(content: &str) -> Result<Row, String> {
 
 /// Whether `source` has a test of that name: a function marked as a test in Rust, a quoted
 /// title elsewhere.
-fn has_test(path: &str, source: &str, name: &str) -> bool {
+pub(crate) fn has_test(path: &str, source: &str, name: &str) -> bool {
     // A test in a nested module is named by the module too; the function is what counts.
     let name = name.rsplit("::").next().unwrap_or(name);
     if !path.ends_with(".rs") {

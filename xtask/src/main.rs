@@ -16,6 +16,7 @@ mod license;
 mod metadata;
 mod model;
 mod process;
+mod sanitize;
 mod schema;
 mod soak;
 mod test;
@@ -77,10 +78,18 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "soak",
         arguments: "[--minutes N] [--plot FILE]",
-        help: "Has connections, forwarded tracks and rooms come and go for N minutes (10), and shows \
-               what the process holds whenever all are closed: memory, descriptors, threads, tasks. \
+        help: "Has connections, forwarded tracks and rooms come and go for N minutes (10), over \
+               addresses that vanish and come back, and shows what the process holds whenever all \
+               are closed: memory, descriptors, threads, tasks. \
                It fails when something grows with every connection. --plot draws the lines (SVG)",
         run: soak::run,
+    },
+    Command {
+        name: "sanitize",
+        arguments: "[address | thread]...",
+        help: "Runs the tests of ortc-io, which alone has unsafe code, under AddressSanitizer, and \
+               those of what threads share under ThreadSanitizer. It takes no nightly",
+        run: sanitize::run,
     },
     Command {
         name: "examples",

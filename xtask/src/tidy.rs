@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::conformance::has_test;
 use crate::metadata::{self, Package};
 use crate::process::{Failure, Outcome};
 use crate::tree::{self, SourceFile};
@@ -33,6 +34,11 @@ const VIRTUAL_TIME: &[&str] =
 /// What no public item is named for: there is no SDP in any API, and nobody is the offerer.
 const NOT_OURS: &[&str] = &["sdp", "offer", "answer"];
 
+/// Where the wall clock is read: for RTCP's timestamps, once, and to date statistics. Nothing else
+/// may depend on a clock that people set.
+const WALL_CLOCK: &[&str] =
+    &["crates/ortc-forward/src/clock.rs", "crates/ortc-api/src/stats/report.rs"];
+
 /// Roots of absolute paths that exist on somebody's machine only.
 const MACHINE_ROOTS: &[&str] = &["/home/", "/root/", "/Users/", "/tmp/"];
 
@@ -59,6 +65,8 @@ fn findings() -> Outcome<Vec<String>> {
                 unexplained_allows(file),
                 machine_paths(file),
                 missing_documents(file, exists),
+                missing_tests(file, |path| tree::read(path).ok()),
+                wall_clocks(file),
                 session_descriptions(file),
             ]
             .concat()
@@ -171,6 +179,33 @@ fn missing_documents(file: &SourceFile, exists: impl Fn(&str) -> bool) -> Vec<St
         }
     }
     findings
+}
+
+/// Tests that a document names, as `path::name`, and that are not there.
+fn missing_tests(file: &SourceFile, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    if !file.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (number, line) in (1..).zip(file.text.lines()) {
+        for word in line.split('`').skip(1).step_by(2) {
+            let Some((path, name)) = word.split_once("::") else { continue };
+            let is_file = path.contains('/') && path.ends_with(".rs");
+            if is_file && !read(path).is_some_and(|source| has_test(path, &source, name)) {
+                findings.push(format!("{}:{number}: there is no test {word}", file.path));
+            }
+        }
+    }
+    findings
+}
+
+/// Code of the crates that reads the wall clock.
+fn wall_clocks(file: &SourceFile) -> Vec<String> {
+    let is_code = file.path.starts_with("crates/") && file.path.contains("/src/");
+    if !is_code || WALL_CLOCK.contains(&file.path.as_str()) {
+        return Vec::new();
+    }
+    containing(file, &["SystemTime::now("], "reads a clock that jumps; use `ortc_io::now`")
 }
 
 /// Public items of the crates whose names speak of session descriptions.
@@ -321,6 +356,22 @@ mod tests {
         let text = "See [b](b.md), `c.md` and https://example.org/d.md.\n";
         let findings = missing_documents(&file("docs/a.md", text), |path| path == "docs/b.md");
         assert_eq!(findings, ["docs/a.md:1: there is no c.md"]);
+    }
+
+    #[test]
+    fn a_test_that_a_document_names_and_that_is_not_there_is_found() {
+        let text = "`a/b.rs::there`, `a/b.rs::gone`, `a/c.rs::x` and `Self::x`\n";
+        let read = |path: &str| (path == "a/b.rs").then(|| "#[test]\nfn there() {}\n".to_owned());
+        let found = missing_tests(&file("docs/a.md", text), read);
+        let expected = ["a/b.rs::gone", "a/c.rs::x"];
+        assert_eq!(found, expected.map(|test| format!("docs/a.md:1: there is no test {test}")));
+    }
+
+    #[test]
+    fn a_look_at_the_wall_clock_is_found() {
+        let text = "let now = SystemTime::now();\n";
+        assert_eq!(wall_clocks(&file("crates/a/src/b.rs", text)).len(), 1);
+        assert_eq!(wall_clocks(&file(WALL_CLOCK[0], text)), [""; 0]);
     }
 
     #[test]
