@@ -207,7 +207,9 @@ impl Registry {
                 self.socket(*connection, SocketEvent::Interfaces(Vec::new()));
             }
             ForwarderCommand::Detach(connection) => self.detached(*connection),
-            ForwarderCommand::Close(connection) => self.route(RouteEvent::Closed(*connection)),
+            ForwarderCommand::Open(connection) | ForwarderCommand::Close(connection) => {
+                self.route(RouteEvent::Closed(*connection));
+            }
             _ => {}
         }
     }

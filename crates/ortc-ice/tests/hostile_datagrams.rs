@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -99,12 +100,42 @@ fn an_address_that_never_answers_gets_at_most_three_times_what_came_from_it() {
         pair.record = Some(Vec::new());
         pair.inject(0, stranger, ours, &datagram);
         pair.advance(60 * SECOND);
-        let back = pair.record.take().unwrap();
-        let back = back.iter().filter(|(from, to, _)| (*from, *to) == (ours, stranger));
-        let bytes: usize = back.map(|(_, _, datagram)| datagram.len()).sum();
-        assert!((1..=3 * datagram.len()).contains(&bytes), "{bytes} after {replays}");
+        let back = bytes_between(&pair.record.take().unwrap(), ours, stranger);
+        assert!((1..=3 * datagram.len()).contains(&back), "{back} after {replays}");
     }
-    assert!(pair.a().agent.stats().amplification_withheld > 0);
+}
+
+/// Somebody who has the credentials, and lets his checks come from an address that is not his.
+#[test]
+fn nor_does_one_whose_checks_are_genuine() {
+    let mut pair = Pair::new(1, &["192.0.2.1"], &["198.51.100.1"]);
+    let (ours, forged) = (address("192.0.2.1:5000"), address("198.51.100.1:5000"));
+    pair.sides[1].signals = false;
+    // All that goes there is lost, and one in ten that come from there gets here.
+    let come = Cell::new(0);
+    pair.blocks = Box::new(move |from, _| {
+        come.set(come.get() + u32::from(from == forged));
+        from == ours || come.get() % 10 != 1
+    });
+    pair.record = Some(Vec::new());
+    pair.start();
+    pair.advance(30 * SECOND);
+    let record = pair.record.take().unwrap();
+    let back = bytes_between(&record, ours, forged);
+    let stats = pair.a().agent.stats();
+    assert!(stats.amplification_withheld > 0 && stats.requests_received > 0, "{stats:?}");
+    let longest = record.iter().map(|(.., datagram)| datagram.len()).max().unwrap();
+    let most = 3 * longest * stats.requests_received as usize;
+    assert!(back > 0 && back <= most, "{back} bytes, {stats:?}");
+}
+
+fn bytes_between(
+    record: &[(SocketAddr, SocketAddr, Bytes)],
+    from: SocketAddr,
+    to: SocketAddr,
+) -> usize {
+    let between = record.iter().filter(|(of, for_, _)| (*of, *for_) == (from, to));
+    between.map(|(_, _, datagram)| datagram.len()).sum()
 }
 
 #[test]
