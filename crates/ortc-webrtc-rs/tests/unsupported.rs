@@ -128,6 +128,7 @@ async fn the_media_plane_tells_what_it_does_not_do() {
         ssrc,
         source: TrackSource { connection: ID, ssrc },
         payload_types: Vec::new(),
+        unwrapped: Vec::new(),
         extensions: Vec::new(),
         cname: String::new(),
         needs_key_frames: false,
