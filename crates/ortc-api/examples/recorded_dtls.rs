@@ -210,6 +210,8 @@ impl Handler<DtlsCommand> for Player {
                 self.tell(Some(DtlsEvent::Stopped(Ok(()))));
                 context.stop();
             }
+            // What is recorded needs no path.
+            DtlsCommand::PathLost | DtlsCommand::PathFound => {}
             DtlsCommand::SendApplicationData(_) => {}
         }
     }
