@@ -4,11 +4,8 @@
 //! short a program it takes to show it.
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WeakRecipient};
-use ortc_api::{DtlsPorts, DtlsStart, IcePorts, IceStart, RtpStart, Transports};
+use ortc_api::{DtlsPorts, DtlsStart, Transports};
 use ortc_dtls::{DtlsCommand, DtlsEvent};
-use ortc_ice::{IceCommand, IceEvent, IceState};
-use ortc_io::{DatagramReceived, SocketEvent};
-use ortc_rtp::{RtpCommand, RtpEvent};
 use ortc_tests::calls::{Program, random_program_holds, run, shrunk};
 use ortc_tests::each_seed;
 
@@ -74,9 +71,7 @@ macro_rules! between {
     };
 }
 
-between!(IceCommand, IceEvent);
 between!(DtlsCommand, DtlsEvent);
-between!(RtpCommand, RtpEvent);
 
 fn pass_command<C, E>(command: C, inner: &Recipient<C>, _: &WeakRecipient<E>)
 where
@@ -94,66 +89,6 @@ where
     if let Some(owner) = owner.upgrade() {
         owner.do_send(event);
     }
-}
-
-fn with_ice(
-    on_command: fn(IceCommand, &Recipient<IceCommand>, &WeakRecipient<IceEvent>),
-    on_event: fn(IceEvent, &Recipient<IceCommand>, &WeakRecipient<IceEvent>),
-) -> Transports {
-    Transports::new().with_ice_actor(move |mut start: IceStart| {
-        let context = Context::new();
-        let own = context.address();
-        let owner = std::mem::replace(&mut start.owner, own.downgrade().recipient());
-        let IcePorts { commands: inner, socket_events, stun } = start.start();
-        context.run(Between::<IceCommand, IceEvent> { inner, owner, on_command, on_event });
-        let ports: (Recipient<SocketEvent>, Recipient<DatagramReceived>) = (socket_events, stun);
-        IcePorts { commands: own.recipient(), socket_events: ports.0, stun: ports.1 }
-    })
-}
-
-fn with_rtp(
-    on_command: fn(RtpCommand, &Recipient<RtpCommand>, &WeakRecipient<RtpEvent>),
-) -> Transports {
-    Transports::new().with_rtp_actor(move |mut start: RtpStart| {
-        let context = Context::new();
-        let own = context.address();
-        let owner = std::mem::replace(&mut start.owner, own.downgrade().recipient());
-        let inner = start.start();
-        let on_event = pass_event::<RtpCommand, RtpEvent>;
-        context.run(Between::<RtpCommand, RtpEvent> { inner, owner, on_command, on_event });
-        own.recipient()
-    })
-}
-
-#[test]
-fn a_candidate_that_takes_part_by_itself_is_found() {
-    let eager = |_| {
-        with_ice(pass_command, |event, inner, owner| {
-            if let IceEvent::CandidateFound(candidate) = &event {
-                inner.do_send(IceCommand::SetLocalCandidate(candidate.clone()));
-            }
-            pass_event(event, inner, owner);
-        })
-    };
-    let rule = "what is not set, not connecting or closed sends nothing";
-    is_found(rule, eager, 8);
-}
-
-#[test]
-fn a_path_that_flaps_is_found() {
-    let flapping = |_| {
-        with_ice(pass_command, |event, inner, owner| {
-            let is_connected = event == IceEvent::StateChanged(IceState::Connected);
-            pass_event(event, inner, owner);
-            if is_connected {
-                for state in [IceState::Disconnected, IceState::Connected] {
-                    pass_event(IceEvent::StateChanged(state), inner, owner);
-                }
-            }
-        })
-    };
-    // Where the handshake is still to come, nobody hears of it.
-    is_found("a calm network loses no path", flapping, 14);
 }
 
 #[test]
@@ -177,42 +112,4 @@ fn a_close_that_nobody_hears_is_found() {
         })
     };
     is_found("a close is heard", silent, 6);
-}
-
-#[test]
-fn a_track_that_cannot_be_stopped_is_found() {
-    let deaf = |_| {
-        with_rtp(|command, inner, owner| {
-            if !matches!(command, RtpCommand::EnableSender(_, false)) {
-                pass_command(command, inner, owner);
-            }
-        })
-    };
-    is_found("a track that is stopped is silent", deaf, 14);
-}
-
-#[test]
-fn an_actor_that_nobody_ends_is_found() {
-    struct Forgotten;
-
-    impl Actor for Forgotten {
-        type Context = Context<Self>;
-
-        fn started(&mut self, context: &mut Context<Self>) {
-            // Its own timer keeps it.
-            context.run_interval(std::time::Duration::from_secs(5), |_, _| {});
-            let own = context.address();
-            context.run_interval(std::time::Duration::from_secs(5), move |_, _| {
-                let _ = own.connected();
-            });
-        }
-    }
-
-    let leaking = |_| {
-        Transports::new().with_rtp_actor(|start: RtpStart| {
-            Forgotten.start();
-            start.start()
-        })
-    };
-    is_found("no task is left", leaking, 1);
 }
