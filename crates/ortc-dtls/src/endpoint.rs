@@ -428,8 +428,13 @@ impl DtlsEndpoint {
         self.notice_fresh_client(datagram);
         match self.offer(datagram) {
             Ok(Taken::Yes) => {
+                let was_long_silent = self.now >= self.heard + LONG_SILENCE;
                 self.heard = self.now;
                 self.settle();
+                // It is back: what was to be sent again long from now is sent soon.
+                if let Some(timer) = self.timer.as_mut().filter(|_| was_long_silent) {
+                    timer.due = timer.due.min(self.now + self.config.first_rto);
+                }
             }
             Ok(Taken::Unrecognized) => self.stats.dropped_unrecognized += 1,
             // What clogs the queue is not this datagram: the fresh association may have it.
