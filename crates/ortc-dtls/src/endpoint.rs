@@ -398,11 +398,9 @@ impl DtlsEndpoint {
         let mut wait = engine - engine_now;
         if self.state.is_handshaking() || self.now < self.aftermath {
             let silence = self.now.saturating_duration_since(self.heard);
-            let longest = match silence < LONG_SILENCE {
-                true => self.config.max_rto,
-                false => self.config.max_rto.max(silence / SILENCE_PARTS),
-            };
-            wait = wait.min(longest);
+            let is_long = silence >= LONG_SILENCE;
+            let part = if is_long { silence / SILENCE_PARTS } else { Duration::ZERO };
+            wait = wait.min(self.config.max_rto.max(part));
         }
         self.timer = Some(Timer { due: self.now + wait, engine });
     }
