@@ -44,6 +44,10 @@ const LONG_SILENCE: Duration = Duration::from_secs(16);
 /// and whoever comes back is not kept waiting.
 const SILENCE_PARTS: u32 = 4;
 
+/// For how long after it is connected, or the path was found, a side sends its last flight again as
+/// often as before: in DTLS 1.3 it is the client that may not be heard.
+const AFTERMATH: Duration = Duration::from_secs(60);
+
 /// A handshake takes at most so many times as long as it waits for one datagram.
 const MAX_WAITS: u32 = 3;
 
@@ -117,6 +121,8 @@ pub struct DtlsEndpoint {
     skew: Duration,
     /// When the peer was last heard, the handshake began or the path was found.
     heard: Instant,
+    /// When a side that is connected has said all it has to say.
+    aftermath: Instant,
     /// Whether there is no path, so that nothing is sent and nothing awaited.
     is_paused: bool,
     /// What a server that is connected sent last, for a client that has not heard it.
@@ -179,6 +185,7 @@ impl DtlsEndpoint {
             timer: None,
             skew: Duration::ZERO,
             heard: now,
+            aftermath: now,
             is_paused: false,
             final_flight: None,
             outputs: VecDeque::new(),
@@ -245,6 +252,7 @@ impl DtlsEndpoint {
             return;
         }
         self.heard = self.now;
+        self.aftermath = self.now + AFTERMATH;
         if let Some(handshake) = self.handshake.as_mut() {
             handshake.begun = self.now;
         }
@@ -392,13 +400,11 @@ impl DtlsEndpoint {
             return;
         }
         let mut wait = engine - engine_now;
-        if self.state.is_handshaking() {
+        if self.state.is_handshaking() || self.now < self.aftermath {
             let silence = self.now.saturating_duration_since(self.heard);
-            let longest = match silence < LONG_SILENCE {
-                true => self.config.max_rto,
-                false => self.config.max_rto.max(silence / SILENCE_PARTS),
-            };
-            wait = wait.min(longest);
+            let is_long = silence >= LONG_SILENCE;
+            let part = if is_long { silence / SILENCE_PARTS } else { Duration::ZERO };
+            wait = wait.min(self.config.max_rto.max(part));
         }
         self.timer = Some(Timer { due: self.now + wait, engine });
     }
@@ -435,8 +441,13 @@ impl DtlsEndpoint {
         }
         match self.offer(datagram) {
             Ok(Taken::Yes) => {
+                let was_long_silent = self.now >= self.heard + LONG_SILENCE;
                 self.heard = self.now;
                 self.settle();
+                // It is back: what was to be sent again long from now is sent soon.
+                if let Some(timer) = self.timer.as_mut().filter(|_| was_long_silent) {
+                    timer.due = timer.due.min(self.now + self.config.first_rto);
+                }
             }
             Ok(Taken::Unrecognized) => self.stats.dropped_unrecognized += 1,
             // What clogs the queue is not this datagram: the fresh association may have it.
@@ -594,6 +605,7 @@ impl DtlsEndpoint {
         let version = self.association.as_ref().and_then(Association::version);
         debug!(?version, profile = ?keys.profile, "DTLS connected");
         self.transition(Transition::Finish, "the handshake is complete");
+        self.aftermath = self.now + AFTERMATH;
         self.certificate = None;
         self.emit(DtlsOutput::Connected { keys, certificate });
         true
@@ -601,6 +613,12 @@ impl DtlsEndpoint {
 
     /// Decides what a failure of the engine means: a fresh start, or the end.
     fn recover(&mut self, failure: Failure) {
+        if self.state == State::ExpectClose && matches!(failure, Failure::TimedOut) {
+            // That its last flight is not acknowledged is no end of a connection that has its keys.
+            debug!("the last flight is not sent any more");
+            (self.association, self.timer) = (None, None);
+            return;
+        }
         let Some(handshake) = self.handshake.as_mut().filter(|_| self.state.is_handshaking())
         else {
             return self.fail(failure.into());

@@ -29,8 +29,10 @@ use crate::{IceAgent, IceState, RTCIceConnectionInfo};
 /// Time between two rounds of checks.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// How long a path may leave all checks unanswered: six of them, and a round trip.
+/// How long a path may leave all checks unanswered, and a round trip: six of them, however much
+/// time passes between two on a host that has too much to do.
 const PATIENCE: Duration = Duration::from_millis(550);
+const CHECKS: u32 = 6;
 
 /// After that, rounds are as far apart, for paths that are yet to be found.
 const SLOW_ROUND: Duration = Duration::from_millis(250);
@@ -238,7 +240,8 @@ impl IceAgent {
     fn doubt_round(&mut self, now: Instant, probing: Probing) -> Duration {
         let Probing { path, since, rounds, .. } = probing;
         let round_trip = self.paths.round_trip(path).unwrap_or_default();
-        let is_silent = now.saturating_duration_since(since) >= PATIENCE + 2 * round_trip;
+        let waited = now.saturating_duration_since(since);
+        let is_silent = rounds >= CHECKS && waited >= PATIENCE + 2 * round_trip;
         if is_silent && let Some(other) = self.paths.best_answered(path, ANSWERS) {
             self.leave(now, path, other);
             return ROUND;

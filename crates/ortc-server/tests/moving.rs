@@ -133,7 +133,7 @@ fn media_goes_on_over_the_other_cable_when_one_is_cut_and_nobody_is_told() {
     let _serving = signalling(&internet);
     // Signalling gets through to the network, and nothing else.
     let hosts = [10, 20].map(|last| Host::new(&internet, Nat::NoUdp, last));
-    hosts[0].lay_cables(&hosts[1], 2);
+    hosts[0].lay_cables(&hosts[1], 2, true);
     let cut = || hosts[0].cut_cable(hosts[0].busiest_cable(2));
     let [(ours, summary), (theirs, other)] =
         call_with([&hosts[0], &hosts[1]], &["--link-local"], cut);

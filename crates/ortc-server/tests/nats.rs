@@ -170,13 +170,13 @@ fn two_hosts_and_two_cables_connect_by_addresses_of_the_link() {
     let _signalling = Signalling::start(&internet);
     // Signalling gets through, and nothing else.
     let hosts = [10, 20].map(|last| Host::new(&internet, Nat::NoUdp, last));
-    hosts[0].lay_cables(&hosts[1], 2);
+    hosts[0].lay_cables(&hosts[1], 2, false);
     let begun = Instant::now();
     let summaries = call_with("cables", [&hosts[0], &hosts[1]], &[], &["--link-local"]);
     assert!(!judge("cables", &summaries, begun), "{summaries:?}");
     for (at, summary) in summaries.iter().enumerate() {
         let address = |side: &str| summary[side]["connectionAddress"].as_str().unwrap().to_owned();
-        // The best of the two families, of which each has two.
+        // There are two sockets with this address, of which each gets to one of the peer's.
         assert_eq!(address("local_candidate"), format!("fe80::{}", at + 1), "{summary}");
         assert_eq!(address("remote_candidate"), format!("fe80::{}", 2 - at), "{summary}");
     }

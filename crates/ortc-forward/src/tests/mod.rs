@@ -4,6 +4,7 @@ mod actor;
 mod closing;
 mod consent;
 mod fan_out;
+mod hearing;
 mod hostile;
 mod invariants;
 mod media;

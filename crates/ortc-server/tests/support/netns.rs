@@ -270,9 +270,9 @@ impl Host {
     }
 
     /// Lays cables to another host, `cable0` and so on, that lead to no router. Each has addresses
-    /// of its link alone, `fe80::1` and `fe80::2` the same on all of them, and `169.254.N.1` and
-    /// `.2`.
-    pub fn lay_cables(&self, other: &Self, count: u8) {
+    /// of its link alone: `fe80::1` and `fe80::2`, the same on all of them, and with IPv4
+    /// `169.254.N.1` and `.2`.
+    pub fn lay_cables(&self, other: &Self, count: u8, ipv4: bool) {
         for number in 0..count {
             let cable = format!("cable{number}");
             run(&format!(
@@ -284,7 +284,9 @@ impl Host {
                 // Its own one is not wanted, as it is another on each.
                 host.ip(&format!("link set {cable} addrgenmode none"));
                 host.ip(&format!("addr add fe80::{end}/64 dev {cable} nodad"));
-                host.ip(&format!("addr add 169.254.{number}.{end}/16 dev {cable}"));
+                if ipv4 {
+                    host.ip(&format!("addr add 169.254.{number}.{end}/16 dev {cable}"));
+                }
                 host.ip(&format!("link set {cable} up"));
             }
         }
