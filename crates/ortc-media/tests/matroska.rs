@@ -64,9 +64,11 @@ fn sound_and_pictures_keep_their_times_and_their_bytes() {
     assert_eq!(formats, [Some(MediaFormat::Opus), Some(MediaFormat::Vp8)]);
 }
 
-/// What is in the file when, as whoever kills the writer would leave it.
+/// A file, and what has been in it after each write, as whoever kills the writer would leave it.
+type Written = (Cursor<Vec<u8>>, Vec<Vec<u8>>);
+
 #[derive(Clone, Default)]
-struct Disk(Arc<Mutex<(Cursor<Vec<u8>>, Vec<Vec<u8>>)>>);
+struct Disk(Arc<Mutex<Written>>);
 
 impl Write for Disk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -137,6 +139,9 @@ fn tracks_may_come_at_any_time_and_pause() {
     writer.flush().unwrap();
     writer.write(sound, 9_000 * MS, &opus(4)).unwrap();
     writer.write(sound, 10_040 * MS, &[]).unwrap();
+    writer.flush().unwrap();
+    // And one of which nothing comes at all.
+    writer.add_track(MediaFormat::Alaw, &[0xd5]).unwrap();
     let (file, counts) = writer.finish().unwrap();
     assert_eq!((counts.frames, counts.malformed), (5, 1));
     let read: Vec<_> = frames(file.get_ref())
@@ -144,6 +149,7 @@ fn tracks_may_come_at_any_time_and_pause() {
         .map(|frame| (frame.track, frame.position.as_millis()))
         .collect();
     assert_eq!(read, [(1, 0), (1, 20), (2, 10_000), (1, 10_020), (1, 9_000)]);
+    assert_eq!(MatroskaReader::new(&file.get_ref()[..]).unwrap().tracks().len(), 3);
 }
 
 #[test]

@@ -275,6 +275,9 @@ impl<W: Write + Seek> MatroskaWriter<W> {
     pub fn finish(mut self) -> io::Result<(W, MatroskaCounts)> {
         self.flush()?;
         let Some(segment) = self.segment else { return Ok((self.output, self.counts)) };
+        if self.has_new_track {
+            self.rewrite(self.places.tracks, &self.tracks_region())?;
+        }
         let cues = self.length;
         let mut piece = Vec::new();
         put_master(&mut piece, id::CUES, |out| {
