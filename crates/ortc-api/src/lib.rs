@@ -234,6 +234,14 @@
 //! sound of A-law and µ-law. A gateway between both kinds of peer presses again what it hears:
 //! `tests/tests/in_band.rs` has one, either way, in which nobody hears a key twice.
 //!
+//! # Sound that is lost
+//!
+//! Pictures that are lost are sent again; sound would come too late for that.
+//! [`RTCConnectionOptions::with_audio_redundancy`] has each packet of it repeat up to three of those
+//! before (RED, RFC 2198); for one track, a codec `red` before its own decides it, as
+//! [`RTCCodec::repeated`] makes it. Whoever receives such a track hears what was lost as if it had
+//! come, once and in order, without being told to; the statistics count it (`fecPacketsReceived`).
+//!
 //! # Swapping a transport
 //!
 //! Below a connection are four actors: ICE, DTLS, RTP and the sockets. Each speaks through

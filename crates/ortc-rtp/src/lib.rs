@@ -91,10 +91,13 @@
 //!
 //! What was sent is kept for a second, 1,024 packets and a megabyte at most. It is sent again on a
 //! stream of its own (RFC 4588) where the description has one, and else exactly as it was: see
-//! [`SrtpSender::protect_rtp_again`]. None is sent again more often than once in a round trip, nor
-//! more than half as many bytes as are sent for the first time; what is refused is counted in
+//! [`SrtpSender::protect_rtp_again`]. None is sent again more often than about once in a round trip,
+//! nor more than half as many bytes as are sent for the first time; what is refused is counted in
 //! [`RecoveryStats`]. Packets that were sent again on a stream of their own count as lost in
 //! reports, as they were.
+//!
+//! Sound may repeat itself instead (RFC 2198): [`codec::Repeater`] puts earlier payloads into each
+//! packet, and [`RtpSession::repair_receiver`] has what they repeat take the place of what was lost.
 //!
 //! # Deliberately left out
 //!
