@@ -81,8 +81,9 @@ impl World<'_> {
                 .flat_map(|side| &side.sending)
                 .map(|it| it.stream)
                 .collect();
-            self.signal(conn)?;
+            // In this order, as one that is back may have been gone.
             self.withdraw(conn)?;
+            self.signal(conn)?;
             streams.into_iter().try_for_each(|stream| self.describe(conn, stream))?;
         }
         Ok(())
@@ -151,7 +152,12 @@ impl World<'_> {
             let numbers = self.heard.numbers(&ear, origin)?;
             let first = firsts.iter().find(|(of, _)| *of == origin).map_or(0, |(_, first)| *first);
             let all = (first..first + 3).all(|n| numbers.contains(&n));
-            let what = || format!("{ear:?} hears {numbers:?} of {origin:?}, from {first} on");
+            let stats = match self.side(ear.0).and_then(|side| side.conn.clone()) {
+                Some(conn) if !all => format!("{:#?}", conn.stats().await),
+                _ => String::new(),
+            };
+            let what =
+                || format!("{ear:?} hears {numbers:?} of {origin:?}, from {first} on; {stats}");
             check("in the end all is heard", all, what)?;
         }
         Ok(())
