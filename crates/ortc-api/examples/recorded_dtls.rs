@@ -114,16 +114,19 @@ fn play(recording: &Shared, choose: impl Fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>) -> Ve
                 );
             }
         };
+        let heard = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            while let Ok(Some(frame)) = timeout(Duration::from_secs(1), frames.recv()).await {
+                heard.push(u64::from_be_bytes(frame.data[1..].try_into().expect("as it was sent")));
+            }
+            heard
+        });
         let packets = lock(recording).packets.clone();
         for packet in choose(packets) {
             net.inject(from, to, &packet);
             sleep(Duration::from_millis(20)).await;
         }
-        let mut heard = Vec::new();
-        while let Ok(Some(frame)) = timeout(Duration::from_secs(1), frames.recv()).await {
-            heard.push(u64::from_be_bytes(frame.data[1..].try_into().expect("as it was sent")));
-        }
-        heard
+        heard.await.expect("it does not panic")
     })
 }
 

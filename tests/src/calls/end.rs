@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_millis(200);
 const FORGOTTEN: Duration = Duration::from_secs(30);
 
 impl World<'_> {
-    pub(super) async fn end(mut self, tasks_before: usize) -> Result<(), Failure> {
+    pub(super) async fn end(mut self) -> Result<(), Failure> {
         self.lie_still()?;
         let limit = if self.is_calm { CALM_LIMIT } else { LIMIT };
         let until = self.net.elapsed() + limit;
@@ -37,7 +37,7 @@ impl World<'_> {
         self.all_agree()?;
         self.all_is_heard().await?;
         self.all_closes().await?;
-        self.nothing_is_left(tasks_before).await
+        self.nothing_is_left().await
     }
 
     fn lie_still(&mut self) -> Result<(), Failure> {
@@ -81,8 +81,9 @@ impl World<'_> {
                 .flat_map(|side| &side.sending)
                 .map(|it| it.stream)
                 .collect();
-            self.signal(conn)?;
+            // In this order, as one that is back may have been gone.
             self.withdraw(conn)?;
+            self.signal(conn)?;
             streams.into_iter().try_for_each(|stream| self.describe(conn, stream))?;
         }
         Ok(())
@@ -119,24 +120,24 @@ impl World<'_> {
         Ok(())
     }
 
-    /// What is sent is heard, at the peer and behind a server.
+    /// What is sent is heard, at the peer and behind a server, and what is stopped is not.
     async fn all_is_heard(&mut self) -> Result<(), Failure> {
         // What was started just now is sent.
         pass(Duration::from_millis(100)).await;
         let mut sent = Vec::new();
         for side in self.sides.iter().flatten().filter(|side| is_in_call(side)) {
-            for track in side.sending.iter().filter(|sent| sent.enabled) {
+            for track in &side.sending {
                 let Some(to) = self.program.shape.peer(side.number) else { continue };
                 let source = self.side(track.origin.0);
                 let has_source = source.is_some_and(is_in_call);
                 let is_received = track.origin.0 == side.number
                     || side_receives(self.side(3 - side.number), track.origin);
                 if has_source && is_received && self.side(to).is_some_and(is_in_call) {
-                    sent.push(((to, track.track.ssrc()), track.origin));
+                    sent.push(((to, track.track.ssrc()), track.origin, track.enabled));
                 }
             }
         }
-        let mut origins: Vec<_> = sent.iter().map(|(_, origin)| *origin).collect();
+        let mut origins: Vec<_> = sent.iter().map(|(_, origin, _)| *origin).collect();
         origins.sort_unstable();
         origins.dedup();
         let mut firsts = Vec::new();
@@ -147,11 +148,16 @@ impl World<'_> {
         }
         pass(Duration::from_secs(1)).await;
         self.observe()?;
-        for (ear, origin) in sent {
+        for (ear, origin, _) in sent.into_iter().filter(|(.., is_enabled)| *is_enabled) {
             let numbers = self.heard.numbers(&ear, origin)?;
             let first = firsts.iter().find(|(of, _)| *of == origin).map_or(0, |(_, first)| *first);
             let all = (first..first + 3).all(|n| numbers.contains(&n));
-            let what = || format!("{ear:?} hears {numbers:?} of {origin:?}, from {first} on");
+            let stats = match self.side(ear.0).and_then(|side| side.conn.clone()) {
+                Some(conn) if !all => format!("{:#?}", conn.stats().await),
+                _ => String::new(),
+            };
+            let what =
+                || format!("{ear:?} hears {numbers:?} of {origin:?}, from {first} on; {stats}");
             check("in the end all is heard", all, what)?;
         }
         Ok(())
@@ -182,7 +188,7 @@ impl World<'_> {
         self.observe()
     }
 
-    async fn nothing_is_left(mut self, tasks_before: usize) -> Result<(), Failure> {
+    async fn nothing_is_left(mut self) -> Result<(), Failure> {
         let port = self.port.take();
         let weak: Vec<_> = self.sides.iter().flatten().map(|side| side.weak.clone()).collect();
         self.sides.clear();
@@ -199,10 +205,8 @@ impl World<'_> {
         }
         let is_gone = weak.iter().all(|weak| weak.upgrade().is_none());
         check("no handle is left", is_gone, || "one is".into())?;
-        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        check("no task is left", tasks == tasks_before, || {
-            format!("{tasks}, and {tasks_before} in the beginning")
-        })
+        let left = self.census.left();
+        check("no actor is left", left.is_empty(), || format!("{left:?}"))
     }
 }
 

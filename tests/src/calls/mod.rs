@@ -17,8 +17,9 @@
 //! - no index of SRTP is used for two packets;
 //! - everybody hears what is theirs, once and in order, and all of it where the network is calm,
 //!   whatever is nominated, gathered or described meanwhile;
-//! - sockets, connections, handles and tasks are gone in the end.
+//! - sockets, connections, handles and actors are gone in the end.
 
+mod census;
 mod end;
 mod media;
 mod program;
@@ -33,9 +34,10 @@ use std::time::Duration;
 use ortc_api::Transports;
 use ortc_io::sim::{self, Network, SimConfig};
 
+pub use census::Census;
 pub use program::{CONNECTIONS, HOSTS, Operation, Program, STREAMS, Shape};
 
-use crate::{pass, shrink};
+use crate::shrink;
 use world::World;
 
 /// How often a program that fails is run again, to find a shorter one: a second or two.
@@ -64,11 +66,14 @@ fn check(rule: &'static str, holds: bool, what: impl FnOnce() -> String) -> Resu
     if holds { Ok(()) } else { fail(rule, what()) }
 }
 
-/// Runs a program, with these transports for its connections by their numbers.
+/// Makes the transports of a connection; a census knows of their actors.
+pub type MakeTransports<'a> = dyn Fn(&Census) -> Transports + Sync + 'a;
+
+/// Runs a program, with these transports for its connections.
 ///
 /// # Errors
 /// The first rule that does not hold; a panic is one, too.
-pub fn run(program: &Program, transports: &dyn Fn(usize) -> Transports) -> Result<(), Failure> {
+pub fn run(program: &Program, transports: &MakeTransports<'_>) -> Result<(), Failure> {
     let is_traced = std::env::var_os(TRACE_VARIABLE).is_some();
     let config = SimConfig {
         transcript_limit: if is_traced { 200_000 } else { 0 },
@@ -90,25 +95,18 @@ pub fn run(program: &Program, transports: &dyn Fn(usize) -> Transports) -> Resul
 async fn live(
     net: &Network,
     program: &Program,
-    transports: &dyn Fn(usize) -> Transports,
+    transports: &MakeTransports<'_>,
 ) -> Result<(), Failure> {
     let mut world = World::new(net.clone(), program, transports);
-    // The engines have begun.
-    pass(Duration::from_secs(1)).await;
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     world.bind_port().await?;
     for operation in &program.operations {
         world.step(*operation).await?;
     }
-    world.end(tasks).await
+    world.end().await
 }
 
 /// The shortest program that breaks the same rule, as far as some hundred replays can tell.
-pub fn shrunk(
-    program: &Program,
-    rule: &str,
-    transports: &(dyn Fn(usize) -> Transports + Sync),
-) -> Program {
+pub fn shrunk(program: &Program, rule: &str, transports: &MakeTransports<'_>) -> Program {
     be_quiet_in_replays();
     let with =
         |operations: &[Operation]| Program { operations: operations.to_vec(), ..program.clone() };
@@ -143,8 +141,8 @@ fn be_quiet_in_replays() {
 /// When a rule does not hold; the message is a test to be pasted.
 pub fn random_program_holds(seed: u64) {
     let program = Program::random(seed);
-    if let Err(Failure { rule, what }) = run(&program, &|_| Transports::new()) {
-        let shrunk = shrunk(&program, rule, &|_| Transports::new());
+    if let Err(Failure { rule, what }) = run(&program, &Census::transports) {
+        let shrunk = shrunk(&program, rule, &Census::transports);
         panic!("\"{rule}\" does not hold: {what}\nThis is enough for that:\n\n{shrunk:?}\n");
     }
 }
@@ -155,7 +153,7 @@ pub fn random_program_holds(seed: u64) {
 /// When a rule does not hold.
 pub fn holds(seed: u64, shape: Shape, operations: &[Operation]) {
     let program = Program { seed, shape, operations: operations.to_vec() };
-    if let Err(Failure { rule, what }) = run(&program, &|_| Transports::new()) {
+    if let Err(Failure { rule, what }) = run(&program, &Census::transports) {
         panic!("\"{rule}\" does not hold: {what}");
     }
 }

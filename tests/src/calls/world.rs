@@ -8,7 +8,7 @@ use std::time::Duration;
 use ortc_api::{
     AddStreamError, CandidateError, ConnectError, Engine, LocalSocketError, NewConnectionError,
     RTCConnection, RTCConnectionOptions, RTCSocket, ReceiveTrackError, SetRemoteIceError,
-    TrackError, Transports,
+    TrackError,
 };
 use ortc_io::sim::{Host, LinkConfig, Network};
 
@@ -16,7 +16,7 @@ use super::media::{Due, Ear, Heard, Silent, UNDESCRIBED, frame_of};
 use super::program::{FORWARDED, HOSTS, Operation, Program, Shape};
 use super::side::{CLOSING, Receiving, Sending, Side};
 use super::wire::Watch;
-use super::{Failure, check, fail};
+use super::{Census, Failure, MakeTransports, check, fail};
 use crate::{Peer, pass, signalled};
 
 /// The port of [`Shape::Port`].
@@ -28,7 +28,8 @@ const SETTLED: Duration = Duration::from_millis(15);
 pub(super) struct World<'a> {
     pub(super) net: Network,
     pub(super) program: &'a Program,
-    transports: &'a dyn Fn(usize) -> Transports,
+    transports: &'a MakeTransports<'a>,
+    pub(super) census: Census,
     pub(super) hosts: Vec<Host>,
     pub(super) engines: Vec<Engine>,
     pub(super) port: Option<RTCSocket>,
@@ -51,7 +52,7 @@ impl<'a> World<'a> {
     pub(super) fn new(
         net: Network,
         program: &'a Program,
-        transports: &'a dyn Fn(usize) -> Transports,
+        transports: &'a MakeTransports<'a>,
     ) -> Self {
         let hosts: Vec<_> = (0..HOSTS)
             .map(|n| net.host(&format!("host {n}"), &[address(n, 0), address(n, 1)]))
@@ -70,6 +71,7 @@ impl<'a> World<'a> {
             net,
             program,
             transports,
+            census: Census::default(),
             hosts,
             engines,
             port: None,
@@ -163,7 +165,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let shape = self.program.shape;
-        let options = RTCConnectionOptions::new().with_transports((self.transports)(conn));
+        let options = RTCConnectionOptions::new().with_transports((self.transports)(&self.census));
         let options = match (shape, conn, &self.port) {
             (Shape::Port, 0 | 2, Some(port)) => options.with_socket(port.clone()),
             (Shape::Forks, 2 | 4, _) if let Some((of, handle)) = self.callable(0) => {
