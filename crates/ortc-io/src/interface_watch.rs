@@ -53,12 +53,12 @@ mod imp {
             // Of this family, NETLINK_ROUTE is the default protocol.
             let socket = rustix::net::socket_with(family, SocketType::RAW, flags, None)?;
             rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-            // SAFETY: an `OwnedFd` has its descriptor for itself, and what it is registered with
-            // owns it from here on.
             #[allow(
                 unsafe_code,
                 reason = "tokio has no other way to wait for a socket of this kind"
             )]
+            // SAFETY: an `OwnedFd` has its descriptor for itself, and what it is registered with
+            // owns it from here on.
             let socket = unsafe { AsyncFd::register(socket) };
             Ok(Self(socket?))
         }

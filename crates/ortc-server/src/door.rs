@@ -31,7 +31,7 @@ pub struct StreamLimits {
     /// Of those, from one address. Default 64; a proxy in front has them answered in milliseconds.
     pub newcomers_of_address: usize,
     /// How long a newcomer may take until it is answered, TLS included. Default 10 s.
-    pub first_answer: Duration,
+    pub first_response: Duration,
     /// How long the server may have nothing written to a stream, later. Default 75 s: WebSockets
     /// are pinged every 20 s.
     pub silence: Duration,
@@ -43,7 +43,7 @@ impl Default for StreamLimits {
             open: 32_768,
             newcomers: 512,
             newcomers_of_address: 64,
-            first_answer: Duration::from_secs(10),
+            first_response: Duration::from_secs(10),
             silence: Duration::from_secs(75),
         }
     }
@@ -113,7 +113,7 @@ impl Doorkeeper {
         state.newcomers.push_back((address, Arc::clone(&call)));
         state.counts.open += 1;
         state.counts.accepted += 1;
-        let deadline = Instant::now() + limits.first_answer;
+        let deadline = Instant::now() + limits.first_response;
         Some(Ticket { keeper: Arc::clone(&self.0), call, deadline, answered: false })
     }
 

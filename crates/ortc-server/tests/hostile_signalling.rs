@@ -122,7 +122,7 @@ async fn streams_that_ask_for_nothing_make_room_for_those_that_do() {
 #[tokio::test]
 async fn who_asks_byte_by_byte_is_cut_off_and_who_is_answered_is_not() {
     let streams =
-        StreamLimits { first_answer: Duration::from_millis(500), ..StreamLimits::default() };
+        StreamLimits { first_response: Duration::from_millis(500), ..StreamLimits::default() };
     let mut call = Call::begin(streams).await;
     let begun = Instant::now();
     let slow = |address| async move {
