@@ -128,9 +128,11 @@ impl<'a> World<'a> {
             }
             Op::Part(..) | Op::Heal(..) => {}
             Op::Down(host, n) if host < HOSTS => {
-                self.hosts[host].set_up(address(host, n % 2), false)
+                self.hosts[host].set_up(address(host, n % 2), false);
             }
-            Op::Up(host, n) if host < HOSTS => self.hosts[host].set_up(address(host, n % 2), true),
+            Op::Up(host, n) if host < HOSTS => {
+                self.hosts[host].set_up(address(host, n % 2), true);
+            }
             Op::Suspend(host) if host < HOSTS => {
                 self.hosts[host].suspend();
                 self.suspended[host] = Some(Duration::MAX);
