@@ -79,11 +79,12 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "soak",
-        arguments: "[--minutes N] [--plot FILE]",
-        help: "Has connections, forwarded tracks and rooms come and go for N minutes (10), over \
-               addresses that vanish and come back, and shows what the process holds whenever all \
-               are closed: memory, descriptors, threads, tasks. \
-               It fails when something grows with every connection. --plot draws the lines (SVG)",
+        arguments: "[--minutes N] [--plot FILE] [--changing-networks]",
+        help: "Has connections, forwarded tracks and rooms come and go for N minutes (10), and shows \
+               what the process holds whenever all are closed: memory, descriptors, threads, tasks. \
+               It fails when something grows with every connection. --plot draws the lines (SVG). \
+               --changing-networks has addresses vanish and come back under the calls, in a \
+               network of its own, which takes Linux, `unshare` and `ip`",
         run: soak::run,
     },
     Command {

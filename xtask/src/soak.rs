@@ -3,24 +3,20 @@
 use std::process::Command;
 
 use crate::metadata;
-use crate::process::{Outcome, cargo, execute, succeeds};
+use crate::process::{Outcome, cargo, execute};
 
-/// A network of the process's own, in which addresses can vanish.
-const ALONE: [&str; 2] = ["--map-root-user", "--net"];
+/// Has addresses vanish under the calls, in a network of the process's own.
+const CHANGING: &str = "--changing-networks";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let build = ["build", "--release", "--package", "ortc-tests", "--bin", "soak"];
-    execute(&mut cargo(&build))?;
-    let program = format!("{}/release/soak", metadata::workspace()?.target_directory);
-    let can_move = succeeds(Command::new("unshare").args(ALONE).args(["ip", "link"]));
-    let mut soak = match can_move {
-        true => Command::new("unshare"),
-        false => Command::new(&program),
-    };
-    if can_move {
-        soak.args(ALONE).args([&program, "--changing-networks"]);
-    } else {
-        println!("networks stay as they are: `unshare --net` and `ip` are not to be had here");
+    if !arguments.iter().any(|argument| argument == CHANGING) {
+        let mut soak =
+            cargo(&["run", "--release", "--package", "ortc-tests", "--bin", "soak", "--"]);
+        return execute(soak.args(arguments));
     }
-    execute(soak.args(arguments).current_dir(crate::tree::root()))
+    execute(&mut cargo(&["build", "--release", "--package", "ortc-tests", "--bin", "soak"]))?;
+    let program = format!("{}/release/soak", metadata::workspace()?.target_directory);
+    let mut soak = Command::new("unshare");
+    soak.args(["--map-root-user", "--net", &program]).args(arguments);
+    execute(soak.current_dir(crate::tree::root()))
 }
