@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "fingerprint", run: targets::fingerprint::run },
     Target { name: "frames", run: targets::frames::run },
     Target { name: "ice_server", run: targets::ice_server::run },
+    Target { name: "layers", run: targets::layers::run },
     Target { name: "media_file", run: targets::media_file::run },
     Target { name: "opus", run: targets::opus::run },
     Target { name: "redundancy", run: targets::redundancy::run },

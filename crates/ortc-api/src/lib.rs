@@ -296,6 +296,7 @@ mod network;
 mod options;
 mod reader;
 mod received;
+mod simulcast;
 mod socket;
 mod source;
 mod stats;
@@ -347,9 +348,9 @@ pub use ortc_io::{
 pub use ortc_rtp::codec::PacketizeError;
 pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{
-    CodecName, DescriptionError, DisconnectReason, PayloadType, RTCCodec, RTCCodecParam,
-    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RecoveryStats,
-    RtcpFeedback, TrackKind,
+    CodecName, DescriptionError, DisconnectReason, Layer, PayloadType, RTCCodec, RTCCodecParam,
+    RTCEncoding, RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket,
+    RecoveryStats, RtcpFeedback, ScaleFactor, TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;

@@ -20,13 +20,21 @@ const TRANSPORT_NUMBER: &str =
 /// The id that it has by default: that of Chromium, as a browser has one id for one name.
 const TRANSPORT_NUMBER_ID: u8 = 3;
 
+/// The name of the encoding that a packet is of, and that of one that is sent again (RFC 8852).
+pub(crate) const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+pub(crate) const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+
+/// The dependency descriptor of AV1's payload format, appendix A.
+pub(crate) const DEPENDENCY_DESCRIPTOR: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
 /// What only concerns the two ends of one connection: times and numbers of sending, and names
 /// of its own media sections. Passed on, it would lead the receiver astray.
 const HOP_BY_HOP: [&str; 6] = [
     "urn:ietf:params:rtp-hdrext:toffset",
     "urn:ietf:params:rtp-hdrext:sdes:mid",
-    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
-    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    RID,
+    REPAIRED_RID,
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
     TRANSPORT_NUMBER,
 ];
@@ -39,8 +47,7 @@ const END_TO_END: [&str; 8] = [
     "urn:ietf:params:rtp-hdrext:csrc-audio-level",
     // 3GPP TS 26.114 §7.4.5.
     "urn:3gpp:video-orientation",
-    // The dependency descriptor of AV1's payload format, appendix A.
-    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+    DEPENDENCY_DESCRIPTOR,
     // Those of Chromium that say something about the media.
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
     "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
@@ -96,6 +103,11 @@ impl RTCHeaderExtension {
     pub fn is_hop_by_hop(&self) -> bool {
         HOP_BY_HOP.contains(&self.uri.as_str())
     }
+}
+
+/// The id of the header extension of this name.
+pub(crate) fn id_of(extensions: &[RTCHeaderExtension], uri: &str) -> Option<u8> {
+    extensions.iter().find(|extension| extension.uri == uri).map(|extension| extension.id)
 }
 
 /// Checks the header extensions of a description.

@@ -113,6 +113,7 @@ mod description;
 mod error;
 mod ext_headers;
 mod header_extension;
+mod layers;
 mod messages;
 mod opus;
 mod redundancy;
@@ -124,18 +125,20 @@ mod view;
 pub use actor::RtpActor;
 pub use compound::{KeyFrameRequest, ReportBlock, RtcpPacket, RtcpView, SenderInfo, is_rtcp};
 pub use description::{
-    CodecName, DescriptionError, RTCCodec, RTCCodecParam, RTCMediaAttributes, RTCTrackDescription,
-    RtcpFeedback, TrackKind,
+    CodecName, DescriptionError, RTCCodec, RTCCodecParam, RTCEncoding, RTCMediaAttributes,
+    RTCTrackDescription, RtcpFeedback, ScaleFactor, TrackKind,
 };
 pub use error::{RtpError, SrtpError};
 pub use ext_headers::{DEFAULT_EXT_HEADERS_ID, read_ext_headers, write_ext_headers};
 pub use header_extension::RTCHeaderExtension;
+pub use layers::{Layer, LayerMark, LayerMarker, LayerRates, MAX_ENCODINGS};
 pub use messages::{
     DisconnectReason, ExtHeaders, ForwardConfig, ForwardedPayloadType, InsertedPacket,
-    KeyFrameFeedback, OutgoingPacket, PayloadType, ReceivedPacket, ReceivedTonePacket,
-    ReceiverConfig, ReceiverUpdate, RecoverConfig, RetransmitConfig, RouteCommand, RouteEvent,
-    RtpCommand, RtpEvent, RtxStream, SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket,
-    TonePayloadTypes, ToneRedundancy, ToneRoute, TrackSource, UnknownTrack,
+    KeyFrameFeedback, OutgoingPacket, PayloadType, ReceiveEncodingsConfig, ReceivedEncoding,
+    ReceivedPacket, ReceivedTonePacket, ReceiverConfig, ReceiverUpdate, RecoverConfig,
+    RetransmitConfig, RouteCommand, RouteEvent, RtpCommand, RtpEvent, RtxStream,
+    SelectLayersConfig, SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, TonePayloadTypes,
+    ToneRedundancy, ToneRoute, TrackSource, UnknownTrack,
 };
 pub use opus::{
     NotOpus, OPUS_CLOCK_RATE, OpusDepacketizer, OpusFrame, OpusPacketizer, opus_packet_duration,
@@ -144,7 +147,7 @@ pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
     DatagramCounts, EarlyLimits, ForwardTarget, MAX_PADDING, OpenedRtp, ReceiveDrops,
     ReceiverSnapshot, RecoveryStats, Retransmission, RtpSession, SendDrops, SenderSnapshot,
-    SessionOptions, SessionSnapshot, SessionStats,
+    SessionOptions, SessionSnapshot, SessionStats, SourceReport,
 };
 pub use srtp::{
     RtpOpened, Seal, SealJob, SealMark, SealTicket, SerialSeal, SrtpReceiver, SrtpSender,

@@ -1,7 +1,7 @@
 //! The messages that two peers, or a peer and a room, exchange, one JSON object a WebSocket frame.
 //!
 //! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `trackEnded`,
-//! `candidateWithdrawn`, `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
+//! `trackLimit`, `candidateWithdrawn`, `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
 
 use ortc_api::{RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub enum Signal {
     Track(RTCTrackDescription),
     /// A track has ended: one that whoever says this has described.
     TrackEnded(TrackEnded),
+    /// Whoever says this wants no more than so much of a track that has been described to it.
+    TrackLimit(TrackLimit),
     /// The peer has no more candidates.
     EndOfCandidates {},
     /// The peer hangs up; the server says it too, when the peer's socket has gone.
@@ -44,6 +46,8 @@ pub struct Message {
     pub track: Option<RTCTrackDescription>,
     /// A track that the sender sends no more.
     pub track_ended: Option<TrackEnded>,
+    /// The sender wants no more than so much of a track that is described to it.
+    pub track_limit: Option<TrackLimit>,
     /// The sender has no more candidates. Whatever it holds says nothing yet.
     pub end_of_candidates: Option<Anything>,
     /// The sender hangs up, or has gone. Whatever it holds says nothing yet.
@@ -83,6 +87,18 @@ impl schemars::JsonSchema for Anything {
 pub struct TrackEnded {
     /// The SSRC, in decimal, as it was described.
     pub ssrc: String,
+}
+
+/// How much is wanted of a track that comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TrackLimit {
+    /// The SSRC, in decimal, as it was described.
+    pub ssrc: String,
+    /// What it is to take at most, in bits per second; absent, as much as there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bitrate: Option<u64>,
 }
 
 /// What the server says is wrong.
@@ -148,6 +164,7 @@ impl Signal {
         signals.extend(said.candidate_withdrawn.map(Self::CandidateWithdrawn));
         signals.extend(said.track.map(Self::Track));
         signals.extend(said.track_ended.map(Self::TrackEnded));
+        signals.extend(said.track_limit.map(Self::TrackLimit));
         signals.extend(said.end_of_candidates.map(|_| Self::EndOfCandidates {}));
         signals.extend(said.bye.map(|_| Self::Bye {}));
         signals.extend(said.error.map(Self::Error));

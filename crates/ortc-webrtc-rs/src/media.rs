@@ -473,6 +473,10 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             }
             // Not described by connections that have this plane; a peer may say so all the same.
             RouteCommand::Retransmit(..) | RouteCommand::Recover(..) => {}
+            // Forwarded, no track is; of what is received, the best encoding stands for all.
+            RouteCommand::SelectLayers(..)
+            | RouteCommand::LimitLayer(..)
+            | RouteCommand::ReceiveEncodings(..) => {}
             RouteCommand::RequestKeyFrame(_, ssrc) => {
                 tracing::debug!(ssrc = ssrc.0, "webrtc-rs has no way to ask for a key frame here");
             }

@@ -6,6 +6,7 @@ pub(crate) mod ext_headers;
 pub(crate) mod fingerprint;
 pub(crate) mod frames;
 pub(crate) mod ice_server;
+pub(crate) mod layers;
 pub(crate) mod media_file;
 pub(crate) mod opus;
 pub(crate) mod redundancy;

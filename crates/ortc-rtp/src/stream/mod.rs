@@ -10,6 +10,7 @@ mod send;
 mod tones;
 
 pub use clock::NtpClock;
+pub(crate) use clock::in_clock_units;
 pub(crate) use nack::MAX_AGE as MAX_MISSING_AGE;
 pub use nack::{Arrival, LossTracker};
 pub use receive::{

@@ -235,9 +235,9 @@ impl ReceiveStream {
         self.last_sender_report = Some((now, info));
     }
 
-    /// The newest sender report: when it came, and its RTP timestamp.
-    pub fn sender_report_at(&self) -> Option<(Instant, u32)> {
-        self.last_sender_report.map(|(at, info)| (at, info.rtp_timestamp))
+    /// The newest sender report, and when it came.
+    pub fn sender_report(&self) -> Option<(Instant, SenderInfo)> {
+        self.last_sender_report
     }
 
     /// Takes an RTCP BYE for the stream. It counts once newer RTP has not followed for
