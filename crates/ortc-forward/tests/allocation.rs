@@ -364,14 +364,14 @@ fn a_layer_is_chosen_and_its_numbers_are_changed_without_allocation() {
     let mut allocated = 0;
     for round in 0..90u16 {
         // Under the second after which reports would be due.
-        let now = start + Duration::from_millis(5 * u64::from(round));
+        let now = start + Duration::from_millis(4 * u64::from(round));
         for (at, ssrc) in [71, 72, 73].into_iter().enumerate() {
             for n in 0..4 {
                 let header = RtpHeader {
                     payload_type: VP8,
                     marker: n == 3,
                     sequence: round * 4 + n,
-                    timestamp: u32::from(round) * 450,
+                    timestamp: u32::from(round) * 360,
                     ssrc: Ssrc(ssrc),
                     extensions: &[],
                 };

@@ -96,6 +96,21 @@
 //! [`RecoveryStats`]. Packets that were sent again on a stream of their own count as lost in
 //! reports, as they were.
 //!
+//! # Layers
+//!
+//! A track may come in several encodings at once (simulcast, RFC 8853) or in scalable layers.
+//! [`RtpSession::receive_encodings`] finds them by SSRC or by name (RFC 8852), and names all of them
+//! by the SSRC of the track; its reader gets the best that comes. Where the track is forwarded,
+//! [`RtpSession::select_layers`] has one layer at a time be sent: what may be sent is shared among
+//! such tracks, each of which gets its least layer first, and then always the one that has least goes
+//! a step up. A step down is at once, one up once there has been 15 % more room than it takes for a
+//! second, and for longer after each relapse. Encodings and better spatial layers are gone to at a
+//! key frame, which is asked for; temporal layers of VP8, VP9 and AV1 (by its dependency descriptor)
+//! and spatial ones of VP9 and AV1 are left out packet by packet, and the marker is set where a
+//! picture then ends. Numbers, timestamps and VP8 picture ids go on without a gap. Picture ids of VP9
+//! and frame numbers of AV1 keep theirs, as their receivers expect, and of decode targets nothing is
+//! rewritten.
+//!
 //! # Deliberately left out
 //!
 //! - Delay of received packets: a jitter buffer belongs to who plays them. Their order, within

@@ -43,7 +43,7 @@ const LEAST_IN_FLIGHT_SHARE: f64 = 0.1;
 /// what comes so, one after the other, comes as fast as the link takes it; it says so if there is
 /// enough of it.
 const WAITED_US: i64 = 1_000;
-const WAITED_SECONDS: f64 = 0.015;
+const WAITED_SECONDS: f64 = 0.004;
 
 /// How long what gets through says little about what could, after the application has sent little.
 const LIMITED_LATELY: Duration = Duration::from_secs(2);

@@ -152,6 +152,11 @@ impl LayerSelector {
         self.target = Some(next);
     }
 
+    /// Whether it is known what is to be sent.
+    pub(crate) fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// The layer that is sent; `None` before there is one, or while it is interrupted.
     pub(crate) fn current(&self) -> Option<Layer> {
         let encoding = self.rewriter.encoding()?;

@@ -448,6 +448,10 @@ impl RtpSession {
     pub fn on_layer_rates(&mut self, now: Instant, ssrc: Ssrc, rates: LayerRates) {
         if let Some(selector) = self.selector_mut(ssrc) {
             selector.set_rates(rates);
+            // One that is not sent yet does not wait for its turn.
+            if !selector.has_target() {
+                self.share_layers_anew();
+            }
             self.share_layers(now);
         }
     }
