@@ -344,9 +344,8 @@ impl Out {
         let mut dropped = 0;
         while let Err(TrySendError::Full(back)) = self.sender.try_send(crossing) {
             crossing = back;
-            match self.oldest.try_recv() {
-                Ok(Crossing::Packets(batch)) => dropped += batch.packets.len() as u64,
-                Ok(_) | Err(_) => {}
+            if let Ok(Crossing::Packets(batch)) = self.oldest.try_recv() {
+                dropped += batch.packets.len() as u64;
             }
         }
         self.wakeup.notify();
