@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "jitter", run: targets::jitter::run },
     Target { name: "matroska", run: targets::matroska::run },
     Target { name: "link_names", run: targets::link_names::run },
+    Target { name: "layers", run: targets::layers::run },
     Target { name: "media_file", run: targets::media_file::run },
     Target { name: "opus", run: targets::opus::run },
     Target { name: "paths", run: targets::paths::run },

@@ -76,6 +76,7 @@ fn the_opus_track_is_read_and_written_as_it_stands() {
         rtp_ext_headers: None,
         header_extensions: Vec::new(),
         rtx_ssrc: None,
+        encodings: Vec::new(),
     };
     assert_eq!(track, expected);
     assert_eq!(to_value(&track).unwrap(), example);

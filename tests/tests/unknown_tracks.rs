@@ -127,6 +127,7 @@ fn a_peer_that_is_asked_for_pairs_sends_them_and_its_tracks_are_known_by_them() 
                     rtp_ext_headers: None,
                     header_extensions: Vec::new(),
                     rtx_ssrc: None,
+                    encodings: Vec::new(),
                 };
                 let received = conn.receive_track(&description).unwrap();
                 report.send((track, received)).unwrap();

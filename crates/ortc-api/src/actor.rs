@@ -28,7 +28,6 @@ use crate::local_side::LocalSide;
 use crate::media::{MediaStream, lock};
 use crate::received::Received;
 use crate::socket::{SocketHold, SocketUse};
-use crate::source::Source;
 use crate::trace::Trace;
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
 use crate::vigil::{ChildLost, Family};
@@ -546,8 +545,8 @@ impl Handler<RtpEvent> for ConnectionActor {
             RtpEvent::KeyFrameRequested(ssrc) => {
                 let connection = self.handle.upgrade();
                 let sent = connection.iter().flat_map(|connection| connection.tracks(None));
-                for track in sent.filter(|track| track.ssrc_number() == *ssrc) {
-                    track.source().local_source().into_iter().for_each(Source::want_key_frame);
+                for track in sent {
+                    track.source_of(*ssrc).into_iter().for_each(|it| it.want_key_frame());
                 }
                 return;
             }

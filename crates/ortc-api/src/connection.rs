@@ -266,14 +266,16 @@ impl Inner {
         ListenerId(self.next_listener.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn remove_sender(&self, track: &RTCTrack, ssrc: Ssrc) -> Result<(), CommandError> {
+    pub(crate) fn remove_sender(&self, track: &RTCTrack) -> Result<(), CommandError> {
         let mut state = lock(&self.shared.state);
-        self.send_within(&state, Command::Rtp(RtpCommand::RemoveSender(ssrc)))
-            .map_err(|refused| refused.error)?;
+        for (ssrc, _) in track.ssrcs() {
+            self.send_within(&state, Command::Rtp(RtpCommand::RemoveSender(ssrc)))
+                .map_err(|refused| refused.error)?;
+        }
         let sent = state.sending.len();
         state.sending.retain(|other| other != track);
         if state.sending.len() < sent {
-            state.retired.push_back((ssrc, track.rtx_ssrc_number()));
+            state.retired.extend(track.ssrcs());
         }
         Ok(())
     }
@@ -569,21 +571,25 @@ impl RTCConnection {
                 return Err(AddStreamError::TooManyTracks(MAX_TRACKS));
             }
             let wants_rtx = source.kind() == TrackKind::Video && !has_own_plane;
-            let ssrc = self.free_ssrcs(&mut state, &added, wants_rtx)?;
+            let mut ssrcs = Vec::new();
+            for _ in 0..source.local_encodings().len().max(1) {
+                ssrcs.push(self.free_ssrcs(&mut state, &added, &ssrcs, wants_rtx)?);
+            }
             let connection = Arc::downgrade(&self.inner);
-            added.push(RTCTrack::new(connection, source, ssrc, codecs, stream, enabled));
+            added.push(RTCTrack::new(connection, source, ssrcs, codecs, stream, enabled));
         }
         for (n, track) in added.iter().enumerate() {
-            let Some((command, outlet)) = track.start_sending() else { continue };
-            if let Err(refused) = self.inner.send_within(&state, Command::Rtp(command)) {
-                for track in &added[..n] {
-                    let command = Command::Rtp(RtpCommand::RemoveSender(track.ssrc_number()));
-                    // Refused only where everything is gone.
-                    let _ = self.inner.send_within(&state, command);
+            for (command, start) in track.start_sending() {
+                if let Err(refused) = self.inner.send_within(&state, Command::Rtp(command)) {
+                    for (ssrc, _) in added[..=n].iter().flat_map(RTCTrack::ssrcs) {
+                        let command = Command::Rtp(RtpCommand::RemoveSender(ssrc));
+                        // Refused only where everything is gone.
+                        let _ = self.inner.send_within(&state, command);
+                    }
+                    return Err(refused.error.into());
                 }
-                return Err(refused.error.into());
+                track.install(start);
             }
-            track.install(outlet);
         }
         state.sending.extend(added);
         if !state.sending_streams.contains(stream) {
@@ -654,6 +660,9 @@ impl RTCConnection {
         let known = state.receiving.iter().position(same);
         if let Some(taken) = state.taken_ssrc(description)? {
             return Err(ReceiveTrackError::DuplicateSsrc(taken.0.to_string()));
+        }
+        if let Some(rid) = state.taken_rid(description) {
+            return Err(ReceiveTrackError::DuplicateRid(rid.to_owned()));
         }
         if let Some(at) = known {
             return self.receive_as(&mut state, at, description);

@@ -241,6 +241,9 @@ pub enum ReceiveTrackError {
     /// The SSRC is in use by another track of this connection.
     #[error("ssrc {0} is already received with another description")]
     DuplicateSsrc(String),
+    /// An encoding has the name of one of another track of this connection, and no SSRC.
+    #[error("the rid {0:?} is that of an encoding of another track: name each differently")]
+    DuplicateRid(String),
     /// More tracks than one connection carries.
     #[error("one connection receives at most {0} tracks")]
     TooManyTracks(usize),
@@ -307,6 +310,12 @@ pub enum TrackAttributeError {
     /// A local track sends no header extensions.
     #[error("only a forwarded track has header extensions: describe none")]
     NotForwarded,
+    /// The track has no encoding of this name.
+    #[error("the track has no encoding of this rid")]
+    NoSuchEncoding,
+    /// A local track is sent in all its layers.
+    #[error("only of a forwarded track one layer is chosen: stop encodings of a local one")]
+    NotLayered,
     /// The pairs do not fit into a packet.
     #[error("rtpExtHeaders are lines of name=value, of at most 255 bytes together")]
     ExtHeaders,

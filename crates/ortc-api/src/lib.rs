@@ -326,6 +326,7 @@ mod network;
 mod options;
 mod reader;
 mod received;
+mod simulcast;
 mod socket;
 mod source;
 mod stats;
@@ -383,9 +384,9 @@ pub use ortc_io::{
 pub use ortc_rtp::codec::{JitterConfig, PacketizeError, Playout};
 pub use ortc_rtp::congestion::BandwidthLimits;
 pub use ortc_rtp::{
-    CodecName, DescriptionError, DisconnectReason, NtpTime, PayloadType, RTCCodec, RTCCodecParam,
-    RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, ReceivedPacket, RecoveryStats,
-    RtcpFeedback, TrackKind,
+    CodecName, DescriptionError, DisconnectReason, Layer, NtpTime, PayloadType, RTCCodec,
+    RTCCodecParam, RTCEncoding, RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription,
+    ReceivedPacket, RecoveryStats, RtcpFeedback, ScaleFactor, TrackKind,
 };
 pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;

@@ -13,6 +13,7 @@ use crate::events::{MediaEvent, MediaEventKind, MediaEvents};
 use crate::format::MediaFormat;
 use crate::hub::{Events, Handler, ListenerId, Subscription};
 use crate::reader::FrameReceiver;
+use crate::simulcast::LocalEncoding;
 use crate::source::{FrameSender, Source};
 
 /// Locks a mutex whose data is valid at every moment, also after a panic elsewhere.
@@ -123,6 +124,8 @@ struct TrackInner {
 #[derive(Clone)]
 enum Origin {
     Local(Arc<Source>),
+    /// Several encodings of the same pictures, from the least to the best.
+    Simulcast(Arc<[LocalEncoding]>),
     Remote(Arc<Reception>),
     /// Telephone keys, of either direction.
     Tones(Arc<Tones>),
@@ -168,6 +171,21 @@ impl MediaStreamTrack {
         (Self { inner: Arc::new(inner) }, FrameSender::new(source))
     }
 
+    /// Makes a local track in several encodings, and the end to feed it by of each: in the order
+    /// given, whatever that is. See [`simulcast`](Self::simulcast).
+    pub(crate) fn of_encodings(encodings: Vec<LocalEncoding>, kind: TrackKind) -> Self {
+        let origin = Origin::Simulcast(encodings.into());
+        Self { inner: Arc::new(TrackInner { id: random_id(), kind, origin }) }
+    }
+
+    /// The encodings of a local track, from the least to the best; none where it has but one.
+    pub(crate) fn local_encodings(&self) -> &[LocalEncoding] {
+        match &self.inner.origin {
+            Origin::Simulcast(encodings) => encodings,
+            Origin::Local(_) | Origin::Remote(_) | Origin::Tones(_) => &[],
+        }
+    }
+
     pub(crate) fn remote(
         described: Arc<Described>,
         source: TrackSource,
@@ -193,7 +211,7 @@ impl MediaStreamTrack {
     pub(crate) fn tones_of(&self) -> Option<&Arc<Tones>> {
         match &self.inner.origin {
             Origin::Tones(tones) => Some(tones),
-            Origin::Local(_) | Origin::Remote(_) => None,
+            Origin::Local(_) | Origin::Simulcast(_) | Origin::Remote(_) => None,
         }
     }
 
@@ -210,7 +228,7 @@ impl MediaStreamTrack {
     /// What a local track carries; `None` for a received one.
     pub fn format(&self) -> Option<MediaFormat> {
         match &self.inner.origin {
-            Origin::Local(source) => Some(source.format),
+            Origin::Local(_) | Origin::Simulcast(_) => Some(self.local_source()?.format),
             Origin::Remote(_) | Origin::Tones(_) => None,
         }
     }
@@ -218,7 +236,7 @@ impl MediaStreamTrack {
     /// Width and height in pixels of a local track's pictures, as its source has said.
     pub fn dimensions(&self) -> Option<(u32, u32)> {
         match &self.inner.origin {
-            Origin::Local(source) => source.dimensions(),
+            Origin::Local(_) | Origin::Simulcast(_) => self.local_source()?.dimensions(),
             Origin::Remote(_) | Origin::Tones(_) => None,
         }
     }
@@ -230,7 +248,7 @@ impl MediaStreamTrack {
     /// ones are dropped, counted.
     pub fn take_frames(&self) -> Option<FrameReceiver> {
         match &self.inner.origin {
-            Origin::Local(_) | Origin::Tones(_) => None,
+            Origin::Local(_) | Origin::Simulcast(_) | Origin::Tones(_) => None,
             Origin::Remote(reception) => lock(&reception.frames).take(),
         }
     }
@@ -250,7 +268,7 @@ impl MediaStreamTrack {
     /// Where a received track comes from; `None` for a local one.
     pub(crate) fn reception(&self) -> Option<&Reception> {
         match &self.inner.origin {
-            Origin::Local(_) | Origin::Tones(_) => None,
+            Origin::Local(_) | Origin::Simulcast(_) | Origin::Tones(_) => None,
             Origin::Remote(reception) => Some(reception),
         }
     }
@@ -260,11 +278,21 @@ impl MediaStreamTrack {
         self.reception().map(|reception| reception.source.ssrc)
     }
 
-    /// Where the frames of a local track are handed out; `None` for a received one.
+    /// Where the frames of a local track are handed out, of its best encoding where it has several;
+    /// `None` for a received one.
     pub(crate) fn local_source(&self) -> Option<&Source> {
         match &self.inner.origin {
             Origin::Remote(_) | Origin::Tones(_) => None,
             Origin::Local(source) => Some(source),
+            Origin::Simulcast(encodings) => encodings.last().map(|it| &*it.source),
+        }
+    }
+
+    /// The same, of a track that has but one encoding.
+    pub(crate) fn own_source(&self) -> Option<&Arc<Source>> {
+        match &self.inner.origin {
+            Origin::Local(source) => Some(source),
+            Origin::Simulcast(_) | Origin::Remote(_) | Origin::Tones(_) => None,
         }
     }
 
@@ -377,7 +405,7 @@ macro_rules! media_events {
 
 media_events!(MediaStream, SubscribeStream, "stream", |stream| stream.inner.connection.upgrade());
 media_events!(MediaStreamTrack, SubscribeTrack, "track", |track| match &track.inner.origin {
-    Origin::Local(_) | Origin::Tones(_) => None,
+    Origin::Local(_) | Origin::Simulcast(_) | Origin::Tones(_) => None,
     Origin::Remote(reception) => reception.connection.upgrade(),
 });
 

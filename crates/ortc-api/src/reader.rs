@@ -252,6 +252,7 @@ pub(crate) mod tests {
             rtp_ext_headers: None,
             header_extensions: Vec::new(),
             rtx_ssrc: None,
+            encodings: Vec::new(),
         }
     }
 

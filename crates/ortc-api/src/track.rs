@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use ortc_io::ring::RingReceiver;
 use ortc_rtp::codec::Repeater;
 use ortc_rtp::{
-    CodecName, InsertedPacket, RTCCodec, RTCHeaderExtension, RTCMediaAttributes,
+    CodecName, InsertedPacket, Layer, RTCCodec, RTCHeaderExtension, RTCMediaAttributes,
     RTCTrackDescription, RtcpFeedback, RtpCommand, Ssrc, TrackKind,
 };
 
@@ -14,7 +14,8 @@ use crate::connection::{Command, Inner};
 use crate::dtmf::{AddDtmfError, Sent, Tones};
 use crate::error::{TrackAttributeError, TrackError};
 use crate::media::{MediaStream, MediaStreamTrack, Reception, lock};
-use crate::source::{Bounds, Outlet};
+use crate::simulcast::{SentEncoding, Start};
+use crate::source::{Bounds, Source};
 
 /// Bytes that the pairs of one track may take in its packets: one RFC 8285 two-byte element.
 const MAX_EXT_HEADERS: usize = 255;
@@ -33,6 +34,8 @@ struct TrackInner {
     ssrc: Ssrc,
     /// Of what is sent again.
     rtx_ssrc: Option<Ssrc>,
+    /// Of a local track in several encodings, from the least to the best.
+    encodings: Vec<SentEncoding>,
     /// What the source has to keep to; shared with its outlet.
     bounds: Arc<Bounds>,
     state: Mutex<TrackState>,
@@ -55,7 +58,7 @@ impl RTCTrack {
     pub(crate) fn new(
         connection: Weak<Inner>,
         source: MediaStreamTrack,
-        (ssrc, rtx_ssrc): (Ssrc, Option<Ssrc>),
+        ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
         codecs: Vec<RTCCodec>,
         stream: &MediaStream,
         enabled: bool,
@@ -79,9 +82,12 @@ impl RTCTrack {
             removed: false,
             tones: None,
         };
+        let encodings = SentEncoding::all(source.local_encodings(), &ssrcs);
+        // The best of several stands for all, for a peer that knows of no others.
+        let (ssrc, rtx_ssrc) = ssrcs.last().copied().unwrap_or((Ssrc(0), None));
         let bounds = Arc::default();
         let state = Mutex::new(state);
-        let inner = TrackInner { connection, source, ssrc, rtx_ssrc, bounds, state };
+        let inner = TrackInner { connection, source, ssrc, rtx_ssrc, encodings, bounds, state };
         Self { inner: Arc::new(inner) }
     }
 
@@ -100,13 +106,25 @@ impl RTCTrack {
         self.inner.ssrc.0.to_string()
     }
 
-    pub(crate) fn ssrc_number(&self) -> Ssrc {
-        self.inner.ssrc
+    /// What it is sent in, where that is several encodings.
+    pub(crate) fn sent_encodings(&self) -> &[SentEncoding] {
+        &self.inner.encodings
     }
 
-    /// The SSRC of what is sent again, if there is one, whether it is described or not.
-    pub(crate) fn rtx_ssrc_number(&self) -> Option<Ssrc> {
-        self.inner.rtx_ssrc
+    /// The SSRCs that it is sent with, each with that of what is sent again: one of each encoding.
+    pub(crate) fn ssrcs(&self) -> Vec<(Ssrc, Option<Ssrc>)> {
+        match &self.inner.encodings[..] {
+            [] => vec![(self.inner.ssrc, self.inner.rtx_ssrc)],
+            encodings => encodings.iter().map(|it| (it.ssrc, it.rtx_ssrc)).collect(),
+        }
+    }
+
+    /// The local source, or encoding, that is sent with an SSRC.
+    pub(crate) fn source_of(&self, ssrc: Ssrc) -> Option<&Source> {
+        if let Some(encoding) = self.inner.encodings.iter().find(|it| it.ssrc == ssrc) {
+            return Some(&encoding.source);
+        }
+        self.inner.source.local_source().filter(|_| self.inner.ssrc == ssrc)
     }
 
     /// Ids of the streams that this track belongs to.
@@ -153,13 +171,14 @@ impl RTCTrack {
             return Err(TrackAttributeError::NoSupportedCodec(names.join(", ")));
         }
         let mut state = lock(&self.inner.state);
-        let (command, outlet) = self.send_as(&state, chosen).ok_or(TrackError::Removed)?;
-        self.command(&state, command)?;
-        self.install(outlet);
+        for (command, outlet) in self.send_as(&state, chosen) {
+            self.command(&state, command)?;
+            self.install(outlet);
+        }
         state.codecs = changed.codecs;
         if !state.ext_headers.is_empty() {
             // Key frames are known by the codec.
-            self.command(&state, RtpCommand::SetExtHeaders(self.describe(&state)))?;
+            self.tell_ext_headers(&state)?;
         }
         if let Some((tones, sink)) = &state.tones {
             tones.set_sent(*sink, self.tones_as(&state));
@@ -316,8 +335,7 @@ impl RTCTrack {
         }
         let mut state = lock(&self.inner.state);
         let before = std::mem::replace(&mut state.ext_headers, pairs);
-        let command = RtpCommand::SetExtHeaders(self.describe(&state));
-        let sent = self.command(&state, command);
+        let sent = self.tell_ext_headers(&state);
         if sent.is_err() {
             state.ext_headers = before;
         }
@@ -356,10 +374,8 @@ impl RTCTrack {
         let mut state = lock(&self.inner.state);
         let before = std::mem::replace(&mut state.header_extensions, changed.header_extensions);
         let chosen = self.choose(&state.codecs);
-        let sent = match self.send_as(&state, chosen) {
-            Some((command, _)) => self.command(&state, command),
-            None => Err(TrackError::Removed),
-        };
+        let mut commands = self.send_as(&state, chosen).into_iter();
+        let sent = commands.try_for_each(|(command, _)| self.command(&state, command));
         if sent.is_err() {
             state.header_extensions = before;
         }
@@ -369,7 +385,8 @@ impl RTCTrack {
     /// Caps what is to be sent of this track, in bits per second, or not any more: an addition to
     /// the drafts.
     ///
-    /// Where all tracks of video have a cap, [`RTCEvent::Bandwidth`](crate::RTCEvent::Bandwidth)
+    /// A forwarded track that comes in several layers is sent in one that takes no more, if there is
+    /// one. Where all tracks of video have a cap, [`RTCEvent::Bandwidth`](crate::RTCEvent::Bandwidth)
     /// tells no more than their sum, and no more is probed for. A frame that an application sends
     /// in spite of it is sent.
     ///
@@ -377,7 +394,11 @@ impl RTCTrack {
     /// When the track has been removed, or its connection closed.
     pub fn set_max_bitrate(&self, bits_per_second: Option<u64>) -> Result<(), TrackError> {
         let mut state = lock(&self.inner.state);
-        self.command(&state, RtpCommand::CapSender(self.inner.ssrc, bits_per_second))?;
+        let of_others = bits_per_second.map(|_| 0);
+        for (ssrc, _) in self.ssrcs() {
+            let cap = if ssrc == self.inner.ssrc { bits_per_second } else { of_others };
+            self.command(&state, RtpCommand::CapSender(ssrc, cap))?;
+        }
         state.max_bitrate = bits_per_second;
         Ok(())
     }
@@ -405,6 +426,7 @@ impl RTCTrack {
             rtp_ext_headers: (!state.ext_headers.is_empty()).then(|| state.ext_headers.clone()),
             header_extensions: state.header_extensions.clone(),
             rtx_ssrc: self.inner.rtx_ssrc.filter(|_| is_sent_again).map(|ssrc| ssrc.0.to_string()),
+            encodings: self.inner.encodings.iter().map(|it| it.describe(is_sent_again)).collect(),
         }
     }
 
@@ -413,9 +435,9 @@ impl RTCTrack {
         lock(&self.inner.state).enabled
     }
 
-    /// What has the media plane send this track as it is set up, and for a local one the outlet
-    /// to install with it.
-    pub(crate) fn start_sending(&self) -> Option<(RtpCommand, Option<Outlet>)> {
+    /// What has the media plane send this track, or each encoding of it, as it is set up, and for a
+    /// local one the outlet to install with it.
+    pub(crate) fn start_sending(&self) -> Vec<(RtpCommand, Option<Start>)> {
         let state = lock(&self.inner.state);
         let codecs = state.codecs.clone();
         self.send_as(&state, codecs)
@@ -426,23 +448,72 @@ impl RTCTrack {
         &self,
         state: &TrackState,
         codecs: Vec<RTCCodec>,
-    ) -> Option<(RtpCommand, Option<Outlet>)> {
+    ) -> Vec<(RtpCommand, Option<Start>)> {
         let enabled = state.enabled;
         let description = RTCTrackDescription { codecs, ..self.describe(state) };
         if let Some(reception) = self.inner.source.reception() {
             let (source, received) = (reception.source, (*reception.description()).clone());
-            return Some((RtpCommand::Forward { description, source, received, enabled }, None));
+            return vec![(RtpCommand::Forward { description, source, received, enabled }, None)];
         }
-        let repeater = description.codecs.first().and_then(Repeater::of);
-        let source = self.inner.source.local_source()?;
-        let (outlet, packets) = source.outlet(&self.inner.bounds, repeater)?;
-        Some((RtpCommand::Send { description, packets, enabled }, Some(outlet)))
+        let send = |source: &Arc<Source>, description: RTCTrackDescription, enabled| {
+            let repeater = description.codecs.first().and_then(Repeater::of);
+            let (outlet, packets) = source.outlet(&self.inner.bounds, repeater)?;
+            let start = Start { source: Arc::clone(source), outlet };
+            Some((RtpCommand::Send { description, packets, enabled }, Some(start)))
+        };
+        if self.inner.encodings.is_empty() {
+            let source = self.inner.source.own_source();
+            return source.and_then(|it| send(it, description, enabled)).into_iter().collect();
+        }
+        let encodings = self.inner.encodings.iter();
+        let start =
+            |it: &SentEncoding| send(&it.source, it.of(&description), enabled && it.is_active());
+        encodings.filter_map(start).collect()
     }
 
-    pub(crate) fn install(&self, outlet: Option<Outlet>) {
-        if let (Some(source), Some(outlet)) = (self.inner.source.local_source(), outlet) {
+    pub(crate) fn install(&self, start: Option<Start>) {
+        if let Some(Start { source, outlet }) = start {
             source.install(outlet);
         }
+    }
+
+    /// Has the packets of each encoding tell the pairs of the track.
+    fn tell_ext_headers(&self, state: &TrackState) -> Result<(), TrackError> {
+        let description = self.describe(state);
+        self.ssrcs().into_iter().try_for_each(|(ssrc, _)| {
+            let ssrc = ssrc.0.to_string();
+            let description = RTCTrackDescription { ssrc, ..description.clone() };
+            self.command(state, RtpCommand::SetExtHeaders(description))
+        })
+    }
+
+    /// Starts or stops one encoding of a local track that has several; the others go on.
+    ///
+    /// # Errors
+    /// When it has none of this name; as [`start`](Self::start).
+    pub fn set_encoding_active(&self, rid: &str, active: bool) -> Result<(), TrackAttributeError> {
+        let known = self.inner.encodings.iter().find(|it| it.has_rid(rid));
+        let encoding = known.ok_or(TrackAttributeError::NoSuchEncoding)?;
+        let state = lock(&self.inner.state);
+        let enabled = active && state.enabled;
+        self.command(&state, RtpCommand::EnableSender(encoding.ssrc, enabled))?;
+        encoding.set_active(active);
+        Ok(())
+    }
+
+    /// Says which layer is sent at most of a forwarded track that comes in several, `None` for the
+    /// best: an addition to the drafts. Of simulcast, `spatial` counts the encodings from the
+    /// least; there may be room for less, and then less is sent.
+    ///
+    /// # Errors
+    /// When the track is a local one; as [`start`](Self::start).
+    pub fn set_max_layer(&self, max: Option<Layer>) -> Result<(), TrackAttributeError> {
+        if self.inner.source.reception().is_none() {
+            return Err(TrackAttributeError::NotLayered);
+        }
+        let state = lock(&self.inner.state);
+        let max = max.unwrap_or(Layer::BEST);
+        Ok(self.command(&state, RtpCommand::LimitLayer(self.inner.ssrc, max))?)
     }
 
     /// Starts sending, at once or when the connection is connected.
@@ -463,7 +534,13 @@ impl RTCTrack {
 
     fn enable(&self, enabled: bool) -> Result<(), TrackError> {
         let mut state = lock(&self.inner.state);
-        self.command(&state, RtpCommand::EnableSender(self.inner.ssrc, enabled))?;
+        match &self.inner.encodings[..] {
+            [] => self.command(&state, RtpCommand::EnableSender(self.inner.ssrc, enabled))?,
+            encodings => encodings.iter().try_for_each(|it| {
+                let enabled = enabled && it.is_active();
+                self.command(&state, RtpCommand::EnableSender(it.ssrc, enabled))
+            })?,
+        }
         state.enabled = enabled;
         Ok(())
     }
@@ -478,7 +555,7 @@ impl RTCTrack {
             return Err(TrackError::Removed);
         }
         let connection = self.inner.connection.upgrade().ok_or(TrackError::Closed)?;
-        connection.remove_sender(self, self.inner.ssrc)?;
+        connection.remove_sender(self)?;
         state.removed = true;
         if let Some((tones, sink)) = state.tones.take() {
             tones.detach(sink);

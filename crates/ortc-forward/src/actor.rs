@@ -376,6 +376,15 @@ impl Handler<RouteCommand> for ForwarderActor {
             RouteCommand::UpdateReceiver(connection, update) => {
                 ForwarderCommand::UpdateReceiver(connection, update)
             }
+            RouteCommand::ReceiveEncodings(connection, config) => {
+                ForwarderCommand::ReceiveEncodings(connection, config)
+            }
+            RouteCommand::SelectLayers(connection, config) => {
+                ForwarderCommand::SelectLayers(connection, config)
+            }
+            RouteCommand::LimitLayer(connection, ssrc, max) => {
+                ForwarderCommand::LimitLayer(connection, ssrc, max)
+            }
             RouteCommand::RemoveReceiver(connection, ssrc) => {
                 ForwarderCommand::RemoveReceiver(connection, ssrc)
             }

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
 use ortc_rtp::{
-    ForwardConfig, ForwardTarget, OpenedRtp, Retransmission, RtpSession, RtpView, Ssrc, TrackSource,
+    ForwardConfig, ForwardTarget, LayerRates, MAX_ENCODINGS, OpenedRtp, Retransmission, RtpSession,
+    RtpView, SourceReport, Ssrc, TrackSource,
 };
 
 use crate::flight::record_sent;
-use crate::history::PacketHistory;
+use crate::history::Histories;
 use crate::link::{Link, guarded};
 use crate::mesh::{Arrived, CrossedBatch, Notice};
 use crate::padding::even_out;
@@ -44,7 +45,7 @@ pub(crate) struct Subscription {
     /// Other forwarders that have subscribers of it, as a set of bits.
     places: u64,
     /// What they may be sent again, where one of those here may.
-    history: Option<Box<PacketHistory>>,
+    history: Option<Box<Histories>>,
 }
 
 /// Who is sent a track that a connection of another forwarder receives.
@@ -53,7 +54,7 @@ pub(crate) struct Foreign {
     source: TrackSource,
     subscribers: Vec<Subscriber>,
     /// As of a [`Subscription`]: kept here as well, so that nothing is asked of the other.
-    history: Option<Box<PacketHistory>>,
+    history: Option<Box<Histories>>,
 }
 
 /// A sending track of another connection.
@@ -70,6 +71,14 @@ pub(crate) struct Opened {
     /// Its place in the batch.
     datagram: usize,
     rtp: OpenedRtp,
+}
+
+impl Opened {
+    /// Whether it is of the same stream of packets: of one encoding, where there are several.
+    fn is_with(&self, source: ConnectionId, rtp: OpenedRtp) -> bool {
+        let is_same_track = self.source == source && self.rtp.ssrc == rtp.ssrc;
+        is_same_track && self.rtp.mark.encoding == rtp.mark.encoding
+    }
 }
 
 /// Packets that follow each other in the batch and go to one sending track.
@@ -152,7 +161,7 @@ impl Link {
                 let Opened { datagram, rtp, .. } = opened[pending.first + progress.packets];
                 // It was parsed when it was opened, and parses again.
                 if let Ok(packet) = RtpView::parse(batch.packet(datagram, rtp.len))
-                    && let Some(room) = session.forward_room(&mut target, &packet, rtp.padding)
+                    && let Some(room) = session.forward_room(&mut target, &packet, rtp)
                 {
                     let fits = outgoing.push_on(path, room, |buffer| {
                         let len = session.write_forward(now, target, &packet, rtp, buffer)?;
@@ -259,7 +268,7 @@ impl Plane {
         self.put_subscribers(source, subscribers);
     }
 
-    fn history_mut(&mut self, source: TrackSource) -> Option<&mut Option<Box<PacketHistory>>> {
+    fn history_mut(&mut self, source: TrackSource) -> Option<&mut Option<Box<Histories>>> {
         if self.mesh.elsewhere(source.connection).is_some() {
             return Some(&mut self.foreign(source)?.history);
         }
@@ -276,7 +285,8 @@ impl Plane {
 
     /// A packet of a track of another connection, if it is kept.
     pub(crate) fn kept(&mut self, now: Instant, wanted: &Retransmission) -> Option<&[u8]> {
-        self.history_mut(wanted.source)?.as_ref()?.get(now, wanted.source_index)
+        let histories = self.history_mut(wanted.source)?.as_ref()?;
+        histories.get(now, wanted.encoding, wanted.source_index)
     }
 
     /// Notes a packet of the batch that was opened.
@@ -288,15 +298,25 @@ impl Plane {
         rtp: OpenedRtp,
         packet: &[u8],
     ) {
-        let link = self.links.get_mut(source);
-        let Some(subscription) = link.and_then(|link| link.subscription(rtp.ssrc)) else { return };
+        let Some(link) = self.links.get_mut(source) else { return };
+        let rates = match &mut link.session {
+            Some(session) if rtp.mark.is_layered() => session.take_layer_rates(rtp.ssrc),
+            _ => None,
+        };
+        let Some(subscription) = link.subscription(rtp.ssrc) else { return };
+        let places = subscription.places;
         if let Some(history) = &mut subscription.history {
-            history.push(now, rtp.index, packet);
+            history.push(now, rtp.mark.encoding, rtp.index, packet);
         }
         if subscription.places != 0 {
             self.mesh.add(subscription.places, source, rtp, packet);
         }
         self.fan_out.opened.push(Opened { source, datagram, rtp });
+        if let Some(rates) = rates {
+            let source = TrackSource { connection: source, ssrc: rtp.ssrc };
+            self.mesh.pass_layer_rates(places, source, rates);
+            self.pass_layer_rates(now, source, rates);
+        }
     }
 
     /// Takes what has come from other forwarders; whether there may be more.
@@ -305,10 +325,13 @@ impl Plane {
             match self.mesh.poll() {
                 None => return false,
                 Some(Arrived::Packets(batch)) => self.fan_out_crossed(now, &batch, io),
-                Some(Arrived::KeyFrame(source)) => self.request_key_frame(now, source, io),
+                Some(Arrived::KeyFrame(source, encoding)) => {
+                    self.request_key_frame(now, source, encoding, io);
+                }
                 Some(Arrived::Notice(place, notice)) => self.take_notice(now, place, notice, io),
-                Some(Arrived::Report(source, at, timestamp)) => {
-                    self.pass_report(source, at, timestamp);
+                Some(Arrived::Report(source, report)) => self.pass_report(source, report),
+                Some(Arrived::LayerRates(source, rates)) => {
+                    self.pass_layer_rates(now, source, rates);
                 }
             }
         }
@@ -344,7 +367,8 @@ impl Plane {
         for (datagram, source, rtp) in batch.iter() {
             let track = TrackSource { connection: source, ssrc: rtp.ssrc };
             if let Some(history) = self.foreign(track).and_then(|it| it.history.as_mut()) {
-                history.push(now, rtp.index, batch.packet(datagram, rtp.len));
+                let packet = batch.packet(datagram, rtp.len);
+                history.push(now, rtp.mark.encoding, rtp.index, packet);
             }
             self.fan_out.opened.push(Opened { source, datagram, rtp });
         }
@@ -389,7 +413,7 @@ impl Plane {
         }
         let mut rest = &mut self.fan_out.opened[..];
         while let Some(Opened { source, rtp, .. }) = rest.first().copied() {
-            let of_same = |other: &Opened| other.source == source && other.rtp.ssrc == rtp.ssrc;
+            let of_same = |other: &Opened| other.is_with(source, rtp);
             let count = rest.iter().take_while(|other| of_same(other)).count();
             let (run, others) = rest.split_at_mut(count);
             let size = |it: &Opened| {
@@ -406,10 +430,8 @@ impl Plane {
         let opened = std::mem::take(&mut self.fan_out.opened);
         let mut first = 0;
         while let Some(Opened { source, rtp, .. }) = opened.get(first).copied() {
-            let count = opened[first..]
-                .iter()
-                .take_while(|other| other.source == source && other.rtp.ssrc == rtp.ssrc)
-                .count();
+            let count =
+                opened[first..].iter().take_while(|other| other.is_with(source, rtp)).count();
             let source = TrackSource { connection: source, ssrc: rtp.ssrc };
             self.distribute_run(source, first, count);
             first += count;
@@ -490,20 +512,41 @@ impl Plane {
         for at in 0..count {
             let Some(link) = self.links.get_mut(connection) else { return };
             let Subscription { ssrc, places, .. } = link.subscriptions[at];
-            let report = link.session.as_ref().and_then(|session| session.source_report(ssrc));
-            let Some((received_at, timestamp)) = report else { continue };
             let source = TrackSource { connection, ssrc };
-            self.mesh.pass_report(places, source, received_at, timestamp);
-            self.pass_report(source, received_at, timestamp);
+            for encoding in 0..MAX_ENCODINGS as u8 {
+                let session = self.links.get_mut(connection).and_then(|it| it.session.as_ref());
+                let report = session.and_then(|session| session.source_report(ssrc, encoding));
+                let Some(report) = report else { continue };
+                self.mesh.pass_report(places, source, report);
+                self.pass_report(source, report);
+            }
         }
     }
 
-    fn pass_report(&mut self, source: TrackSource, received_at: Instant, timestamp: u32) {
+    /// Has those who are sent a track share what they have room for among its layers, of which it
+    /// is known now what they take.
+    fn pass_layer_rates(&mut self, now: Instant, source: TrackSource, rates: LayerRates) {
         let subscribers = self.take_subscribers(source);
         for Subscriber { connection, target } in &subscribers {
             let link = self.links.get_mut(*connection);
             if let Some(session) = link.and_then(|link| link.session.as_mut()) {
-                session.on_source_report(target.ssrc, received_at, timestamp);
+                session.on_layer_rates(now, target.ssrc, rates);
+                if session.has_key_frame_requests() {
+                    self.touch(*connection);
+                }
+            }
+        }
+        if !subscribers.is_empty() {
+            self.put_subscribers(source, subscribers);
+        }
+    }
+
+    fn pass_report(&mut self, source: TrackSource, report: SourceReport) {
+        let subscribers = self.take_subscribers(source);
+        for Subscriber { connection, target } in &subscribers {
+            let link = self.links.get_mut(*connection);
+            if let Some(session) = link.and_then(|link| link.session.as_mut()) {
+                session.on_source_report(target.ssrc, report);
             }
         }
         if !subscribers.is_empty() {
@@ -518,22 +561,30 @@ impl Plane {
         id: ConnectionId,
         io: &mut impl DatagramIo,
     ) {
-        while let Some(source) =
+        while let Some((source, encoding)) =
             self.links.get_mut(id).and_then(|link| link.session.as_mut()?.poll_key_frame_request())
         {
             if self.mesh.elsewhere(source.connection).is_some() {
-                self.mesh.request_key_frame(source);
+                self.mesh.request_key_frame(source, encoding);
             } else {
-                self.request_key_frame(now, source, io);
+                self.request_key_frame(now, source, encoding, io);
             }
         }
     }
 
-    fn request_key_frame(&mut self, now: Instant, source: TrackSource, io: &mut impl DatagramIo) {
+    fn request_key_frame(
+        &mut self,
+        now: Instant,
+        source: TrackSource,
+        encoding: u8,
+        io: &mut impl DatagramIo,
+    ) {
         let TrackSource { connection, ssrc } = source;
         // One that has closed has no picture to give.
         if self.links.get_mut(connection).is_some_and(|link| link.session.is_some()) {
-            self.with_session(connection, io, |session| session.request_key_frame(now, ssrc));
+            self.with_session(connection, io, |session| {
+                session.request_key_frame_of(now, ssrc, encoding);
+            });
         }
     }
 }

@@ -96,6 +96,27 @@ impl PacketHistory {
     }
 }
 
+/// The histories of a track, one of each encoding where there are several: each has numbers of its
+/// own.
+#[derive(Debug, Default)]
+pub(crate) struct Histories(Vec<PacketHistory>);
+
+impl Histories {
+    /// Keeps a packet of an encoding, with its index.
+    pub(crate) fn push(&mut self, now: Instant, encoding: u8, index: u64, packet: &[u8]) {
+        let encoding = usize::from(encoding);
+        if self.0.len() <= encoding {
+            self.0.resize_with(encoding + 1, PacketHistory::default);
+        }
+        self.0[encoding].push(now, index, packet);
+    }
+
+    /// The packet of an encoding with this index, unless it is too old or has never come.
+    pub(crate) fn get(&self, now: Instant, encoding: u8, index: u64) -> Option<&[u8]> {
+        self.0.get(usize::from(encoding))?.get(now, index)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use ortc_io::ConnectionId;
-use ortc_rtp::{OpenedRtp, TrackSource};
+use ortc_rtp::{LayerRates, OpenedRtp, SourceReport, TrackSource};
 
 use crate::PacketForwarder;
 use crate::fanout::PacketStore;
@@ -37,10 +37,12 @@ pub(crate) enum Notice {
 #[derive(Debug)]
 enum Crossing {
     Packets(Arc<CrossedBatch>),
-    /// A key frame of this track of yours is wanted.
-    KeyFrame(TrackSource),
+    /// A key frame of this track of yours, of this encoding, is wanted.
+    KeyFrame(TrackSource, u8),
     /// A peer has said what the timestamps of its track mean.
-    Report(TrackSource, std::time::Instant, u32),
+    Report(TrackSource, SourceReport),
+    /// What the layers of a track take.
+    LayerRates(TrackSource, LayerRates),
 }
 
 /// Packets that were opened by one forwarder, for others to read.
@@ -111,8 +113,9 @@ pub(crate) enum Arrived {
     Packets(Arc<CrossedBatch>),
     /// From the forwarder at that place.
     Notice(usize, Notice),
-    KeyFrame(TrackSource),
-    Report(TrackSource, std::time::Instant, u32),
+    KeyFrame(TrackSource, u8),
+    Report(TrackSource, SourceReport),
+    LayerRates(TrackSource, LayerRates),
 }
 
 /// A forwarder's place among others.
@@ -249,23 +252,26 @@ impl Mesh {
 
     /// Asks the forwarder of a track for a key frame of it. Lost when it is too busy: whoever
     /// needs it asks again.
-    pub(crate) fn request_key_frame(&mut self, source: TrackSource) {
-        self.tell(source.connection, Crossing::KeyFrame(source));
+    pub(crate) fn request_key_frame(&mut self, source: TrackSource, encoding: u8) {
+        self.tell(source.connection, Crossing::KeyFrame(source, encoding));
     }
 
     /// Passes a report on to everybody at `places`.
-    pub(crate) fn pass_report(
-        &mut self,
-        places: u64,
-        source: TrackSource,
-        at: std::time::Instant,
-        timestamp: u32,
-    ) {
+    pub(crate) fn pass_report(&mut self, places: u64, source: TrackSource, report: SourceReport) {
+        self.tell_all(places, || Crossing::Report(source, report));
+    }
+
+    /// Passes on what the layers of a track take.
+    pub(crate) fn pass_layer_rates(&mut self, places: u64, source: TrackSource, rates: LayerRates) {
+        self.tell_all(places, || Crossing::LayerRates(source, rates));
+    }
+
+    fn tell_all(&mut self, places: u64, crossing: impl Fn() -> Crossing) {
         for (place, out) in self.outs.iter_mut().enumerate() {
             if let Some(out) = out
                 && places & (1 << place) != 0
             {
-                out.push(Crossing::Report(source, at, timestamp));
+                out.push(crossing());
             }
         }
     }
@@ -303,9 +309,14 @@ impl Mesh {
             }
             match from.crossings.try_recv() {
                 Ok(Crossing::Packets(batch)) => return Some(Arrived::Packets(batch)),
-                Ok(Crossing::KeyFrame(source)) => return Some(Arrived::KeyFrame(source)),
-                Ok(Crossing::Report(source, at, timestamp)) => {
-                    return Some(Arrived::Report(source, at, timestamp));
+                Ok(Crossing::KeyFrame(source, encoding)) => {
+                    return Some(Arrived::KeyFrame(source, encoding));
+                }
+                Ok(Crossing::Report(source, report)) => {
+                    return Some(Arrived::Report(source, report));
+                }
+                Ok(Crossing::LayerRates(source, rates)) => {
+                    return Some(Arrived::LayerRates(source, rates));
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
             }
@@ -333,9 +344,8 @@ impl Out {
         let mut dropped = 0;
         while let Err(TrySendError::Full(back)) = self.sender.try_send(crossing) {
             crossing = back;
-            match self.oldest.try_recv() {
-                Ok(Crossing::Packets(batch)) => dropped += batch.packets.len() as u64,
-                Ok(Crossing::KeyFrame(_) | Crossing::Report(..)) | Err(_) => {}
+            if let Ok(Crossing::Packets(batch)) = self.oldest.try_recv() {
+                dropped += batch.packets.len() as u64;
             }
         }
         self.wakeup.notify();
@@ -359,7 +369,7 @@ mod tests {
     }
 
     fn rtp(index: u64) -> OpenedRtp {
-        OpenedRtp { ssrc: Ssrc(1), index, len: 3, padding: 0 }
+        OpenedRtp { ssrc: Ssrc(1), index, len: 3, padding: 0, mark: Default::default() }
     }
 
     /// The indices of the packets that have come.

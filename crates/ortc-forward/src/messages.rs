@@ -10,9 +10,9 @@ use ortc_io::{
 };
 use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
-    ArrivalFeedback, ExtHeaders, ForwardConfig, InsertedPacket, ReceiverConfig, ReceiverUpdate,
-    RecoverConfig, RedundancyConfig, RetransmitConfig, RouteEvent, SenderConfig, SnapshotReply,
-    Ssrc, Tap, TonePacket, ToneRoute,
+    ArrivalFeedback, ExtHeaders, ForwardConfig, InsertedPacket, Layer, ReceiveEncodingsConfig,
+    ReceiverConfig, ReceiverUpdate, RecoverConfig, RedundancyConfig, RetransmitConfig, RouteEvent,
+    SelectLayersConfig, SenderConfig, SnapshotReply, Ssrc, Tap, TonePacket, ToneRoute,
 };
 use tokio::sync::oneshot;
 
@@ -103,6 +103,12 @@ pub enum ForwarderCommand {
     UpdateReceiver(ConnectionId, ReceiverUpdate),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
+    /// Says which encodings a receiving track has.
+    ReceiveEncodings(ConnectionId, Box<ReceiveEncodingsConfig>),
+    /// Has one layer at a time of a forwarded track be sent.
+    SelectLayers(ConnectionId, SelectLayersConfig),
+    /// Says what is sent of such a track at most.
+    LimitLayer(ConnectionId, Ssrc, Layer),
     /// Adds a listener to a receiving track.
     AddTap(ConnectionId, Ssrc, Tap),
     /// Asks a peer for a key frame of a receiving track.

@@ -144,6 +144,15 @@ impl Plane {
             ForwarderCommand::RemoveReceiver(id, ssrc) => {
                 self.with_session(id, io, |session| session.remove_receiver(ssrc));
             }
+            ForwarderCommand::ReceiveEncodings(id, config) => {
+                self.with_session(id, io, |session| session.receive_encodings(now, *config));
+            }
+            ForwarderCommand::SelectLayers(id, config) => {
+                self.with_session(id, io, |session| session.select_layers(config));
+            }
+            ForwarderCommand::LimitLayer(id, ssrc, max) => {
+                self.with_session(id, io, |session| session.limit_layer(ssrc, max));
+            }
             ForwarderCommand::Insert(id, ssrc, packets) => {
                 self.with_session(id, io, |session| session.insert(ssrc, packets));
                 self.listen(id, io);

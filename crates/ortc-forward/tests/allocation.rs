@@ -22,9 +22,10 @@ use ortc_io::{
     SrtpProfile,
 };
 use ortc_rtp::{
-    Extension, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback, OutgoingPacket, PayloadType,
-    ReceiverConfig, RecoverConfig, RetransmitConfig, RtpHeader, RtpView, RtxStream, SenderConfig,
-    SrtpReceiver, SrtpSender, Ssrc, TrackSource, is_rtcp,
+    CodecName, Extension, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback, Layer,
+    OutgoingPacket, PayloadType, ReceiveEncodingsConfig, ReceivedEncoding, ReceiverConfig,
+    RecoverConfig, RetransmitConfig, RtpHeader, RtpView, RtxStream, SelectLayersConfig,
+    SenderConfig, SrtpReceiver, SrtpSender, Ssrc, TrackSource, is_rtcp,
 };
 
 const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
@@ -314,6 +315,111 @@ fn numbers_across_tracks_are_written_and_what_was_sent_is_remembered_without_all
     // Without an answer the ring of what was sent doubles from 256 packets to 4,096.
     let allocated = forward_with_extensions(Some(9));
     assert!(allocated <= 5, "{allocated} allocations for 2,880 numbered packets");
+}
+
+#[test]
+fn a_layer_is_chosen_and_its_numbers_are_changed_without_allocation() {
+    const TRACK: Ssrc = Ssrc(70);
+    const VP8: PayloadType = PayloadType(96);
+    let start = Instant::now();
+    let (there, back) = (Queue::default(), Queue::default());
+    let remote = SocketAddr::from(([192, 0, 2, 1], 9));
+    let mut io = End { out: back.clone(), inward: there.clone(), remote, is_stream: false };
+    let (mut forwarder, commands, _events) =
+        forwarder(false, (false, Encapsulation::Plain), start, &mut io);
+    let (packets, _) = ring(1);
+    let (payload_types, codecs) = (vec![(VP8, 90_000)], vec![(VP8, CodecName::Vp8)]);
+    let config = ReceiverConfig { ssrc: TRACK, payload_types: payload_types.clone(), packets };
+    commands.send(ForwarderCommand::AddReceiver(ID, config)).unwrap();
+    let encoding = |(rid, ssrc): (&str, u32)| ReceivedEncoding {
+        rid: rid.to_owned(),
+        ssrc: Some(Ssrc(ssrc)),
+        rtx_ssrc: None,
+    };
+    let encodings = ReceiveEncodingsConfig {
+        ssrc: TRACK,
+        encodings: [("q", 71), ("h", 72), ("f", 73)].map(encoding).into(),
+        payload_types,
+        codecs: codecs.clone(),
+        rtx_payload_types: Vec::new(),
+        nack: false,
+        key_frames: KeyFrameFeedback::PictureLoss,
+        rid_ids: (None, None),
+        dependency_id: None,
+    };
+    commands.send(ForwarderCommand::ReceiveEncodings(ID, Box::new(encodings))).unwrap();
+    // One is sent the best, and one every other picture of the least.
+    let best = Layer { spatial: 2, temporal: 3 };
+    for (ssrc, max) in [(100, best), (101, Layer::default())] {
+        let ssrc = Ssrc(ssrc);
+        let types = ForwardedPayloadType { received: VP8, sent: VP8, clock_rate: 90_000 };
+        let source = TrackSource { connection: ID, ssrc: TRACK };
+        let payload_types = vec![types];
+        let forward = ForwardConfig { source, payload_types, ..forward_back(ssrc, Vec::new()) };
+        commands.send(ForwarderCommand::AddForward(ID, forward)).unwrap();
+        let config = SelectLayersConfig { ssrc, codecs: codecs.clone(), is_simulcast: true };
+        commands.send(ForwarderCommand::SelectLayers(ID, config)).unwrap();
+        commands.send(ForwarderCommand::LimitLayer(ID, ssrc, max)).unwrap();
+    }
+    let mut publisher = SrtpSender::from_keys(&srtp_keys(true)).unwrap();
+    let mut allocated = 0;
+    for round in 0..90u16 {
+        // Under the second after which reports would be due.
+        let now = start + Duration::from_millis(4 * u64::from(round));
+        for (at, ssrc) in [71, 72, 73].into_iter().enumerate() {
+            for n in 0..4 {
+                let header = RtpHeader {
+                    payload_type: VP8,
+                    marker: n == 3,
+                    sequence: round * 4 + n,
+                    timestamp: u32::from(round) * 360,
+                    ssrc: Ssrc(ssrc),
+                    extensions: &[],
+                };
+                let mut packet = [0x55; 300];
+                let len = header.write(&mut packet).unwrap();
+                let [high, low] = (0x8000 | round + 1_000 * at as u16).to_be_bytes();
+                let begins = if n == 0 { 0x10 } else { 0 };
+                let temporal = (round % 2) as u8;
+                let is_key = round % 30 == 0 && n == 0;
+                // RFC 7741 §4.2: X, S; I, L, T; what these say; and the first byte of the frame.
+                let descriptor = [
+                    0x80 | begins,
+                    0xe0,
+                    high,
+                    low,
+                    (round / 2) as u8,
+                    temporal << 6 | 0x20,
+                    u8::from(!is_key),
+                    at as u8,
+                ];
+                packet[len..len + descriptor.len()].copy_from_slice(&descriptor);
+                let len = publisher.protect_rtp(&mut packet, len + 200).unwrap();
+                there.borrow_mut().push_back(packet[..len].to_vec());
+            }
+        }
+        let turn = allocations(|| {
+            forwarder.turn(now, &mut io);
+        });
+        allocated += if round >= 70 { turn } else { 0 };
+    }
+    assert_eq!(allocated, 0, "allocations for 240 packets of which some are sent");
+    let mut subscriber = SrtpReceiver::from_keys(&srtp_keys(true)).unwrap();
+    let (mut shown, mut last) = ([Vec::new(), Vec::new()], [None; 2]);
+    for mut datagram in back.borrow_mut().drain(..).filter(|datagram| !is_rtcp(datagram)) {
+        let opened = subscriber.unprotect_rtp(&mut datagram).unwrap();
+        let view = RtpView::parse(&datagram[..opened.len]).unwrap();
+        let to = (view.ssrc().0 - 100) as usize;
+        let id = u16::from_be_bytes([view.payload()[2], view.payload()[3]]) & 0x7fff;
+        if let Some((sequence, before)) = last[to].replace((view.sequence(), id)) {
+            assert_eq!(view.sequence(), u16::wrapping_add(sequence, 1));
+            assert!(id == before || id == before + 1, "{before} {id}");
+        }
+        shown[to].push(view.payload()[7]);
+    }
+    assert_eq!((shown[0].last(), shown[1].last()), (Some(&2), Some(&0)));
+    let counts = [shown[0].len(), shown[1].len()];
+    assert!(counts[0] > 110 && (50..70).contains(&counts[1]), "{counts:?}");
 }
 
 /// Forwards to three subscribers, with numbers across them in the element of this id; how often

@@ -8,10 +8,11 @@ use ortc_io::ring::{RingReceiver, RingSender};
 
 use crate::{
     ArrivalFeedback, CodecName, ExtHeaders, ForwardConfig, ForwardedPayloadType, KeyFrameFeedback,
-    OutgoingPacket, RTCCodec, RTCTrackDescription, ReceivedPacket, ReceiverConfig, ReceiverUpdate,
+    OutgoingPacket, PayloadType, RTCCodec, RTCEncoding, RTCTrackDescription,
+    ReceiveEncodingsConfig, ReceivedEncoding, ReceivedPacket, ReceiverConfig, ReceiverUpdate,
     RecoverConfig, RedundancyConfig, RetransmitConfig, RouteCommand, RouteEvent, RtcpFeedback,
-    RtpCommand, RtpEvent, RtxStream, SenderConfig, TonePayloadTypes, TrackKind, TrackSource,
-    header_extension,
+    RtpCommand, RtpEvent, RtxStream, SelectLayersConfig, SenderConfig, TonePayloadTypes, TrackKind,
+    TrackSource, header_extension,
 };
 
 /// Messages that may wait; commands come from one owner, events from one media plane.
@@ -108,6 +109,7 @@ impl RtpActor {
             RtpCommand::TakeSnapshot(reply) => Some(RouteCommand::TakeSnapshot(id, reply)),
             RtpCommand::LimitBandwidth(limits) => Some(RouteCommand::LimitBandwidth(id, limits)),
             RtpCommand::CapSender(ssrc, cap) => Some(RouteCommand::CapSender(id, ssrc, cap)),
+            RtpCommand::LimitLayer(ssrc, max) => Some(RouteCommand::LimitLayer(id, ssrc, max)),
             RtpCommand::TakeRecording(reply) => Some(RouteCommand::TakeRecording(id, reply)),
             RtpCommand::Note(words) => Some(RouteCommand::Note(id, words)),
             RtpCommand::Close => None,
@@ -144,6 +146,29 @@ impl RtpActor {
             RtpCommand::Receive { description, .. } | RtpCommand::UpdateReceiver(description) => {
                 let id = Some(description.capture_time_id()?);
                 Some(RouteCommand::ReadCaptureTimes(self.connection, description.ssrc().ok()?, id))
+            }
+            _ => None,
+        }
+    }
+
+    /// What follows a command where the track comes in several layers.
+    fn layers(&self, command: &RtpCommand) -> Option<RouteCommand> {
+        let id = self.connection;
+        match command {
+            RtpCommand::Forward { description, received, .. } if received.is_layered() => {
+                Some(RouteCommand::SelectLayers(
+                    id,
+                    SelectLayersConfig {
+                        ssrc: description.ssrc().ok()?,
+                        codecs: codecs(received),
+                        is_simulcast: received.encodings.len() > 1,
+                    },
+                ))
+            }
+            RtpCommand::Receive { description, .. } | RtpCommand::UpdateReceiver(description)
+                if description.is_layered() =>
+            {
+                Some(RouteCommand::ReceiveEncodings(id, Box::new(encodings(description)?)))
             }
             _ => None,
         }
@@ -310,10 +335,36 @@ fn receiver(
 }
 
 fn ext_headers(description: &RTCTrackDescription) -> Option<ExtHeaders> {
-    let codecs = description.codecs.iter();
-    let codecs = codecs.filter_map(|codec| Some((codec.payload_type(), codec.known()?))).collect();
     let pairs = description.rtp_ext_headers.clone().unwrap_or_default();
-    Some(ExtHeaders { ssrc: description.ssrc().ok()?, pairs, codecs })
+    Some(ExtHeaders { ssrc: description.ssrc().ok()?, pairs, codecs: codecs(description) })
+}
+
+/// The payload types of the codecs that are known.
+fn codecs(description: &RTCTrackDescription) -> Vec<(PayloadType, CodecName)> {
+    let codecs = description.codecs.iter();
+    codecs.filter_map(|codec| Some((codec.payload_type(), codec.known()?))).collect()
+}
+
+/// The encodings of a track, known by their SSRCs or their names.
+fn encodings(description: &RTCTrackDescription) -> Option<ReceiveEncodingsConfig> {
+    let RecoverConfig { ssrc, nack, key_frames, .. } = recovery(description)?;
+    let encoding = |it: &RTCEncoding| ReceivedEncoding {
+        rid: it.rid.clone(),
+        ssrc: it.ssrc_number(),
+        rtx_ssrc: it.rtx_ssrc_number(),
+    };
+    let id = |uri| header_extension::id_of(&description.header_extensions, uri);
+    Some(ReceiveEncodingsConfig {
+        ssrc,
+        encodings: description.ranked_encodings().into_iter().map(encoding).collect(),
+        payload_types: description.payload_types(),
+        codecs: codecs(description),
+        rtx_payload_types: description.associated_types(),
+        nack,
+        key_frames,
+        rid_ids: (id(header_extension::RID), id(header_extension::REPAIRED_RID)),
+        dependency_id: id(header_extension::DEPENDENCY_DESCRIPTOR),
+    })
 }
 
 fn update(description: &RTCTrackDescription) -> Option<ReceiverUpdate> {
@@ -364,8 +415,9 @@ impl Handler<RtpCommand> for RtpActor {
             self.close();
             return;
         }
-        // How it is numbered and repaired goes right behind the track.
+        // Which layers it has, and how it is numbered and repaired, goes right behind the track.
         let follows = [
+            self.layers(&command),
             self.numbering(&command),
             self.capturing(&command),
             self.repair(&command),
@@ -419,7 +471,7 @@ mod tests {
     use ortc_io::{SrtpKeys, SrtpProfile};
 
     use super::*;
-    use crate::{DisconnectReason, PayloadType, RTCHeaderExtension, Ssrc};
+    use crate::{DisconnectReason, RTCHeaderExtension, Ssrc};
 
     const ID: ConnectionId = ConnectionId { slot: 1, generation: 2 };
 

@@ -1,3 +1,4 @@
+mod encoding;
 mod error;
 mod feedback;
 
@@ -5,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::encoding::{RTCEncoding, ScaleFactor};
 pub use self::error::DescriptionError;
 pub use self::feedback::RtcpFeedback;
 use crate::{PayloadType, RTCHeaderExtension, Ssrc, header_extension};
@@ -281,6 +283,12 @@ pub struct RTCTrackDescription {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9]+$")))]
     pub rtx_ssrc: Option<String>,
+    /// The encodings that it is sent in at the same time, at most 4, in any order; only of video.
+    /// Where there are several, `ssrc` names the track, and is that of the best encoding or of
+    /// none. A field of ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 4)))]
+    pub encodings: Vec<RTCEncoding>,
 }
 
 impl RTCCodec {
@@ -444,6 +452,7 @@ impl RTCTrackDescription {
             }
         }
         self.validate_retransmission()?;
+        self.validate_encodings()?;
         if self.msid.len() > MAX_MSIDS {
             return Err(DescriptionError::TooManyMsids { found: self.msid.len() });
         }

@@ -23,14 +23,21 @@ const TRANSPORT_NUMBER_ID: u8 = 3;
 /// When a frame was captured, by a clock that need not be that of reports:
 /// <https://webrtc.googlesource.com/src/+/refs/heads/main/docs/native-code/rtp-hdrext/abs-capture-time>.
 const CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+/// The name of the encoding that a packet is of, and that of one that is sent again (RFC 8852).
+pub(crate) const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+pub(crate) const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+
+/// The dependency descriptor of AV1's payload format, appendix A.
+pub(crate) const DEPENDENCY_DESCRIPTOR: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
 /// What only concerns the two ends of one connection: times and numbers of sending, and names
 /// of its own media sections. Passed on, it would lead the receiver astray.
 const HOP_BY_HOP: [&str; 6] = [
     "urn:ietf:params:rtp-hdrext:toffset",
     "urn:ietf:params:rtp-hdrext:sdes:mid",
-    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
-    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    RID,
+    REPAIRED_RID,
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
     TRANSPORT_NUMBER,
 ];
@@ -43,8 +50,7 @@ const END_TO_END: [&str; 8] = [
     "urn:ietf:params:rtp-hdrext:csrc-audio-level",
     // 3GPP TS 26.114 §7.4.5.
     "urn:3gpp:video-orientation",
-    // The dependency descriptor of AV1's payload format, appendix A.
-    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+    DEPENDENCY_DESCRIPTOR,
     // Those of Chromium that say something about the media.
     CAPTURE_TIME,
     "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
@@ -106,9 +112,13 @@ impl RTCTrackDescription {
     /// The id of the header extension that says when a frame was captured; `None` where it is not
     /// described.
     pub(crate) fn capture_time_id(&self) -> Option<u8> {
-        let extensions = self.header_extensions.iter();
-        extensions.filter(|extension| extension.uri == CAPTURE_TIME).map(|it| it.id).next()
+        id_of(&self.header_extensions, CAPTURE_TIME)
     }
+}
+
+/// The id of the header extension of this name.
+pub(crate) fn id_of(extensions: &[RTCHeaderExtension], uri: &str) -> Option<u8> {
+    extensions.iter().find(|extension| extension.uri == uri).map(|extension| extension.id)
 }
 
 /// Checks the header extensions of a description.

@@ -10,7 +10,7 @@ use ortc_io::ring::{RingReceiver, RingSender};
 use ortc_io::{ConnectionId, RecordingReply, SrtpKeys};
 
 use crate::congestion::BandwidthLimits;
-use crate::{CodecName, NtpTime, RTCTrackDescription, SessionSnapshot};
+use crate::{CodecName, Layer, NtpTime, RTCTrackDescription, SessionSnapshot};
 
 /// A synchronization source (RFC 3550 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,6 +192,52 @@ pub struct ForwardConfig {
     pub needs_key_frames: bool,
     /// Whether to send at once; else what comes is dropped until enabled.
     pub enabled: bool,
+}
+
+/// A received track that comes in several encodings, or in one of several layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiveEncodingsConfig {
+    /// The SSRC by which the track was added; it may be that of one encoding, or of none.
+    pub ssrc: Ssrc,
+    /// From the least to the best, at most 4.
+    pub encodings: Vec<ReceivedEncoding>,
+    /// The payload types that are taken, with their clock rates in Hz.
+    pub payload_types: Vec<(PayloadType, u32)>,
+    /// Their codecs, by which layers and key frames are known.
+    pub codecs: Vec<(PayloadType, CodecName)>,
+    /// Payload types of originals, and of what is sent again on a stream of its own.
+    pub rtx_payload_types: Vec<(PayloadType, PayloadType)>,
+    /// Whether lost packets are asked for, and what else.
+    pub nack: bool,
+    /// What is asked for when they do not come.
+    pub key_frames: KeyFrameFeedback,
+    /// The header extension that has the name of a packet's encoding (RFC 8852), and the one that
+    /// has it of one that is sent again.
+    pub rid_ids: (Option<u8>, Option<u8>),
+    /// The header extension that has the dependency descriptor of AV1.
+    pub dependency_id: Option<u8>,
+}
+
+/// One encoding of a received track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedEncoding {
+    /// Its name, unlike those of all others of the connection.
+    pub rid: String,
+    /// Its SSRC; without, it is known by its name.
+    pub ssrc: Option<Ssrc>,
+    /// That of what is sent again.
+    pub rtx_ssrc: Option<Ssrc>,
+}
+
+/// How one layer is chosen of a received track that is forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectLayersConfig {
+    /// The SSRC that it is sent with.
+    pub ssrc: Ssrc,
+    /// The codecs of the payload types that are received.
+    pub codecs: Vec<(PayloadType, CodecName)>,
+    /// Whether it is received in several encodings, and not in one of several layers.
+    pub is_simulcast: bool,
 }
 
 /// Copies of what is received, for an application that listens in.
@@ -379,6 +425,14 @@ pub enum RouteCommand {
     ReceiveTones(ConnectionId, Ssrc, ToneRoute),
     /// Removes a receiving track.
     RemoveReceiver(ConnectionId, Ssrc),
+    /// Says which encodings a receiving track has; comes right behind it, and again when they
+    /// change.
+    ReceiveEncodings(ConnectionId, Box<ReceiveEncodingsConfig>),
+    /// Has one layer at a time of a forwarded track be sent: the one that there is room for.
+    /// Comes right behind it.
+    SelectLayers(ConnectionId, SelectLayersConfig),
+    /// Says what is sent of such a track at most; by default [`Layer::BEST`].
+    LimitLayer(ConnectionId, Ssrc, Layer),
     /// Adds a listener to a receiving track, until it hangs up.
     AddTap(ConnectionId, Ssrc, Tap),
     /// Asks the peer for a key frame of a receiving track (RFC 4585 §6.3.1): at once, or half a
@@ -501,6 +555,8 @@ pub enum RtpCommand {
     LimitBandwidth(BandwidthLimits),
     /// Caps what is to be sent of a sending track, in bits per second.
     CapSender(Ssrc, Option<u64>),
+    /// Says what is sent at most of a forwarded track that comes in several layers.
+    LimitLayer(Ssrc, Layer),
     /// Asks for the last seconds, where they are recorded.
     TakeRecording(RecordingReply),
     /// Has it noted there what has happened.

@@ -51,7 +51,7 @@ export class RTCConnection extends EventTarget {
   connect(): void;
   /** A NotSupportedError: see `RTCCapabilities.keepCredentialsOnUpdate`. */
   update(): void;
-  addStream(stream: MediaStream, autostart?: boolean | null): void;
+  addStream(stream: MediaStream, autostart?: boolean | null, options?: { simulcast?: boolean }): void;
   removeStream(stream: MediaStream): void;
   track(track: MediaStreamTrack): RTCTrack | null;
   tracks(filter?: RTCTrackFilter | null): RTCTrack[];

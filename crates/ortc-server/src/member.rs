@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::room_server::{Publication, Published, RoomServer, Seat};
 use crate::rooms::{Complaint, MemberId, Notice, Received, Refusal, TrackId};
-use crate::signalling::{Signal, TrackEnded};
+use crate::signalling::{Signal, TrackEnded, TrackLimit};
 use crate::socket::{Attention, GOING_AWAY, close, closed, frame_of, ping, refuse, say};
 
 /// RFC 6455 §7.4.1: the purpose of the connection is fulfilled.
@@ -234,6 +234,13 @@ impl<'a> Member<'a> {
                 self.has_redundancy = capabilities.has_redundancy();
                 let has_redundancy = self.has_redundancy;
                 self.forwarded.values().for_each(|track| track.set_redundancy(has_redundancy));
+            }
+            Signal::TrackLimit(TrackLimit { ssrc, max_bitrate }) => {
+                // Of a track that has just ended, nothing is sent anyway.
+                let sent = self.connection.tracks(None);
+                if let Some(track) = sent.iter().find(|track| track.ssrc() == ssrc) {
+                    let _ = track.set_max_bitrate(max_bitrate);
+                }
             }
             Signal::EndOfCandidates {} => {
                 // Refused only when the connection is closed, which is noticed by itself.

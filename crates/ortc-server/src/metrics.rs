@@ -215,6 +215,7 @@ impl Page {
                 ("late", sent.late),
                 ("silenced", sent.silenced),
                 ("oversized", sent.oversized),
+                ("other_layer", sent.other_layer),
                 ("not_sealed", sent.not_sealed),
                 ("rtcp", sent.rtcp),
                 ("network", stats.send_dropped),

@@ -1,7 +1,8 @@
 //! The messages that two peers, or a peer and a room, exchange, one JSON object a WebSocket frame.
 //!
 //! `iceInfo`, `candidate` and `track` are those of the drafts' own example; `trackEnded`,
-//! `candidateWithdrawn`, `capabilities`, `endOfCandidates`, `bye` and `error` are added and optional. See `docs/signalling.md`.
+//! `trackLimit`, `candidateWithdrawn`, `capabilities`, `endOfCandidates`, `bye` and `error` are added and optional. See
+//! `docs/signalling.md`.
 
 use ortc_api::{
     CodecName, RTCCodec, RTCIceCandidateDescription, RTCIceConnectionInfo, RTCTrackDescription,
@@ -26,6 +27,8 @@ pub enum Signal {
     TrackEnded(TrackEnded),
     /// What the peer can receive.
     Capabilities(Capabilities),
+    /// Whoever says this wants no more than so much of a track that has been described to it.
+    TrackLimit(TrackLimit),
     /// The peer has no more candidates.
     EndOfCandidates {},
     /// The peer hangs up; the server says it too, when the peer's socket has gone.
@@ -51,6 +54,8 @@ pub struct Message {
     pub track_ended: Option<TrackEnded>,
     /// What the sender can receive, beside what everybody can.
     pub capabilities: Option<Capabilities>,
+    /// The sender wants no more than so much of a track that is described to it.
+    pub track_limit: Option<TrackLimit>,
     /// The sender has no more candidates. Whatever it holds says nothing yet.
     pub end_of_candidates: Option<Anything>,
     /// The sender hangs up, or has gone. Whatever it holds says nothing yet.
@@ -113,6 +118,18 @@ impl Capabilities {
     pub fn has_redundancy(&self) -> bool {
         self.audio_codecs.iter().any(|codec| codec.known() == Some(CodecName::Red))
     }
+}
+
+/// How much is wanted of a track that comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TrackLimit {
+    /// The SSRC, in decimal, as it was described.
+    pub ssrc: String,
+    /// What it is to take at most, in bits per second; absent, as much as there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bitrate: Option<u64>,
 }
 
 /// What the server says is wrong.
@@ -179,6 +196,7 @@ impl Signal {
         signals.extend(said.candidate_withdrawn.map(Self::CandidateWithdrawn));
         signals.extend(said.track.map(Self::Track));
         signals.extend(said.track_ended.map(Self::TrackEnded));
+        signals.extend(said.track_limit.map(Self::TrackLimit));
         signals.extend(said.end_of_candidates.map(|_| Self::EndOfCandidates {}));
         signals.extend(said.bye.map(|_| Self::Bye {}));
         signals.extend(said.error.map(Self::Error));

@@ -66,6 +66,7 @@ const ASSETS: &[Asset] = assets![
     "/ortc/prepare.js" = SCRIPT "js/ortc/prepare.js",
     "/ortc/receiving.js" = SCRIPT "js/ortc/receiving.js",
     "/ortc/sha256.js" = SCRIPT "js/ortc/sha256.js",
+    "/ortc/simulcast.js" = SCRIPT "js/ortc/simulcast.js",
     "/ortc/tone-receiver.js" = SCRIPT "js/ortc/tone-receiver.js",
     "/ortc/tone-worker.js" = SCRIPT "js/ortc/tone-worker.js",
     "/ortc/tones.js" = SCRIPT "js/ortc/tones.js",

@@ -50,6 +50,11 @@ fn people_meet_on_the_page_of_a_room() {
 }
 
 #[test]
+fn members_of_a_room_get_pictures_of_the_size_that_they_have_room_for() {
+    in_browsers("simulcast");
+}
+
+#[test]
 fn pictures_get_the_bandwidth_that_there_is() {
     in_browsers("bandwidth");
 }

@@ -53,6 +53,9 @@ pub enum Unsupported {
     /// Lost packets and key frames that are to be asked for (RFC 4585): they are not.
     #[error("this media plane asks for no lost packet and no key frame")]
     Recovery,
+    /// Several encodings of one track: the best of those that are described stands for all.
+    #[error("this media plane has no choice of layers")]
+    Layers,
     /// Sound that repeats what was lost (RFC 2198): it is heard without.
     #[error("this media plane takes nothing that packets repeat of others")]
     Redundancy,

@@ -483,6 +483,9 @@ impl Handler<RouteCommand> for WebrtcMediaActor {
             // The api describes none of it with this plane; an application or a peer may.
             RouteCommand::Retransmit(..) => self.limits.tell(Unsupported::Retransmission),
             RouteCommand::Repair(..) => self.limits.tell(Unsupported::Redundancy),
+            RouteCommand::SelectLayers(..)
+            | RouteCommand::LimitLayer(..)
+            | RouteCommand::ReceiveEncodings(..) => self.limits.tell(Unsupported::Layers),
             RouteCommand::Recover(_, config) => {
                 let has_pictures = config.key_frames != KeyFrameFeedback::None;
                 if config.nack || config.rtx.is_some() || has_pictures {

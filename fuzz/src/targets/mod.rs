@@ -11,6 +11,7 @@ pub(crate) mod frames;
 pub(crate) mod ice_agent;
 pub(crate) mod ice_server;
 pub(crate) mod jitter;
+pub(crate) mod layers;
 pub(crate) mod link_names;
 pub(crate) mod matroska;
 pub(crate) mod media_file;

@@ -9,9 +9,9 @@ mod validator;
 use std::path::PathBuf;
 
 use ortc_api::{
-    CertificateFingerprint, CodecName, RTCCodecParam, RTCDtlsConnectionInfo, RTCHeaderExtension,
-    RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer, RTCMediaAttributes,
-    RTCTrackDescription, TrackKind, rtc_capabilities,
+    CertificateFingerprint, CodecName, RTCCodecParam, RTCDtlsConnectionInfo, RTCEncoding,
+    RTCHeaderExtension, RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer,
+    RTCMediaAttributes, RTCTrackDescription, TrackKind, rtc_capabilities,
 };
 use ortc_server::signalling::{Capabilities, Message, Signal, SignalError};
 use schemars::generate::SchemaSettings;
@@ -123,6 +123,12 @@ fn what_we_write_is_valid() {
         rtp_ext_headers: Some([("who".to_owned(), "alice".to_owned())].into()),
         header_extensions: RTCHeaderExtension::known().collect(),
         rtx_ssrc: Some("7".into()),
+        encodings: vec![RTCEncoding {
+            max_bitrate: Some(500_000),
+            scalability_mode: Some("L1T3".into()),
+            ssrc: Some("8".into()),
+            ..RTCEncoding::new("h", 2.0)
+        }],
     };
     let flag = RTCCodecParam { name: "useinbandfec".into(), value: None };
     for (definition, value) in [

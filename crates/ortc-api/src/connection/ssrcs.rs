@@ -1,6 +1,6 @@
 //! SSRCs: those of tracks that are sent, and of what is sent again of them.
 
-use ortc_rtp::{DescriptionError, RTCTrackDescription, Ssrc};
+use ortc_rtp::{DescriptionError, RTCEncoding, RTCTrackDescription, Ssrc};
 
 use super::{RTCConnection, SharedState};
 use crate::error::AddStreamError;
@@ -18,13 +18,24 @@ impl SharedState {
         &self,
         description: &RTCTrackDescription,
     ) -> Result<Option<Ssrc>, DescriptionError> {
-        let own = [Some(description.ssrc()?), description.rtx_ssrc()?];
+        description.ssrc()?;
+        let own: Vec<_> = description.ssrcs().collect();
         let mut others =
             self.receiving.iter().map(|(it, _)| it).filter(|it| it.ssrc != description.ssrc);
-        let taken_by = |other: &RTCTrackDescription| {
-            own.into_iter().flatten().find(|own| is_ssrc_of(other, *own))
-        };
+        let taken_by =
+            |other: &RTCTrackDescription| own.iter().copied().find(|own| is_ssrc_of(other, *own));
         Ok(others.find_map(taken_by))
+    }
+
+    /// The name of an encoding in this description that one of another track has, if the packets
+    /// of both are known by that.
+    pub(super) fn taken_rid<'a>(&self, description: &'a RTCTrackDescription) -> Option<&'a str> {
+        let by_rid = |it: &&RTCEncoding| it.ssrc.is_none();
+        let others = self.receiving.iter().map(|(it, _)| it);
+        let others = others.filter(|it| it.ssrc != description.ssrc);
+        let taken: Vec<_> = others.flat_map(|it| it.encodings.iter().filter(by_rid)).collect();
+        let mut own = description.encodings.iter().filter(by_rid);
+        own.find(|own| taken.iter().any(|it| it.rid == own.rid)).map(|own| own.rid.as_str())
     }
 }
 
@@ -35,19 +46,22 @@ impl RTCConnection {
         &self,
         state: &mut SharedState,
         added: &[RTCTrack],
+        also: &[(Ssrc, Option<Ssrc>)],
         wants_rtx: bool,
     ) -> Result<(Ssrc, Option<Ssrc>), AddStreamError> {
-        if state.sending.len() + added.len() + state.retired.len() >= MAX_SSRCS
+        let encodings = |track: &RTCTrack| track.sent_encodings().len().max(1);
+        let sent: usize = state.sending.iter().chain(added).map(encodings).sum();
+        if sent + also.len() + state.retired.len() >= MAX_SSRCS
             && let Some((ssrc, rtx)) = state.retired.pop_front()
         {
             let rtx = match rtx {
-                None if wants_rtx => Some(self.free_ssrc(state, added, Some(ssrc))?),
+                None if wants_rtx => Some(self.free_ssrc(state, added, also, Some(ssrc))?),
                 kept => kept,
             };
             return Ok((ssrc, rtx));
         }
-        let ssrc = self.free_ssrc(state, added, None)?;
-        let rtx = wants_rtx.then(|| self.free_ssrc(state, added, Some(ssrc))).transpose()?;
+        let ssrc = self.free_ssrc(state, added, also, None)?;
+        let rtx = wants_rtx.then(|| self.free_ssrc(state, added, also, Some(ssrc))).transpose()?;
         Ok((ssrc, rtx))
     }
 
@@ -56,17 +70,16 @@ impl RTCConnection {
         &self,
         state: &SharedState,
         added: &[RTCTrack],
+        also: &[(Ssrc, Option<Ssrc>)],
         other: Option<Ssrc>,
     ) -> Result<Ssrc, AddStreamError> {
         loop {
             let random = self.inner.engine.random().map_err(|_| AddStreamError::Entropy)?;
             let ssrc = Ssrc(u32::from_be_bytes([random[0], random[1], random[2], random[3]]));
-            let is_of = |track: &RTCTrack| {
-                track.ssrc_number() == ssrc || track.rtx_ssrc_number() == Some(ssrc)
-            };
+            let is_it = |(one, rtx): &(Ssrc, Option<Ssrc>)| *one == ssrc || *rtx == Some(ssrc);
             let taken = other == Some(ssrc)
-                || state.sending.iter().chain(added).any(is_of)
-                || state.retired.iter().any(|(one, rtx)| *one == ssrc || *rtx == Some(ssrc))
+                || state.sending.iter().chain(added).any(|track| track.ssrcs().iter().any(is_it))
+                || state.retired.iter().chain(also).any(is_it)
                 || state.receiving.iter().any(|(it, _)| is_ssrc_of(it, ssrc));
             if ssrc.0 != 0 && !taken {
                 return Ok(ssrc);
@@ -77,5 +90,5 @@ impl RTCConnection {
 
 /// Whether a described track, or what is sent again of it, has this SSRC.
 fn is_ssrc_of(description: &RTCTrackDescription, ssrc: Ssrc) -> bool {
-    description.ssrc() == Ok(ssrc) || description.rtx_ssrc() == Ok(Some(ssrc))
+    description.ssrcs().any(|own| own == ssrc)
 }

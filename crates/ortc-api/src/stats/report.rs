@@ -184,8 +184,9 @@ impl Report {
     }
 
     fn inbound(&mut self, receiver: &ReceiverSnapshot, sources: &Sources) {
-        let of_ssrc = |(_, track): &&(RTCTrackDescription, MediaStreamTrack)| {
+        let of_ssrc = |(described, track): &&(RTCTrackDescription, MediaStreamTrack)| {
             track.received_ssrc() == Some(receiver.ssrc)
+                || described.ssrcs().any(|ssrc| ssrc == receiver.ssrc)
         };
         // Let go of meanwhile.
         let Some((description, track)) = sources.receiving.iter().find(of_ssrc) else { return };
@@ -244,7 +245,8 @@ impl Report {
     }
 
     fn outbound(&mut self, sender: &SenderSnapshot, sources: &Sources) {
-        let of_ssrc = |track: &&RTCTrack| track.ssrc_number() == sender.ssrc;
+        let of_ssrc =
+            |track: &&RTCTrack| track.ssrcs().iter().any(|(ssrc, _)| *ssrc == sender.ssrc);
         let Some(track) = sources.sending.iter().find(of_ssrc) else { return };
         let description = track.description();
         let (ssrc, timestamp) = (sender.ssrc.0, self.timestamp);

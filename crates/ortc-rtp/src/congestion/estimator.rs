@@ -39,6 +39,15 @@ const IN_FLIGHT: Duration = Duration::from_millis(150);
 const IN_FLIGHT_BITS: f64 = 8.0 * 3_000.0;
 const LEAST_IN_FLIGHT_SHARE: f64 = 0.1;
 
+/// A packet that was sent so long before the one before it had come has waited behind that, and
+/// what comes so, one after the other, comes as fast as the link takes it; it says so if there is
+/// enough of it.
+const WAITED_US: i64 = 1_000;
+const WAITED_SECONDS: f64 = 0.004;
+
+/// How long what gets through says little about what could, after the application has sent little.
+const LIMITED_LATELY: Duration = Duration::from_secs(2);
+
 /// The least delay is that of the last ten to twenty seconds: clocks drift and paths change.
 const BASE: Duration = Duration::from_secs(10);
 
@@ -92,6 +101,9 @@ pub struct BandwidthEstimator {
     throughput: Throughput,
     limit: LimitDetector,
     was_limited: bool,
+    limited_at: Option<Instant>,
+    /// Bits of packets that have waited, lately, and how long they took to come.
+    waited: (f64, f64),
     controller: ProbeController,
     probes: ProbeEstimator,
     pending: [Option<ProbeCluster>; 2],
@@ -127,6 +139,8 @@ impl BandwidthEstimator {
             throughput: Throughput::default(),
             limit: LimitDetector::new(now),
             was_limited: false,
+            limited_at: None,
+            waited: (0.0, 0.0),
             controller: ProbeController::new(),
             probes: ProbeEstimator::default(),
             pending: [None; 2],
@@ -171,6 +185,12 @@ impl BandwidthEstimator {
     /// What may be sent, in bits per second, all streams and their headers together.
     pub fn target(&self) -> u64 {
         self.target_bps() as u64
+    }
+
+    /// The same without regard to a queue that is being emptied at the moment: what a choice for
+    /// longer goes by.
+    pub fn estimate(&self) -> u64 {
+        self.estimate_bps() as u64
     }
 
     /// What is sent in a moment at most, in bits per second, if there is as much.
@@ -275,6 +295,10 @@ impl BandwidthEstimator {
             self.throughput.expect_change();
         }
         self.was_limited = in_alr;
+        if in_alr {
+            self.limited_at = Some(now);
+        }
+        self.on_waited(results);
         let mut probed = None;
         for packet in results {
             self.loss.on_packet(packet);
@@ -327,6 +351,39 @@ impl BandwidthEstimator {
         }
     }
 
+    /// What comes out of a queue comes as fast as the link takes it.
+    fn on_waited(&mut self, results: &[PacketResult]) {
+        let (bits, seconds) = &mut self.waited;
+        // Of the feedback before, it counts for less.
+        (*bits, *seconds) = (*bits / 2.0, *seconds / 2.0);
+        let Some((least, _)) = self.least() else { return };
+        let (bits, seconds) = &mut self.waited;
+        let mut before = None;
+        for packet in results.iter().filter(|it| !it.was_lost) {
+            let Some(arrived_us) = packet.arrived_us else { continue };
+            let sent_us = packet.sent_at.saturating_duration_since(self.epoch).as_micros() as i64;
+            let has_waited = |before: &i64| before - sent_us - least >= WAITED_US;
+            if let Some(before) = before.filter(|it| has_waited(it) && *it < arrived_us) {
+                *bits += 8.0 * packet.len as f64;
+                *seconds += (arrived_us - before) as f64 / 1e6;
+            }
+            before = Some(arrived_us);
+        }
+    }
+
+    /// What gets through, in bits per second. Where the application has sent little until now, that
+    /// is what the link has taken of a burst: it did not fail to take more.
+    fn through(&self, now: Instant) -> Option<f64> {
+        let through = self.throughput.bps();
+        let (bits, seconds) = self.waited;
+        let is_limited = self.limited_at.is_some_and(|at| now < at + LIMITED_LATELY);
+        if !is_limited || seconds < WAITED_SECONDS {
+            return through;
+        }
+        let taken = (bits / seconds).min(self.rate.rate_bps());
+        through.map(|bps| bps.max(taken))
+    }
+
     /// What the queue does, and whether it has become too long.
     fn usage(&self) -> Usage {
         match self.detector.usage() {
@@ -337,7 +394,10 @@ impl BandwidthEstimator {
 
     fn control(&mut self, now: Instant, probed: Option<f64>, in_alr: bool) {
         let usage = self.usage();
-        let through = self.throughput.bps();
+        let through = match usage {
+            Usage::Over => self.through(now),
+            Usage::Normal | Usage::Under => self.throughput.bps(),
+        };
         if usage == Usage::Over {
             self.overused_at = Some(now);
             // While a queue is emptied and all that is sent for that gets through, and no more,

@@ -137,6 +137,54 @@ pub enum DescriptionError {
         /// How many they take.
         found: usize,
     },
+    /// There are more encodings than anybody sends.
+    #[error("there are {found} encodings, at most 4 are taken")]
+    TooManyEncodings {
+        /// How many there are.
+        found: usize,
+    },
+    /// A track of sound has encodings.
+    #[error("only a track of video has encodings: describe each sound as a track")]
+    EncodingsOfSound,
+    /// The name of an encoding is none.
+    #[error("the rid {found:?} is not 1 to 16 letters, digits, hyphens and underscores")]
+    Rid {
+        /// What it is, cut to 32 characters.
+        found: String,
+    },
+    /// Two encodings have the same name.
+    #[error("the rid {rid:?} names two encodings: give each its own")]
+    DuplicateRid {
+        /// What it is.
+        rid: String,
+    },
+    /// Nothing says which packets are those of an encoding.
+    #[error(
+        "the encoding {rid:?} has no ssrc, and headerExtensions has no \
+         urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id to know its packets by"
+    )]
+    NoRidExtension {
+        /// Its name.
+        rid: String,
+    },
+    /// Two encodings have the same SSRC.
+    #[error("the SSRC {ssrc} is that of two encodings: give each its own")]
+    DuplicateEncodingSsrc {
+        /// What it is.
+        ssrc: u32,
+    },
+    /// Pictures are to be divided by something that makes them no smaller.
+    #[error("the scaleResolutionDownBy of the encoding {rid:?} is not 1 or more")]
+    Scale {
+        /// The encoding.
+        rid: String,
+    },
+    /// A scalability mode is none.
+    #[error("the scalabilityMode of the encoding {rid:?} is not 1 to 16 characters, as L1T3 is")]
+    ScalabilityMode {
+        /// The encoding.
+        rid: String,
+    },
     /// There are more header extensions than any packet has.
     #[error("there are {found} headerExtensions, at most 32 are taken")]
     TooManyHeaderExtensions {

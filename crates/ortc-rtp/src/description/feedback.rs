@@ -198,6 +198,7 @@ mod tests {
             rtp_ext_headers: None,
             header_extensions: Vec::new(),
             rtx_ssrc: Some("2".into()),
+            encodings: Vec::new(),
         }
     }
 

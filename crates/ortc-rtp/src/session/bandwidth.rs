@@ -32,7 +32,7 @@ const PICTURE_CLOCK: u32 = 90_000;
 /// received with a number.
 #[derive(Debug, Default)]
 pub(super) struct Congestion {
-    limits: BandwidthLimits,
+    pub(super) limits: BandwidthLimits,
     /// The sum of the caps of all tracks that are numbered, if all have one.
     cap: Option<u64>,
     sending: Option<Box<Sending>>,
@@ -151,6 +151,11 @@ impl Sender {
         Counted::of(self.number_id, self.feedback)
     }
 
+    /// Whether one of several layers is sent.
+    fn is_selected(&self) -> bool {
+        matches!(&self.feed, Feed::Forward(forward) if forward.selector.is_some())
+    }
+
     /// Whether its packets wait for their time.
     pub(super) fn is_paced(&self) -> bool {
         self.counted() != Counted::No
@@ -182,8 +187,10 @@ impl RtpSession {
     /// answered with transport-wide feedback; or not, without an id. An SSRC that is none is
     /// ignored.
     pub fn acknowledge_numbers(&mut self, ssrc: Ssrc, id: Option<u8>) {
-        if let Some(receiver) = self.receiver_mut(ssrc) {
-            receiver.number_id = id.filter(|id| *id > 0);
+        for ssrc in self.encodings_of(ssrc).chain([ssrc]) {
+            if let Some(receiver) = self.receiver_mut(ssrc) {
+                receiver.number_id = id.filter(|id| *id > 0);
+            }
         }
     }
 
@@ -211,6 +218,7 @@ impl RtpSession {
         if let Some(sender) = self.sender_mut(ssrc) {
             sender.max_bitrate = max_bitrate;
             self.update_cap();
+            self.share_layers_anew();
         }
     }
 
@@ -219,7 +227,8 @@ impl RtpSession {
         let counts = |it: &&Sender| it.counted() != Counted::No && it.enabled;
         let numbered = self.senders.iter().filter(counts);
         let cap = numbered
-            .map(|sender| sender.max_bitrate)
+            // The cap of one in several layers says which of them is sent, and not what there is.
+            .map(|sender| sender.max_bitrate.filter(|_| !sender.is_selected()))
             .try_fold(0u64, |sum, cap| Some(sum.saturating_add(cap?)))
             .filter(|cap| *cap > 0);
         self.congestion.cap = cap;
@@ -233,6 +242,12 @@ impl RtpSession {
     pub fn available_outgoing_bitrate(&self) -> Option<u64> {
         let sending = self.congestion.sending.as_ref()?;
         sending.estimator.is_informed().then(|| sending.estimator.target())
+    }
+
+    /// What may be sent for longer than a moment; `None` as above.
+    pub(super) fn estimated_bitrate(&self) -> Option<u64> {
+        let sending = self.congestion.sending.as_ref()?;
+        sending.estimator.is_informed().then(|| sending.estimator.estimate())
     }
 
     /// Notes a packet that has come, of a track or of what is sent again of one, if there is to be
@@ -330,6 +345,7 @@ impl RtpSession {
         if let Some(bits_per_second) = sending.estimator.poll_change(now) {
             self.events.push_back(RouteEvent::BandwidthChanged(self.connection, bits_per_second));
         }
+        self.share_layers(now);
     }
 
     /// When feedback is due, or what waits may be sent.
@@ -441,7 +457,7 @@ impl RtpSession {
             }
             None => {
                 if let Feed::Forward(forward) = &mut sender.feed {
-                    forward.rewriter.pad();
+                    forward.pad(&sender.stream);
                 }
                 sender.stream.next_padding()
             }
@@ -634,6 +650,20 @@ mod tests {
         let stats = pair.b.receiver_stats(TRACK).unwrap();
         assert_eq!(pair.b.stats().receive_drops.malformed, 0);
         assert_eq!(pair.a.sender_stats(TRACK).unwrap().packets, stats.packets);
+    }
+
+    #[test]
+    fn a_burst_of_who_has_sent_little_says_what_the_link_takes() {
+        for rate in [600_000, 800_000] {
+            let mut pair = Pair::new(rate as f64, true);
+            pair.run(3, |_| 100_000);
+            let known = pair.told.len();
+            // A key frame, and more to come than before; it makes a queue for a moment.
+            pair.frame(3_000, 4_400);
+            pair.run(12, |_| 390_000);
+            let least = pair.told[known..].iter().min().copied().unwrap();
+            assert!(least > rate / 2, "{least} of {rate}");
+        }
     }
 
     #[test]

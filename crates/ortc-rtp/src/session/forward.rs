@@ -8,11 +8,12 @@ use ortc_io::ring::RingReceiver;
 use super::RtpSession;
 use super::ext_headers::SendExtHeaders;
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
-use crate::stream::{Passage, Rewriter, SendStream};
+use crate::layers::{LayerMark, LayerSelector, Sent, Spot};
+use crate::stream::{Passage, Placed, Rewriter, SendStream};
 use crate::view::PADDED;
 use crate::{
-    Extension, ForwardConfig, InsertedPacket, KeyFrameRequest, RouteEvent, RtpView, SenderInfo,
-    Ssrc, TrackSource,
+    Extension, ForwardConfig, InsertedPacket, KeyFrameRequest, MAX_ENCODINGS, RouteEvent, RtpView,
+    SenderInfo, Ssrc, TrackSource,
 };
 
 /// How often a key frame of one track is asked for at the most: whatever joins or is lost in
@@ -35,6 +36,21 @@ pub struct OpenedRtp {
     /// Bytes of padding that it gets as it is sent on, at most [`MAX_PADDING`]; none unless
     /// whoever forwards it wants packets of one size.
     pub padding: u8,
+    /// What it says of its layer, where its track comes in several.
+    pub mark: LayerMark,
+}
+
+/// What a peer says of the clock of a track that it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceReport {
+    /// The encoding, where there are several.
+    pub encoding: u8,
+    /// When it came.
+    pub received_at: Instant,
+    /// NTP time, 32.32 bits, and the same instant on the RTP clock.
+    pub ntp: u64,
+    /// See [`ntp`](Self::ntp).
+    pub rtp_timestamp: u32,
 }
 
 /// Most bytes of padding that [`RtpSession::write_forward`] adds to a packet.
@@ -76,10 +92,12 @@ pub(super) struct Forward {
     pub(super) rewriter: Rewriter,
     pub(super) source: TrackSource,
     needs_key_frames: bool,
+    /// Which packets are sent of a source in several layers; they take their numbers from it.
+    pub(super) selector: Option<Box<LayerSelector>>,
     /// What an application puts in between.
     pub(super) inserted: Option<RingReceiver<InsertedPacket>>,
-    /// The newest sender report of the source: when it came, and its RTP timestamp.
-    report: Option<(Instant, u32)>,
+    /// The newest sender reports of the source.
+    reports: [Option<SourceReport>; MAX_ENCODINGS],
 }
 
 impl Forward {
@@ -87,7 +105,59 @@ impl Forward {
         let ForwardConfig { source, payload_types, unwrapped, extensions, .. } = config;
         let needs_key_frames = config.needs_key_frames;
         let rewriter = Rewriter::new(payload_types, extensions).unwrapping(unwrapped);
-        Self { rewriter, source, needs_key_frames, inserted: None, report: None }
+        let (selector, inserted, reports) = (None, None, [None; MAX_ENCODINGS]);
+        Self { rewriter, source, needs_key_frames, selector, inserted, reports }
+    }
+
+    /// Breaks off: nothing is sent for a while, and then it goes on with the same source.
+    pub(super) fn pause(&mut self) {
+        self.rewriter.pause();
+        if let Some(selector) = &mut self.selector {
+            selector.pause();
+        }
+    }
+
+    /// Leaves the next number to a packet of padding.
+    pub(super) fn pad(&mut self, stream: &SendStream) {
+        match &mut self.selector {
+            Some(selector) => selector.pad(Sent::of(stream)),
+            None => self.rewriter.pad(),
+        }
+    }
+
+    /// Makes way for packets that do not come from the source.
+    pub(super) fn interrupt(&mut self, stream: &SendStream) {
+        match &mut self.selector {
+            Some(selector) => selector.pad(Sent::of(stream)),
+            None => self.rewriter.interrupt(),
+        }
+    }
+
+    /// The place of a packet of an application.
+    pub(super) fn insert(&mut self, now: Instant, stream: &SendStream) -> Placed {
+        if let Some(selector) = &mut self.selector {
+            selector.pad(Sent::of(stream));
+        }
+        self.rewriter.insert(now, stream)
+    }
+
+    /// Where what was sent with this number comes from: the encoding, and its index there.
+    pub(super) fn source_of(&self, sent: u64) -> Option<(u8, u64)> {
+        match &self.selector {
+            Some(selector) => selector.source_of(sent),
+            None => self.rewriter.source_of(sent).map(|index| (0, index)),
+        }
+    }
+
+    /// How a packet is sent again that was sent, or could have been, with this number.
+    pub(super) fn spot_again(&self, sent: u64, packet: &RtpView<'_>) -> Option<Spot> {
+        match &self.selector {
+            Some(selector) => selector.spot_again(sent, packet),
+            None => {
+                let timestamp = self.rewriter.timestamp(packet.timestamp())?;
+                Some(Spot::unchanged(sent, timestamp, packet.marker()))
+            }
+        }
     }
 
     /// What the sender says of itself in a report: on the clock of the source, so that what
@@ -99,9 +169,15 @@ impl Forward {
         ntp: u64,
     ) -> Option<SenderInfo> {
         let info = stream.sender_info(now, ntp)?;
-        let by_source = self.report.and_then(|(at, timestamp)| {
-            let passed = stream.in_clock_units(now.saturating_duration_since(at));
-            self.rewriter.timestamp(timestamp.wrapping_add(passed))
+        let encoding = self.selector.as_ref().map_or(Some(0), |it| it.last_encoding());
+        let report = encoding.and_then(|encoding| self.reports[usize::from(encoding)]);
+        let by_source = report.and_then(|report| {
+            let passed = stream.in_clock_units(now.saturating_duration_since(report.received_at));
+            let timestamp = report.rtp_timestamp.wrapping_add(passed);
+            match &self.selector {
+                Some(selector) => selector.timestamp(timestamp),
+                None => self.rewriter.timestamp(timestamp),
+            }
         });
         Some(SenderInfo { rtp_timestamp: by_source.unwrap_or(info.rtp_timestamp), ..info })
     }
@@ -159,12 +235,13 @@ impl KeyFrameRequests {
 
 /// Key frames that peers want of tracks that are forwarded to them.
 #[derive(Debug, Default)]
-pub(super) struct Upstream(VecDeque<TrackSource>);
+pub(super) struct Upstream(VecDeque<(TrackSource, u8)>);
 
 impl Upstream {
-    fn push(&mut self, source: TrackSource) {
-        if !self.0.contains(&source) && self.0.len() < MAX_REQUESTS {
-            self.0.push_back(source);
+    pub(super) fn push(&mut self, source: TrackSource, encoding: u8) {
+        let request = (source, encoding);
+        if !self.0.contains(&request) && self.0.len() < MAX_REQUESTS {
+            self.0.push_back(request);
         }
     }
 }
@@ -183,13 +260,13 @@ impl RtpSession {
         self.insert_sender(now, ssrc, (first.sent, first.clock_rate), &cname, feed, enabled);
     }
 
-    /// How many bytes of room a packet of another session needs to be sent to this peer with so
-    /// much padding, or `None` when it is not to be, counted.
+    /// How many bytes of room a packet of another session, which opened it as `opened`, needs to be
+    /// sent to this peer, or `None` when it is not to be, counted.
     pub fn forward_room(
         &mut self,
         target: &mut ForwardTarget,
         packet: &RtpView<'_>,
-        padding: u8,
+        opened: OpenedRtp,
     ) -> Option<usize> {
         let drops = &mut self.stats.send_drops;
         let Some(keys) = &self.keys else {
@@ -199,15 +276,24 @@ impl RtpSession {
         if self.senders.get(target.at).is_none_or(|sender| sender.ssrc() != target.ssrc) {
             target.at = self.senders.binary_search_by_key(&target.ssrc, Sender::ssrc).ok()?;
         }
-        let sender = &self.senders[target.at];
-        let Feed::Forward(forward) = &sender.feed else { return None };
+        let sender = &mut self.senders[target.at];
+        let Feed::Forward(forward) = &mut sender.feed else { return None };
         if !sender.enabled {
             drops.disabled += 1;
             return None;
         }
+        if opened.mark.is_layered()
+            && !forward
+                .selector
+                .as_mut()
+                .is_some_and(|it| it.admits(opened.mark, opened.index, packet))
+        {
+            drops.other_layer += 1;
+            return None;
+        }
         let passage = forward.rewriter.passage(packet);
         let skipped = passage.map_or(0, |passage| passage.skipped);
-        let body = packet.body().len() - skipped + usize::from(padding.min(MAX_PADDING));
+        let body = packet.body().len() - skipped + usize::from(opened.padding.min(MAX_PADDING));
         let pairs = sender.ext_headers.as_ref().map_or(0, |pairs| pairs.len());
         let is_numbered = sender.number_id.is_some();
         let room =
@@ -258,15 +344,26 @@ impl RtpSession {
         let Passage { types, skipped } = forward.rewriter.passage(packet)?;
         let (payload, body) = (&packet.payload()[skipped..], &packet.body()[skipped..]);
         let (index, timestamp) = (opened.index, packet.timestamp());
-        let placed = forward.rewriter.place(now, stream, index, timestamp, types.clock_rate);
+        let (placed, spot) = match &mut forward.selector {
+            Some(selector) if opened.mark.is_layered() => {
+                let of = (opened.mark, index);
+                let spot = selector.place(now, Sent::of(stream), of, packet, types.clock_rate);
+                (spot.map(|spot| spot.placed()), spot)
+            }
+            _ => {
+                let rewriter = &mut forward.rewriter;
+                (rewriter.place(now, stream, index, timestamp, types.clock_rate), None)
+            }
+        };
         let Some(placed) = placed else {
             self.stats.send_drops.late += 1;
             return None;
         };
         if placed.begins && forward.needs_key_frames {
-            self.upstream.push(forward.source);
+            self.upstream.push(forward.source, 0);
         }
-        let mut header = stream.note_forwarded(now, placed, payload.len(), packet.marker());
+        let marker = spot.map_or(packet.marker(), |spot| spot.marker);
+        let mut header = stream.note_forwarded(now, placed, payload.len(), marker);
         header.payload_type = types.sent;
         let len = packet.header_len() + body.len() + keys.sender.overhead();
         let is_due = |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header.fixed(), payload, len);
@@ -280,7 +377,14 @@ impl RtpSession {
         if added > 0 {
             out[0] |= PADDED;
         }
-        match keys.sender.protect_rtp_behind(header_len, body, padding, out) {
+        let sealed = match spot.filter(Spot::changes_payload) {
+            None => keys.sender.protect_rtp_behind(header_len, body, padding, out),
+            Some(spot) => {
+                let len = spot.copy_body(header_len, packet, padding, out)?;
+                keys.sender.protect_rtp(out, len)
+            }
+        };
+        match sealed {
             Ok(len) => {
                 self.congestion.on_sent(now, counted, (target.ssrc, header.sequence), len);
                 self.stats.padding_bytes += added as u64;
@@ -330,7 +434,9 @@ impl RtpSession {
     }
 
     /// Of which track of another session this peer wants a key frame, one after the other.
-    pub fn poll_key_frame_request(&mut self) -> Option<TrackSource> {
+    ///
+    /// Of a track in several encodings, of which of them; else that is 0.
+    pub fn poll_key_frame_request(&mut self) -> Option<(TrackSource, u8)> {
         self.upstream.0.pop_front()
     }
 
@@ -352,7 +458,10 @@ impl RtpSession {
             return true;
         }
         match &sender.feed {
-            Feed::Forward(forward) => self.upstream.push(forward.source),
+            Feed::Forward(forward) => {
+                let encoding = forward.selector.as_ref().map_or(0, |it| it.shown_encoding());
+                self.upstream.push(forward.source, encoding);
+            }
             Feed::Ring(_) if sender.key_frames.request(now) => {
                 let event = RouteEvent::KeyFrameRequested(self.connection, request.source);
                 self.events.push_back(event);
@@ -373,8 +482,22 @@ impl RtpSession {
     }
 
     /// Asks the peer for a key frame of a receiving track, at once or as soon as half a second
-    /// has passed since the last time; an SSRC that is none is ignored.
+    /// has passed since the last time; an SSRC that is none is ignored. Of a track in several
+    /// encodings it is of the one that its reader gets.
     pub fn request_key_frame(&mut self, now: Instant, ssrc: Ssrc) {
+        let ssrc = self.read_encoding(ssrc).unwrap_or(ssrc);
+        self.request_key_frame_on(now, ssrc);
+    }
+
+    /// The same, of one encoding of a track, counted from the least.
+    pub fn request_key_frame_of(&mut self, now: Instant, ssrc: Ssrc, encoding: u8) {
+        // Where it has no SSRC yet there is nobody to ask.
+        if let Some(ssrc) = self.encoding_ssrc(ssrc, encoding) {
+            self.request_key_frame_on(now, ssrc);
+        }
+    }
+
+    pub(super) fn request_key_frame_on(&mut self, now: Instant, ssrc: Ssrc) {
         let wanted =
             self.receiver_mut(ssrc).is_some_and(|receiver| receiver.key_frames.request(now));
         if wanted {
@@ -406,18 +529,26 @@ impl RtpSession {
         }
     }
 
-    /// Takes a sender report of the source of a forwarded track: its RTP timestamp, and when
-    /// it came.
-    pub fn on_source_report(&mut self, ssrc: Ssrc, at: Instant, rtp_timestamp: u32) {
-        if let Some(Sender { feed: Feed::Forward(forward), .. }) = self.sender_mut(ssrc) {
-            forward.report = Some((at, rtp_timestamp));
+    /// Takes a sender report of the source of a forwarded track.
+    pub fn on_source_report(&mut self, ssrc: Ssrc, report: SourceReport) {
+        if let Some(Sender { feed: Feed::Forward(forward), .. }) = self.sender_mut(ssrc)
+            && let Some(place) = forward.reports.get_mut(usize::from(report.encoding))
+        {
+            *place = Some(report);
+            if let Some(selector) = &mut forward.selector {
+                selector.on_report(report.encoding, report.ntp, report.rtp_timestamp);
+            }
         }
     }
 
-    /// The newest sender report of a receiving track: when it came, and its RTP timestamp.
-    pub fn source_report(&self, ssrc: Ssrc) -> Option<(Instant, u32)> {
+    /// The newest sender report of an encoding of a receiving track, of one that has no others
+    /// of 0.
+    pub fn source_report(&self, ssrc: Ssrc, encoding: u8) -> Option<SourceReport> {
+        let ssrc = self.encoding_ssrc(ssrc, encoding)?;
         let at = self.receivers.binary_search_by_key(&ssrc, super::Receiver::ssrc).ok()?;
-        self.receivers[at].stream.sender_report_at()
+        let (received_at, info) = self.receivers[at].stream.sender_report()?;
+        let (ntp, rtp_timestamp) = (info.ntp, info.rtp_timestamp);
+        Some(SourceReport { encoding, received_at, ntp, rtp_timestamp })
     }
 }
 

@@ -11,8 +11,8 @@ use super::recovery::Recovery;
 use crate::compound::{PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK};
 use crate::stream::{ReceiveStream, ReceiveTimings, RedundancyRepair, SplitPacket, ToneSplitter};
 use crate::{
-    ArrivalFeedback, ReceivedPacket, ReceiverConfig, RedundancyConfig, RtcpPacket, RtcpView,
-    RtpView, Ssrc, Tap, is_rtcp,
+    ArrivalFeedback, LayerMark, ReceivedPacket, ReceiverConfig, RedundancyConfig, RtcpPacket,
+    RtcpView, RtpView, Ssrc, Tap, is_rtcp,
 };
 
 /// SRTP that comes before its keys: what a peer sends between its last handshake message and
@@ -29,7 +29,9 @@ pub(super) struct Receiver {
     pub(super) stream: ReceiveStream,
     pub(super) key_frames: KeyFrameRequests,
     pub(super) recovery: Option<Box<Recovery>>,
-    packets: RingSender<ReceivedPacket>,
+    pub(super) packets: RingSender<ReceivedPacket>,
+    /// The track, and the encoding of it, that its packets are of, where that has several.
+    pub(super) layer: Option<(Ssrc, u8)>,
     pub(super) taps: Vec<Tap>,
     pub(super) tones: Option<ToneSplitter>,
     /// The header extension that has the numbers to be answered.
@@ -49,6 +51,7 @@ impl Receiver {
             key_frames: KeyFrameRequests::default(),
             recovery: None,
             packets,
+            layer: None,
             taps: Vec::new(),
             tones: None,
             number_id: None,
@@ -160,15 +163,13 @@ impl RtpSession {
         match keys.receiver.unprotect_rtp(packet) {
             Ok(opened) => {
                 self.authentic += 1;
+                self.bind_encoding(now, opened.ssrc, &packet[..opened.len]);
                 self.note_arrival(now, opened.ssrc, &packet[..opened.len]);
                 let opened = self.restore(now, opened, packet)?;
                 let taken = self.deliver(now, opened.ssrc, opened.index, &packet[..opened.len]);
-                taken.then_some(OpenedRtp {
-                    ssrc: opened.ssrc,
-                    index: opened.index,
-                    len: opened.len,
-                    padding: 0,
-                })
+                let (ssrc, mark) = taken?;
+                let (index, len, padding) = (opened.index, opened.len, 0);
+                Some(OpenedRtp { ssrc, index, len, padding, mark })
             }
             Err(error) => {
                 self.stats.receive_drops.count(error);
@@ -235,22 +236,40 @@ impl RtpSession {
         }
     }
 
-    /// Hands an opened packet to its track; whether there is one that takes it.
-    pub(super) fn deliver(&mut self, now: Instant, ssrc: Ssrc, index: u64, packet: &[u8]) -> bool {
+    /// Hands an opened packet to its track, which is returned, with what the packet says of its
+    /// layer; `None` when there is none that takes it.
+    pub(super) fn deliver(
+        &mut self,
+        now: Instant,
+        ssrc: Ssrc,
+        index: u64,
+        packet: &[u8],
+    ) -> Option<(Ssrc, LayerMark)> {
         let view = match RtpView::parse(packet) {
             Ok(view) => view,
             Err(error) => {
                 self.stats.receive_drops.count_malformed(error);
-                return false;
+                return None;
             }
         };
         let Ok(at) = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) else {
             self.keep_early(now, index, &view, packet);
-            return false;
+            return None;
         };
         let drops = &mut self.stats.receive_drops;
         let receiver = &mut self.receivers[at];
         let event = receiver.stream.on_packet(now, &view, index);
+        if let Some(layer) = receiver.layer {
+            let Ok(event) = event else {
+                drops.unknown_payload_type += 1;
+                return None;
+            };
+            let captured = receiver.stream.capture_time(view.timestamp());
+            self.raise(at, event);
+            return self
+                .deliver_layer(now, layer, (index, &view), captured)
+                .map(|mark| (layer.0, mark));
+        }
         // Reckoned for who reads it: what is only forwarded does without.
         let copy = |stream: &ReceiveStream| ReceivedPacket {
             payload: Bytes::copy_from_slice(view.payload()),
@@ -267,7 +286,7 @@ impl RtpSession {
             .map(|tones| tones.take(now, &view, index, is_described, || copy(&receiver.stream)));
         let Ok(event) = event else {
             drops.unknown_payload_type += 1;
-            return false;
+            return None;
         };
         let is_read = !matches!(split, Some(SplitPacket::Tone(_)));
         if let Some(SplitPacket::Tone(pushed)) = split {
@@ -306,8 +325,8 @@ impl RtpSession {
             None if receiver.packets.is_closed() => drops.ring_closed += 1,
             Some(Err(PushError::Full(_))) | None => drops.ring_full += 1,
         }
-        self.raise(ssrc, event);
-        true
+        self.raise(at, event);
+        Some((ssrc, LayerMark::default()))
     }
 
     pub(super) fn on_compound(&mut self, now: Instant, compound: &[u8]) {
@@ -325,6 +344,9 @@ impl RtpSession {
             && let Some(receiver) = self.receiver_mut(info.ssrc)
         {
             receiver.stream.on_sender_report(now, info);
+            if let Some(layer) = receiver.layer {
+                self.align_reader(layer, info.ntp, info.rtp_timestamp);
+            }
         }
         for block in packet.report_blocks() {
             let clock = self.clock;

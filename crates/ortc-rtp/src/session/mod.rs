@@ -4,6 +4,7 @@ mod bandwidth;
 mod ext_headers;
 mod forward;
 mod inbound;
+mod layers;
 mod outbound;
 mod prefetch;
 mod recovery;
@@ -36,7 +37,7 @@ use outbound::{Feed, Outbox, Sender};
 use retransmit::Resends;
 use unknown::Unknown;
 
-pub use forward::{ForwardTarget, MAX_PADDING, OpenedRtp};
+pub use forward::{ForwardTarget, MAX_PADDING, OpenedRtp, SourceReport};
 pub use retransmit::Retransmission;
 pub use snapshot::{DatagramCounts, ReceiverSnapshot, SenderSnapshot, SessionSnapshot};
 pub use stats::{ReceiveDrops, RecoveryStats, SendDrops, SessionStats};
@@ -104,6 +105,9 @@ pub struct RtpSession {
     /// numbers must go on.
     retired: VecDeque<SendStream>,
     receivers: Vec<Receiver>,
+    /// Those in several layers, sorted by the SSRC of the track.
+    layered: Vec<layers::Layered>,
+    sharing: layers::Sharing,
     /// SSRCs of what is sent again, each with that of its track; sorted.
     rtx_receivers: Vec<(Ssrc, Ssrc)>,
     resends: Resends,
@@ -170,6 +174,8 @@ impl RtpSession {
             senders: Vec::new(),
             retired: VecDeque::new(),
             receivers: Vec::new(),
+            layered: Vec::new(),
+            sharing: layers::Sharing::default(),
             rtx_receivers: Vec::new(),
             resends: Resends::default(),
             lost: Vec::new(),
@@ -273,6 +279,7 @@ impl RtpSession {
         if let Ok(at) = self.senders.binary_search_by_key(&ssrc, Sender::ssrc) {
             self.senders[at].enable(enabled);
             self.update_cap();
+            self.share_layers_anew();
         }
     }
 
@@ -314,6 +321,7 @@ impl RtpSession {
     /// Removes a receiving track, and drops what still comes of it; an SSRC that is none is
     /// ignored.
     pub fn remove_receiver(&mut self, ssrc: Ssrc) {
+        self.remove_encodings(ssrc);
         self.forget_recovery(ssrc);
         if let Ok(at) = self.receivers.binary_search_by_key(&ssrc, Receiver::ssrc) {
             self.receivers.remove(at);
@@ -334,6 +342,7 @@ impl RtpSession {
         self.queue_goodbyes(now, &leaving);
         self.retired.clear();
         self.receivers.clear();
+        self.layered.clear();
         self.rtx_receivers.clear();
         self.resends.clear();
         self.tone_routes.clear();
@@ -391,7 +400,7 @@ impl RtpSession {
         self.expire_unknown(now);
         for at in 0..self.receivers.len() {
             let event = self.receivers[at].stream.handle_timeout(now);
-            self.raise(self.receivers[at].ssrc(), event);
+            self.raise(at, event);
         }
         self.ask_for_lost(now);
         self.request_due_key_frames(now);
@@ -431,8 +440,15 @@ impl RtpSession {
         }
     }
 
-    /// Queues what has happened to a receiving track.
-    fn raise(&mut self, ssrc: Ssrc, event: Option<StreamEvent>) {
+    /// Queues what has happened to the receiving track, or one encoding of it, at this place.
+    fn raise(&mut self, at: usize, event: Option<StreamEvent>) {
+        if event.is_none() {
+            return;
+        }
+        let (ssrc, event) = match self.receivers[at].layer {
+            Some(layer) => (layer.0, self.merge_events(layer, event)),
+            None => (self.receivers[at].ssrc(), event),
+        };
         let connection = self.connection;
         self.events.extend(event.map(|event| match event {
             StreamEvent::Connected => RouteEvent::ReceiverConnected(connection, ssrc),

@@ -162,7 +162,7 @@ impl Sender {
         if let Feed::Forward(forward) = &mut self.feed
             && !enabled
         {
-            forward.rewriter.pause();
+            forward.pause();
         }
         self.enabled = enabled;
     }
@@ -334,12 +334,12 @@ impl RtpSession {
                 let (header, payload) = tones.as_mut()?.placer.place(now, stream, &tone);
                 packet.payload = payload;
                 if let Feed::Forward(forward) = feed {
-                    forward.rewriter.interrupt();
+                    forward.interrupt(stream);
                 }
                 header
             }
             (Feed::Forward(forward), Place::Inserted(payload_type)) => {
-                let placed = forward.rewriter.insert(now, stream);
+                let placed = forward.insert(now, stream);
                 let header =
                     stream.note_forwarded(now, placed, packet.payload.len(), packet.marker);
                 RtpHeader { payload_type, marker: packet.marker, ..header }

@@ -46,6 +46,8 @@ pub struct Retransmission {
     pub index: u64,
     /// Where it came from.
     pub source: TrackSource,
+    /// Of which encoding it is, where that has several.
+    pub encoding: u8,
     /// Its sequence number there, with its rollovers.
     pub source_index: u64,
 }
@@ -181,11 +183,12 @@ impl RtpSession {
             let source = match feed {
                 _ if retransmitter.history.get(index).is_some() => None,
                 Feed::Forward(forward) => {
-                    let found = forward.rewriter.source_of(index);
-                    let found = found.map(|source_index| Retransmission {
+                    let found = forward.source_of(index);
+                    let found = found.map(|(encoding, source_index)| Retransmission {
                         ssrc,
                         index,
                         source: forward.source,
+                        encoding,
                         source_index,
                     });
                     if found.is_none() {
@@ -390,11 +393,12 @@ impl RtpSession {
         let payload_type = types.sent;
         let (payload, body) = (&packet.payload()[skipped..], &packet.body()[skipped..]);
         let rtx = retransmitter.rtx_of(payload_type);
+        let spot = forward.spot_again(wanted.index, packet)?;
         let header = RtpHeader {
             payload_type: rtx.map_or(payload_type, |(_, sent)| sent),
-            marker: packet.marker(),
+            marker: spot.marker,
             sequence: wanted.index as u16,
-            timestamp: forward.rewriter.timestamp(packet.timestamp())?,
+            timestamp: spot.timestamp,
             ssrc: wanted.ssrc,
             extensions: &[],
         };
@@ -402,10 +406,19 @@ impl RtpSession {
         let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
         let header_len = forward.rewriter.write_header(header, packet, None, element, out)?;
         let octets = payload.len();
+        // Without what a picture id is changed to, the packet is the one that was received.
+        let mut changed = [0; MAX_DATAGRAM];
+        let body = if spot.changes_payload() {
+            let len = spot.copy_body(0, packet, &[], &mut changed)?;
+            &changed[..len]
+        } else {
+            body
+        };
         let sealed = match (rtx, retransmitter.marks.get(wanted.index)) {
             (Some((rtx, _)), _) => {
                 // What is padded there is not here.
                 out[0] &= !PADDED;
+                let payload = &body[..octets];
                 seal_rtx(keys, stream, (rtx, wanted.index), header_len, payload, out)
             }
             (None, Some(mark)) => {

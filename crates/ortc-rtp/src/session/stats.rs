@@ -98,6 +98,8 @@ pub struct SendDrops {
     pub no_path: u64,
     /// Of a payload type that is not forwarded.
     pub not_forwarded: u64,
+    /// Of another layer than the one that the peer is sent.
+    pub other_layer: u64,
     /// Forwarded too late: from before a pause or a change of the source.
     pub late: u64,
     /// Audio while a tone of the same track sounds (RFC 4733 §2.4).
@@ -146,15 +148,17 @@ impl SessionStats {
         drops.late += send_drops.late;
         drops.silenced += send_drops.silenced;
         drops.oversized += send_drops.oversized;
+        drops.other_layer += send_drops.other_layer;
         drops.not_sealed += send_drops.not_sealed;
         drops.rtcp += send_drops.rtcp;
     }
 }
 
 impl SendDrops {
-    /// All of them.
+    /// All of them, but for those of other layers, which nobody misses.
     pub fn total(&self) -> u64 {
         let Self {
+            other_layer: _,
             disabled,
             no_keys,
             no_path,

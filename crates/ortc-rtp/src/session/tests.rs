@@ -6,7 +6,7 @@ use ortc_io::{ConnectionId, SrtpKeys, SrtpProfile};
 
 use super::*;
 use crate::{
-    DisconnectReason, ForwardConfig, ForwardedPayloadType, OutgoingPacket, PayloadType,
+    DisconnectReason, ForwardConfig, ForwardedPayloadType, OpenedRtp, OutgoingPacket, PayloadType,
     ReceivedPacket, RtcpView, RtpView, TrackSource, is_rtcp,
 };
 
@@ -507,15 +507,14 @@ impl Relay {
         for mut datagram in transmits(&mut self.pair.a, now) {
             if is_rtcp(&datagram) {
                 self.pair.b.handle_rtcp(now, &mut datagram);
-                if let Some((at, timestamp)) = self.pair.b.source_report(TRACK) {
-                    self.server.on_source_report(SENT, at, timestamp);
+                if let Some(report) = self.pair.b.source_report(TRACK, 0) {
+                    self.server.on_source_report(SENT, report);
                 }
                 continue;
             }
             let Some(opened) = self.pair.b.handle_rtp(now, &mut datagram) else { continue };
             let view = RtpView::parse(&datagram[..opened.len]).unwrap();
-            let Some(room) = self.server.forward_room(&mut self.target, &view, opened.padding)
-            else {
+            let Some(room) = self.server.forward_room(&mut self.target, &view, opened) else {
                 continue;
             };
             let mut out = vec![0; room];
@@ -566,7 +565,7 @@ fn a_beginning_asks_for_a_key_frame_and_so_does_the_peer() {
     let source = TrackSource { connection: ID, ssrc: TRACK };
     sender.push(outgoing(0)).unwrap();
     relay.drive();
-    assert_eq!(relay.server.poll_key_frame_request(), Some(source));
+    assert_eq!(relay.server.poll_key_frame_request(), Some((source, 0)));
     sender.push(outgoing(1)).unwrap();
     relay.drive();
     assert_eq!(relay.server.poll_key_frame_request(), None);
@@ -575,11 +574,11 @@ fn a_beginning_asks_for_a_key_frame_and_so_does_the_peer() {
     relay.c.request_key_frame(now, SENT);
     relay.c.request_key_frame(now, SENT);
     relay.drive();
-    assert_eq!(relay.server.poll_key_frame_request(), Some(source));
+    assert_eq!(relay.server.poll_key_frame_request(), Some((source, 0)));
     assert_eq!(relay.server.poll_key_frame_request(), None);
     assert_eq!(relay.c.stats().key_frames_requested, 1);
     relay.advance(500);
-    assert_eq!(relay.server.poll_key_frame_request(), Some(source));
+    assert_eq!(relay.server.poll_key_frame_request(), Some((source, 0)));
     // The picture of the source is asked for as any.
     relay.pair.b.request_key_frame(relay.pair.now, TRACK);
     let now = relay.pair.now;
@@ -609,7 +608,9 @@ fn a_payload_type_that_is_not_forwarded_is_counted() {
     };
     header.write(&mut foreign).unwrap();
     let view = RtpView::parse(&foreign).unwrap();
-    assert_eq!(relay.server.forward_room(&mut relay.target, &view, 0), None);
+    let mark = Default::default();
+    let opened = OpenedRtp { ssrc: TRACK, index: 1, len: 0, padding: 0, mark };
+    assert_eq!(relay.server.forward_room(&mut relay.target, &view, opened), None);
     assert_eq!(relay.server.stats().send_drops.not_forwarded, 1);
     assert_eq!(popped(&mut receiver), []);
 }

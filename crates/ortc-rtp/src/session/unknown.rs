@@ -218,6 +218,17 @@ impl RtpSession {
         self.tell_of_unknown(now);
     }
 
+    /// The newest packet that is kept of each track that nobody has described.
+    pub(super) fn early_packets(&self) -> Vec<(Ssrc, Box<[u8]>)> {
+        let Some(unknown) = &self.unknown else { return Vec::new() };
+        let of = |track: &Track| {
+            let mut packets = unknown.packets.iter().rev();
+            let newest = packets.find(|early| early.ssrc == track.ssrc)?;
+            Some((track.ssrc, newest.packet.clone()))
+        };
+        unknown.tracks.iter().filter_map(of).collect()
+    }
+
     /// Whether a packet, not opened yet, is of an SSRC beyond those that may be unknown: it is
     /// to be dropped, for SRTP would have to keep state for it that described tracks need.
     pub(super) fn is_flood(&self, packet: &[u8]) -> bool {
@@ -253,6 +264,11 @@ impl RtpSession {
     /// Has packets of a track dropped from now on, until it is described again.
     pub(super) fn let_go(&mut self, ssrc: Ssrc) {
         self.unknown.get_or_insert_default().let_go(ssrc);
+    }
+
+    /// Whether packets of this SSRC are dropped.
+    pub(super) fn is_let_go(&self, ssrc: Ssrc) -> bool {
+        self.unknown.as_ref().is_some_and(|unknown| unknown.let_go.contains(&ssrc))
     }
 
     /// Drops packets of unknown tracks that have waited too long, and tells of tracks.

@@ -14,6 +14,7 @@ mod tones;
 
 pub use align::{Aligned, FrameTime, StreamAligner};
 pub use capture::CaptureClock;
+pub(crate) use clock::in_clock_units;
 pub use clock::{NtpClock, NtpTime};
 pub(crate) use nack::MAX_AGE as MAX_MISSING_AGE;
 pub use nack::{Arrival, LossTracker};

@@ -280,9 +280,9 @@ impl ReceiveStream {
         self.capture.capture_time(timestamp, clock_rate)
     }
 
-    /// The newest sender report: when it came, and its RTP timestamp.
-    pub fn sender_report_at(&self) -> Option<(Instant, u32)> {
-        self.last_sender_report.map(|(at, info)| (at, info.rtp_timestamp))
+    /// The newest sender report, and when it came.
+    pub fn sender_report(&self) -> Option<(Instant, SenderInfo)> {
+        self.last_sender_report
     }
 
     /// Takes an RTCP BYE for the stream. It counts once newer RTP has not followed for

@@ -31,6 +31,7 @@ export class Call extends EventTarget {
   #timers = new Set();
   #sent = new Map();
   #received = new Map();
+  #limits = new Map();
   #isOver = false;
 
   constructor(url, media) {
@@ -76,7 +77,8 @@ export class Call extends EventTarget {
         this.tones = new DTMFMediaStreamTrack();
         sent.addTrack(this.tones);
       }
-      connection.addStream(sent);
+      // A screen is to be read: small pictures of it are of no use.
+      connection.addStream(sent, true, { simulcast: stream !== this.#media.screen });
       for (const source of added) {
         const track = connection.track(source);
         // Whatever comes and goes, to the others it is one stream.
@@ -87,6 +89,13 @@ export class Call extends EventTarget {
       }
     }
     this.dispatchEvent(new Event("sending"));
+  }
+
+  /** Asks the server for no more than so many bits a second of a track; undefined for all there is. */
+  limit(ssrc, maxBitrate) {
+    if (this.#limits.get(ssrc) === maxBitrate) return;
+    this.#limits.set(ssrc, maxBitrate);
+    this.#say({ trackLimit: { ssrc, maxBitrate } });
   }
 
   async #begin() {
@@ -169,6 +178,7 @@ export class Call extends EventTarget {
       if (trackEnded) {
         const before = connection.getReceivingStreams();
         this.#received.delete(trackEnded.ssrc);
+        this.#limits.delete(trackEnded.ssrc);
         connection.stopReceiving(trackEnded.ssrc);
         const left = connection.getReceivingStreams();
         for (const stream of before) if (!left.includes(stream)) this.#fire("streamgone", { stream });
@@ -219,6 +229,7 @@ export class Call extends EventTarget {
     this.#early = [];
     this.#sent.clear();
     this.#received.clear();
+    this.#limits.clear();
     socket?.close();
     for (const stream of connection?.getReceivingStreams() ?? []) this.#fire("streamgone", { stream });
     connection?.close();

@@ -57,7 +57,9 @@ function addTile(stream, { label, isOwn = false, isScreen = false }) {
   video.srcObject = stream;
   if (isOwn && !isScreen) tile.dataset.mirror = "";
   if (isScreen || /screen$/.test(words)) tile.dataset.fit = "contain";
+  const size = tile.querySelector(".size");
   const look = () => {
+    size.textContent = video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : "";
     const picture = stream.getVideoTracks().find(track => track.readyState === "live");
     const isShown = picture && video.videoWidth > 0 && !picture.muted;
     tile.toggleAttribute("data-picture", Boolean(isShown));
@@ -78,6 +80,22 @@ function addTile(stream, { label, isOwn = false, isScreen = false }) {
   look();
   people();
 }
+
+/** What is shown small is asked for small: the others then have more room. */
+const SMALL = { height: 170, bits: 250_000 };
+
+function limitPictures() {
+  const { connection } = call;
+  if (!connection || connection.state === "closed") return;
+  for (const [stream, tile] of tiles) {
+    if (stream === media.stream || stream === media.screen) continue;
+    const isSmall = tile.offsetHeight > 0 && tile.offsetHeight <= SMALL.height;
+    for (const { ssrc, track } of connection.receivedTracks(stream)) {
+      if (track.kind === "video") call.limit(String(ssrc), isSmall ? SMALL.bits : undefined);
+    }
+  }
+}
+setInterval(limitPictures, 1000);
 
 function removeTile(stream) {
   const tile = tiles.get(stream);

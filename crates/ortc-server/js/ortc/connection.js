@@ -125,14 +125,18 @@ export class RTCConnection extends EventTarget {
     throw new DOMException(capabilities.reasons.keepCredentialsOnUpdate, "NotSupportedError");
   }
 
-  addStream(stream, autostart = true) {
+  /**
+   * Sends the tracks of a stream. With `simulcast`, an addition of ours for a peer that takes
+   * `encodings`, as a room does, pictures are sent in three sizes at once, where the browser can.
+   */
+  addStream(stream, autostart = true, { simulcast = false } = {}) {
     this.#open();
     const all = stream.getTracks();
     const sources = all.filter(track => !isToneTrack(track));
     const isNew = sources.filter(source => !this.#tracks.has(source));
     const added = new Map();
     for (const source of isNew) {
-      const section = this.#transport.takeSender(source.kind);
+      const section = this.#transport.takeSender(source.kind, simulcast && source.kind === "video");
       if (!section) {
         // Added whole or not at all.
         for (const one of added.values()) this.#transport.end(one);

@@ -8,6 +8,7 @@
 //   receive  a track that the peer has described
 //   gone     ended: its place is taken by the next one that is added
 
+import { simulcastLines } from "./simulcast.js";
 import { NUMBERS, TRANSPORT_WIDE, associated, codecLines, isSame, known, repairOf, repeated } from "./codecs.js";
 
 /** Where pictures begin, in kbit/s: a peer that estimates nothing never says that there is room. */
@@ -157,6 +158,7 @@ function liveSection(peer, section, codecs) {
     "a=rtcp-mux",
     "a=rtcp-rsize",
     ...numberLines(section, codecs),
+    ...simulcastLines(section),
     ...codecs.flatMap(it =>
       withStart(codecLines(it.codec, it.all, it.rateOfKeys, feedbackOf(section, it, codecs)), it.codec)),
     ...streamLines(section, codecs),

@@ -5,6 +5,7 @@
 import { codecsOf, keysBeside, repairOf } from "./codecs.js";
 import { sectionsOf, withCredentials } from "./description.js";
 import { credentials, parseHex } from "./identity.js";
+import { SPARE_SIMULCAST, encodingsOf, ridIds, trackNumber } from "./simulcast.js";
 
 /** How many connections can be constructed in one go. */
 const READY = 3;
@@ -70,23 +71,37 @@ async function prepare() {
       for (let n = 0; n < count; n++) transceivers.push(pc.addTransceiver(kind, { direction }));
     }
   }
+  const several = [];
+  for (let n = 0; n < SPARE_SIMULCAST; n++) {
+    const sendEncodings = encodingsOf(n);
+    several.push(sendEncodings);
+    transceivers.push(pc.addTransceiver("video", { direction: "sendonly", sendEncodings }));
+  }
   const { sdp: text } = await pc.createOffer();
   const fingerprint = parseHex(text.match(/^a=fingerprint:sha-256 (\S+)/im)[1]);
   const own = credentials(fingerprint);
   const described = sectionsOf(text);
   local = { audio: codecsOf(described[0].text), video: codecsOf(described[1].text) };
   numbers = described[1].numberId;
-  const sections = described.map(({ mid, kind, ssrc, rtxSsrc }, at) => ({
+  const single = described.length - several.length;
+  const sections = described.map(({ mid, kind, ssrc, rtxSsrc, text: own }, at) => ({
+    ...(at >= single && simulcast(several[at - single], own)),
     mid,
     kind,
     role: at < 2 ? "anchor" : "send",
     isFree: at >= 2,
     isOpen: false,
     codecs: at < 2 ? local[kind] : usualCodecs(kind),
-    ssrc,
-    rtxSsrc,
+    ...(at < single && { ssrc, rtxSsrc }),
     numberId: at < 2 ? null : localNumberId(kind),
     transceiver: transceivers[at],
   }));
   return { pc, sections, local: own, fingerprint, offer: withCredentials(text, own) };
+}
+
+/** What a section has that is sent in several encodings; nothing where the browser does not do so. */
+export function simulcast(encodings, text) {
+  const ids = ridIds(text);
+  const isTaken = ids.rid && /^a=simulcast:send /m.test(text);
+  return isTaken ? { isSimulcast: true, encodings, ids, ssrc: trackNumber() } : { isSimulcast: true };
 }

@@ -3,6 +3,7 @@
 import { NUMBERS, TRANSPORT_WIDE, associated, isMedia, known, keysBeside, validateCodecs } from "./codecs.js";
 import { capabilities } from "./capabilities.js";
 import { localCodecs } from "./prepare.js";
+import { ridExtensions, tune } from "./simulcast.js";
 import { sentCodecs } from "./transport.js";
 
 const MAX_MSIDS = 16;
@@ -91,6 +92,10 @@ export class RTCTrack {
     if (numberId && this.#codecs.some(codec => codec.rtcpFeedback?.includes(TRANSPORT_WIDE))) {
       description.headerExtensions = [{ uri: NUMBERS, id: numberId }];
     }
+    if (this.#section.encodings) {
+      description.encodings = structuredClone(this.#section.encodings);
+      description.headerExtensions = [...(description.headerExtensions ?? []), ...ridExtensions(this.#section)];
+    }
     if (rtxSsrc && this.#codecs.some(codec => associated(codec) !== null)) description.rtxSsrc = rtxSsrc;
     return description;
   }
@@ -146,6 +151,8 @@ export class RTCTrack {
     const scales = (this.#mediaAttributes ?? []).map(({ videoMaxWidth, videoMaxHeight }) =>
       Math.max(1, width / (videoMaxWidth ?? Infinity) || 1, height / (videoMaxHeight ?? Infinity) || 1));
     const { sender } = this.#section.transceiver;
+    const { encodings } = this.#section;
+    if (encodings) return tune(sender, encodings, scales.length ? Math.min(...scales) : 1);
     const parameters = sender.getParameters();
     if (!parameters.encodings?.length) return;
     parameters.encodings[0].scaleResolutionDownBy = scales.length ? Math.min(...scales) : 1;

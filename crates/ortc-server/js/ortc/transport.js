@@ -6,6 +6,7 @@
 
 import { keysBeside } from "./codecs.js";
 import { describePeer, sectionsOf, withCredentials } from "./description.js";
+import { SPARE_SIMULCAST, encodingsOf, trackNumber, tune } from "./simulcast.js";
 import { SPARE_TRACKS, localCodecs, localNumberId, usualCodecs } from "./prepare.js";
 
 export class Transport {
@@ -20,6 +21,8 @@ export class Transport {
   /** What payload types stand for. */
   #told = new Map();
   #mids = 0;
+  /** Tracks in several encodings so far: each has names of its own for them. */
+  #simulcasts = SPARE_SIMULCAST;
   #work;
   #isDirty = false;
   #isClosed = false;
@@ -84,9 +87,15 @@ export class Transport {
     return this.#pc.addIceCandidate(candidate);
   }
 
-  /** A free section to send on, whose SSRC is known; null if all have been given away. */
-  takeSender(kind) {
-    const section = this.#sections.find(it => it.role === "send" && it.isFree && it.kind === kind && it.ssrc);
+  /**
+   * A free section to send on, whose SSRC is known, in several encodings if that is wanted and can
+   * be had; null if all have been given away.
+   */
+  takeSender(kind, wantsSimulcast = false) {
+    const isFree = it => it.role === "send" && it.isFree && it.kind === kind && it.ssrc;
+    const free = this.#sections.filter(isFree);
+    const plain = free.find(it => !it.isSimulcast);
+    const section = wantsSimulcast ? free.find(it => it.isSimulcast) ?? plain : plain;
     if (!section) return null;
     section.isFree = false;
     section.isOpen = true;
@@ -151,10 +160,13 @@ export class Transport {
     for (const section of added) {
       section.transceiver = transceivers.get(section.mid);
       if (section.role === "send" && section.transceiver) section.transceiver.direction = "sendonly";
+      if (section.encodings && section.transceiver) tune(section.transceiver.sender, section.encodings);
     }
     const { sdp: text } = await this.#pc.createAnswer();
     const described = new Map(sectionsOf(text).map(it => [it.mid, it]));
     for (const section of added.filter(it => it.role === "send")) {
+      // Of several encodings, only packets tell it.
+      if (section.isSimulcast) continue;
       section.ssrc = described.get(section.mid)?.ssrc;
       section.rtxSsrc = described.get(section.mid)?.rtxSsrc;
     }
@@ -170,13 +182,21 @@ export class Transport {
 
   /** So many new sections that tracks can be added at once again. */
   #spares() {
+    const simulcast = this.#sections.find(it => it.ids)?.ids;
+    const several = this.#sections.filter(it => it.isSimulcast && it.isFree && it.role === "send").length;
+    const missing = simulcast ? Math.max(0, SPARE_SIMULCAST - several) : 0;
     return ["audio", "video"].flatMap(kind => {
-      const free = this.#sections.filter(it => it.role === "send" && it.isFree && it.kind === kind);
+      const isFree = it => it.role === "send" && it.isFree && it.kind === kind && !it.isSimulcast;
+      const free = this.#sections.filter(isFree);
       return Array.from({ length: Math.max(0, SPARE_TRACKS - free.length) }, () =>
         ({
           kind, role: "send", isFree: true, isOpen: false, codecs: usualCodecs(kind), numberId: localNumberId(kind),
         }));
-    });
+    }).concat(Array.from({ length: missing }, () => ({
+      kind: "video", role: "send", isFree: true, isOpen: false, codecs: usualCodecs("video"),
+      numberId: localNumberId("video"), isSimulcast: true, encodings: encodingsOf(this.#simulcasts++), ids: simulcast,
+      ssrc: trackNumber(),
+    })));
   }
 
   /** The browser knows by now what has gone: its places may be taken. */

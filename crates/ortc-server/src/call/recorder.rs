@@ -293,6 +293,7 @@ mod tests {
                 rtp_ext_headers: None,
                 header_extensions: Vec::new(),
                 rtx_ssrc: None,
+                encodings: Vec::new(),
             };
             Recorder::new(&self.0, &description)
         }

@@ -448,6 +448,13 @@ impl Call {
                     self.progress(&format!("track {} has ended", ended.ssrc));
                 }
             }
+            Signal::TrackLimit(limit) => {
+                let sent = self.connection.tracks(None);
+                if let Some(track) = sent.iter().find(|track| track.ssrc() == limit.ssrc) {
+                    // On a connection that is closed it is of no use.
+                    let _ = track.set_max_bitrate(limit.max_bitrate);
+                }
+            }
             Signal::Error(error) => self.complained(&error),
         }
         Ok(None)

@@ -180,9 +180,10 @@ fn a_forwarded_track_tells_pairs_of_its_own_beside_what_it_passes_on() {
     let len = header.write(&mut packet).unwrap() + 20;
     let view = RtpView::parse(&packet[..len]).unwrap();
     let mut target = ForwardTarget::new(TRACK);
-    let room = pair.a.forward_room(&mut target, &view, 0).unwrap();
+    let mark = Default::default();
+    let opened = OpenedRtp { ssrc: TRACK, index: 1, len: 0, padding: 0, mark };
+    let room = pair.a.forward_room(&mut target, &view, opened).unwrap();
     let mut out = vec![0; room];
-    let opened = OpenedRtp { ssrc: TRACK, index: 1, len: 0, padding: 0 };
     let len = pair.a.write_forward(pair.now, target, &view, opened, &mut out).unwrap();
     let sent = RtpView::parse(&out[..len]).unwrap();
     let sent: Vec<_> = sent.extensions().map(Result::unwrap).collect();
