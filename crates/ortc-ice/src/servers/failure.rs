@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::{IceServerScheme, IceServerTransport, IceServerUri};
+
 /// Why a STUN or TURN server is of no use, or not any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -71,6 +73,16 @@ impl ServerFailure {
             508 => Self::InsufficientCapacity,
             _ => Self::Other(code),
         }
+    }
+}
+
+/// Why nothing is asked of a server with this URI.
+pub(crate) fn unusable(uri: &IceServerUri) -> Option<ServerFailure> {
+    match (uri.scheme, uri.transport) {
+        (IceServerScheme::Turns, IceServerTransport::Udp) => {
+            Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
+        }
+        _ => None,
     }
 }
 

@@ -23,8 +23,8 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use ortc_io::{Encapsulation, Path, SocketId};
 
-pub(crate) use self::failure::Login;
 pub use self::failure::ServerFailure;
+pub(crate) use self::failure::{Login, unusable};
 use self::message::{Class, Message, attribute, method};
 use self::retry::Held;
 pub(crate) use self::stun::StunClient;
@@ -55,16 +55,6 @@ const STREAM_TOKEN: u64 = 1 << 63;
 /// own business: what is relayed is encrypted and authenticated by others.
 fn long_term_key(username: &str, realm: &str, credential: &str) -> [u8; 16] {
     Md5::digest(format!("{username}:{realm}:{credential}")).into()
-}
-
-/// Why nothing is asked of a server with this URI.
-pub(crate) fn unusable(uri: &IceServerUri) -> Option<ServerFailure> {
-    match (uri.scheme, uri.transport) {
-        (IceServerScheme::Turns, IceServerTransport::Udp) => {
-            Some(ServerFailure::NotSupported("TURN over DTLS is not spoken here"))
-        }
-        _ => None,
-    }
 }
 
 /// What a client wants done.
@@ -640,10 +630,8 @@ impl Servers {
                     let path = Path { socket, remote, encapsulation };
                     self.done.push_back(Done::Transmit { path, datagram });
                 }
-                // The outer end of this very stream, which nobody can connect to: of a server that
-                // is asked over TLS it is known that it answers, and no more.
-                (Action::Mapped(mapped), Some(socket)) if self.clients[at].is_stream() => {
-                    tracing::debug!(server = %remote, %mapped, "seen over a stream");
+                // The outer end of this very stream, which nobody can connect to.
+                (Action::Mapped(_), Some(socket)) if self.clients[at].is_stream() => {
                     self.clients[at].link = Link::Closed;
                     self.done.push_back(Done::Close(socket));
                 }
