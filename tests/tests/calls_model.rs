@@ -231,3 +231,23 @@ fn a_fork_hears_the_end_of_candidates_once() {
     use ortc_tests::calls::{Operation::*, Shape, holds};
     holds(38, Shape::Forks, &[Create(0), Create(2)]);
 }
+
+#[test]
+fn a_fork_whose_addresses_come_back_hears_media() {
+    use ortc_tests::calls::{Operation::*, Shape, holds};
+    holds(
+        244,
+        Shape::Forks,
+        &[
+            Create(0),
+            Create(2),
+            Create(3),
+            AddStream(3, 1, true),
+            Wait(1),
+            Down(0, 0),
+            Down(0, 1),
+            Update(2),
+            Wait(1),
+        ],
+    );
+}

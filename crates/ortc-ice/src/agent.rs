@@ -690,7 +690,16 @@ impl IceAgent {
     fn select(&mut self, now: Instant, ends: Ends) {
         let Some(path) = self.path_between(ends) else { return };
         self.engine_choice = Some(path);
-        if self.takes_choice(path) {
+        self.follow_choice(now, path);
+    }
+
+    /// Selects the engine's choice. One that was lost, as its candidate was gone for a while, waits
+    /// for its next response: the engine remembers the one before.
+    pub(crate) fn follow_choice(&mut self, now: Instant, path: Path) {
+        if self.engine_choice == Some(path)
+            && self.paths.is_answered(path)
+            && self.takes_choice(path)
+        {
             self.select_path(now, path);
         }
     }

@@ -159,10 +159,12 @@ impl IceAgent {
             return;
         }
         let success = message.is_successful_binding_response();
+        let mut is_new = false;
         if success {
             let sent = self.transactions.answered(&id).unwrap_or(now);
             // Before the engine, which may select the path at once.
             let update = self.paths.note_response(now, path, sent);
+            is_new = update.is_some();
             self.output_path(update);
             self.stats.responses_received += 1;
         }
@@ -171,6 +173,9 @@ impl IceAgent {
                 engine.answer(now, ends, &message);
             }
             _ => _ = self.feed_engine(now, path, message),
+        }
+        if is_new && self.paths.selected() != Some(path) {
+            self.follow_choice(now, path);
         }
         if success
             && self.paths.selected() == Some(path)

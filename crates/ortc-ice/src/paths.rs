@@ -193,6 +193,11 @@ impl Paths {
         self.find(path).is_some_and(|index| self.known[index].checked)
     }
 
+    /// Whether a path has ever been answered, and not been lost since.
+    pub(crate) fn is_answered(&self, path: Path) -> bool {
+        self.find(path).is_some_and(|index| self.known[index].answered.is_some())
+    }
+
     /// How many have been, of those that are no streams.
     pub(crate) fn count_checked(&self) -> usize {
         let is_stream = |path: Path| path.encapsulation == Encapsulation::Rfc4571;
@@ -347,8 +352,10 @@ mod tests {
         let p = path(0, 1);
         assert_eq!(paths.note_request(now, p, false), Some(PathUpdate::Authenticated(p)));
         assert_eq!(paths.note_request(now, p, false), None);
+        assert!(!paths.is_answered(p));
         assert_eq!(paths.note_response(now, p, now), Some(PathUpdate::Validated(p)));
         assert_eq!(paths.note_response(now, p, now), None);
+        assert!(paths.is_answered(p));
         assert_eq!(paths.select(p), Some(now));
     }
 
