@@ -46,6 +46,29 @@ export interface RTCDtlsConnectionInfo {
   fingerprint: CertificateFingerprint;
 }
 
+/** One of the encodings that a track is sent in at the same time (simulcast, RFC 8853), or the
+ * only one, of several layers. Not in the drafts; the names of its fields are those of
+ * `RTCRtpEncodingParameters` of the W3C. */
+export interface RTCEncoding {
+  /** Whether it is sent; absent, it is. */
+  active?: boolean | null;
+  /** What it takes at most, in bits per second. */
+  maxBitrate?: number | null;
+  /** Its name: 1 to 16 letters, digits, `-` or `_`, different from those of all other encodings
+   * that the connection sends. It is in its packets (RFC 8852) where it has no `ssrc`. */
+  rid: string;
+  /** The SSRC of its packets that are sent again by a codec `rtx`, in decimal. */
+  rtxSsrc?: string | null;
+  /** Its layers, in the words of the W3C's "Scalable Video Coding (SVC) Extension for WebRTC":
+   * `L1T3`, `L3T3_KEY`. At most 16 characters; one that is not known is as if it were absent. */
+  scalabilityMode?: string | null;
+  /** What width and height are divided by, 1 or more. An encoding is the better the less that
+   * is; among equals, the more it may take, and then the later it stands. */
+  scaleResolutionDownBy?: ScaleFactor | null;
+  /** Its SSRC, in decimal; absent, its packets say that they are its by their `rid`. */
+  ssrc?: string | null;
+}
+
 /** A header extension of a track's packets, and the id that it has in them (RFC 8285). */
 export interface RTCHeaderExtension {
   /** Its id: 1 to 14, or 16 to 255 in elements of the two-byte form. 15 is nobody's. */
@@ -115,6 +138,10 @@ export interface RTCMediaAttributes {
 export interface RTCTrackDescription {
   /** The codecs that may be sent, the preferred one first; 1 to 96. */
   codecs: RTCCodec[];
+  /** The encodings that it is sent in at the same time, at most 4, in any order; only of video.
+   * Where there are several, `ssrc` names the track, and is that of the best encoding or of
+   * none. A field of ours. */
+  encodings?: RTCEncoding[];
   /** The header extensions that its packets may have, with their ids; at most 32, and no id or
    * name twice. What is not named here may be in packets, and means nothing. A field of ours. */
   headerExtensions?: RTCHeaderExtension[];
@@ -134,6 +161,9 @@ export interface RTCTrackDescription {
   ssrc: string;
 }
 
+/** What width and height of a picture are divided by. */
+export type ScaleFactor = number;
+
 /** What the server says is wrong. */
 export interface SignalError {
   /** A short name for programs: `pair-full`, `not-json`, … */
@@ -150,6 +180,14 @@ export interface TrackEnded {
 
 /** The kind of a track. */
 export type TrackKind = "audio" | "video" | "dtmf";
+
+/** How much is wanted of a track that comes. */
+export interface TrackLimit {
+  /** What it is to take at most, in bits per second; absent, as much as there is. */
+  maxBitrate?: number | null;
+  /** The SSRC, in decimal, as it was described. */
+  ssrc: string;
+}
 
 /** One message of docs/signalling.md; the objects of the ORTC drafts are under $defs. Generated
  * by `cargo xtask schema`: do not edit. */
@@ -172,4 +210,6 @@ export interface Message {
   track?: RTCTrackDescription | null;
   /** A track that the sender sends no more. */
   trackEnded?: TrackEnded | null;
+  /** The sender wants no more than so much of a track that is described to it. */
+  trackLimit?: TrackLimit | null;
 }
