@@ -454,7 +454,7 @@ mod tests {
         }
         assert_eq!(told, notices);
         // A key frame may get lost; one that is wanted still is asked for again.
-        all[1].request_key_frame(source);
-        assert!(matches!(all[0].poll(), Some(Arrived::KeyFrame(asked)) if asked == source));
+        all[1].request_key_frame(source, 2);
+        assert!(matches!(all[0].poll(), Some(Arrived::KeyFrame(asked, 2)) if asked == source));
     }
 }
