@@ -385,7 +385,6 @@ fn a_tone_begins_with_its_picture_although_pictures_take_longer_and_clocks_diffe
     }
     writer.finish().unwrap();
     let (white, onset) = changes(&recorded);
-    println!("recorded: white at {white:.3} s, a tone from {onset:.3} s on");
     assert!((white - onset).abs() < 0.04, "as it was recorded: {white} and {onset}");
     assert!((1.9..2.1).contains(&white), "{white}");
 }

@@ -464,10 +464,8 @@ impl Plane {
     /// of, while packets are sealed for the one before them.
     #[inline]
     fn fetch_ahead(&mut self, next: &[u32]) {
-        let steps: [fn(&RtpSession, ForwardTarget); 3] =
-            [RtpSession::prefetch_source, RtpSession::prefetch_track, |session, _| {
-                session.prefetch()
-            }];
+        let first: fn(&RtpSession, ForwardTarget) = |session, _| session.prefetch();
+        let steps = [RtpSession::prefetch_source, RtpSession::prefetch_track, first];
         for (slot, step) in next.iter().zip(steps) {
             if let Some(Link { session: Some(session), pending, .. }) = self.links.at(*slot)
                 && let Some(Pending { target, .. }) = pending.first()

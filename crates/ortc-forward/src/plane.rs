@@ -190,7 +190,7 @@ impl Plane {
                 self.with_session(id, io, |session| session.count_sent(ssrc, feedback));
             }
             ForwarderCommand::AnswerArrivals(id, ssrc, feedback) => {
-                self.with_session(id, io, |session| session.answer_arrivals(ssrc, feedback));
+                self.with_session(id, io, |session| session.acknowledge_arrivals(ssrc, feedback));
             }
             ForwarderCommand::CapSender(id, ssrc, cap) => {
                 self.with_session(id, io, |session| session.cap_sender(ssrc, cap));

@@ -32,7 +32,7 @@ impl LinkNameAnswers {
     }
 
     /// Answers a message.
-    pub fn answer(&mut self, now: Instant, message: &[u8]) -> Option<Vec<u8>> {
+    pub fn respond(&mut self, now: Instant, message: &[u8]) -> Option<Vec<u8>> {
         self.0.answer(now, 0, message)
     }
 }

@@ -19,19 +19,19 @@ pub(crate) fn run(data: &[u8]) {
         assert!(answers.insert(name, address) && !answers.insert(name, address));
     }
     let now = Instant::now();
-    let Some(answer) = answers.answer(now, data) else { return };
+    let Some(answer) = answers.respond(now, data) else { return };
     for (name, address) in NAMES {
         // Or nothing, where the other family is asked for.
         let told = link_name_answers(&answer, name);
         assert!(told.is_empty() || told == [address], "{told:?}");
     }
     // What was just told is not told again, whoever asks.
-    assert_eq!(answers.answer(now + Duration::from_millis(1), data), None);
+    assert_eq!(answers.respond(now + Duration::from_millis(1), data), None);
     // A question that we would ask ourselves is one that we answer.
     for (name, address) in NAMES {
         let question = link_name_question(name).expect("it is a name");
         let later = now + Duration::from_secs(2);
-        let answer = answers.answer(later, &question).expect("it is known");
+        let answer = answers.respond(later, &question).expect("it is known");
         assert_eq!(link_name_answers(&answer, name), [address]);
     }
 }

@@ -205,7 +205,7 @@ impl RtpSession {
 
     /// Gives this feedback about the packets of a receiving track, where no numbers of theirs are
     /// answered. An SSRC that is none is ignored.
-    pub fn answer_arrivals(&mut self, ssrc: Ssrc, feedback: ArrivalFeedback) {
+    pub fn acknowledge_arrivals(&mut self, ssrc: Ssrc, feedback: ArrivalFeedback) {
         if let Some(receiver) = self.receiver_mut(ssrc) {
             receiver.feedback = feedback;
         }
