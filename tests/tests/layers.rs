@@ -268,7 +268,6 @@ fn a_link_that_changes_is_followed_down_at_once_and_up_in_time() {
             link(3_000_000);
             let rose = until_shown(&mut camera, &mut viewer, 2, 20).await;
             assert!(rose.is_some(), "not within 20 s, seed {seed}");
-            println!("seed {seed}: down in {fell:?} s, up in {rose:?} s");
         });
     }
 }
