@@ -221,7 +221,8 @@ fn five_percent_loss_moves_nothing() {
             let mut call = Call::of(Pair { alice, bob }).await;
             call.talk(20 * SECOND).await;
             let Pair { alice, bob } = &mut call.pair;
-            (moves(alice).await, moves(bob).await);
+            moves(alice).await;
+            moves(bob).await;
             call.talk(120 * SECOND).await;
             let Pair { alice, bob } = &mut call.pair;
             assert_eq!((moves(alice).await, moves(bob).await), (0, 0), "seed {seed}");

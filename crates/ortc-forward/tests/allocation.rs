@@ -378,7 +378,7 @@ fn a_layer_is_chosen_and_its_numbers_are_changed_without_allocation() {
                 };
                 let mut packet = [0x55; 300];
                 let len = header.write(&mut packet).unwrap();
-                let [high, low] = (0x8000 | round + 1_000 * at as u16).to_be_bytes();
+                let [high, low] = (0x8000 | (round + 1_000 * at as u16)).to_be_bytes();
                 let begins = if n == 0 { 0x10 } else { 0 };
                 let temporal = (round % 2) as u8;
                 let is_key = round % 30 == 0 && n == 0;

@@ -310,7 +310,7 @@ mod tests {
         // The next gap is waited for until one that is as late would be here.
         assert_eq!(f.buffer.delay(), 220 * MS);
         for at in [140, 160, 180] {
-            f.push(at + 200, (at / 20).into());
+            f.push(at + 200, at / 20);
         }
         f.push(420, 11);
         f.run(1_000);

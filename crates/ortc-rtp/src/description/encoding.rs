@@ -298,7 +298,7 @@ mod tests {
         }
         let uri = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
         let rids = serde_json::json!([{ "rid": "a" }, { "rid": "b" }]);
-        let named = video(rids.clone(), serde_json::json!([{ "uri": uri, "id": 10 }]));
+        let named = video(rids, serde_json::json!([{ "uri": uri, "id": 10 }]));
         assert_eq!(named.validate(), Ok(()));
         let mut sound = named;
         sound.kind = TrackKind::Audio;

@@ -166,7 +166,7 @@ fn run(seed: u64, loss: f64, temporal_layers: u8, with_reports: bool) -> Peer {
         if with_reports && n % 30 == 0 {
             for source in &sources {
                 let at = source.timestamp_offset.wrapping_add(n as u32 * 3_000);
-                let ntp = ((n as u128 * 3_000 << 32) / 90_000) as u64;
+                let ntp = (((n as u128 * 3_000) << 32) / 90_000) as u64;
                 peer.selector.on_report(source.encoding, ntp, at);
             }
         }

@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn every_form_of_a_descriptor_is_read_and_its_ids_are_changed_in_place() {
-        let cases: [(&[u8], Option<u16>, Option<u8>, u8, bool, bool); 5] = [
+        type Case = (&'static [u8], Option<u16>, Option<u8>, u8, bool, bool);
+        let cases: [Case; 5] = [
             (&[0x10, 0xaa], None, None, 0, false, true),
             (&[0x90, 0x80, 0x7f, 0xaa], Some(0x7f), None, 0, false, true),
             (&[0x90, 0x80, 0xff, 0xfe, 0xaa], Some(0x7ffe), None, 0, false, true),
