@@ -44,8 +44,8 @@ const LONG_SILENCE: Duration = Duration::from_secs(16);
 /// and whoever comes back is not kept waiting.
 const SILENCE_PARTS: u32 = 4;
 
-/// For how long after it is connected, or the path was found, a side sends its last flight again as
-/// often as before: in DTLS 1.3 it is the client that may not be heard.
+/// For how long after it is connected, or the path was found, a side sends its last flight again,
+/// each time after a quarter of what has passed: in DTLS 1.3 it is the client that may not be heard.
 const AFTERMATH: Duration = Duration::from_secs(60);
 
 /// A handshake takes at most so many times as long as it waits for one datagram.
@@ -395,16 +395,22 @@ impl DtlsEndpoint {
             return;
         }
         // With a gap in the peer's flight the engine wants to repeat its ACK at once, for ever.
-        let engine = if engine <= engine_now { engine_now + self.config.first_rto } else { engine };
+        let silence = self.now.saturating_duration_since(self.heard);
+        let pause = self.config.first_rto.max(silence / SILENCE_PARTS);
+        let engine = if engine <= engine_now { engine_now + pause } else { engine };
         if self.timer.is_some_and(|timer| timer.engine == engine) {
             return;
         }
         let mut wait = engine - engine_now;
-        if self.state.is_handshaking() || self.now < self.aftermath {
-            let silence = self.now.saturating_duration_since(self.heard);
-            let is_long = silence >= LONG_SILENCE;
-            let part = if is_long { silence / SILENCE_PARTS } else { Duration::ZERO };
-            wait = wait.min(self.config.max_rto.max(part));
+        let parted = if self.state.is_handshaking() {
+            Some(if silence >= LONG_SILENCE { silence } else { Duration::ZERO })
+        } else {
+            // Whoever is there has most likely heard it: more and more seldom.
+            let left = self.aftermath.checked_duration_since(self.now);
+            left.map(|left| AFTERMATH.saturating_sub(left))
+        };
+        if let Some(time) = parted {
+            wait = wait.min(self.config.max_rto.max(time / SILENCE_PARTS));
         }
         self.timer = Some(Timer { due: self.now + wait, engine });
     }

@@ -48,7 +48,8 @@ fn records_with_flipped_bytes_do_not_panic() {
             pair.connect();
             pair.advance(Duration::from_secs(60));
             let stats = pair.client.endpoint.stats();
-            assert!(stats.restarts <= 4 && stats.datagrams_sent < 300, "{stats:?}");
+            // Fewer than ten in each of the seconds that a handshake may go on.
+            assert!(stats.restarts <= 4 && stats.datagrams_sent < 600, "{stats:?}");
             if let (Some(client), Some(server)) = (&pair.client.keys, &pair.server.keys) {
                 assert_eq!(client.local_key, server.remote_key);
             }

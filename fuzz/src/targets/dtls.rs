@@ -66,7 +66,7 @@ pub(crate) fn run(data: &[u8]) {
         world.operate(&mut dice);
     }
     // Whatever was done to them, they come to an end.
-    for _ in 0..200 {
+    for _ in 0..300 {
         (0..world.flying.len()).for_each(|_| world.deliver());
         world.advance(Duration::from_millis(500));
     }

@@ -314,14 +314,14 @@ fn what_a_suspended_host_hears_and_says_waits_until_it_is_resumed() {
         host.resume();
         a.io.readiness().notified().await;
         assert_eq!((net.elapsed(), a.received()), (50 * MS, vec![(b.local, b"in".to_vec())]));
-        pass(MS).await;
+        pass(2 * MS).await;
         assert_eq!(b.received(), [(a.local, b"out".to_vec())]);
         // What it says has an end, as has what it hears.
         host.suspend();
         let taken = (0..300).filter(|_| a.send(b.local, &[0; 1000])).count();
         assert_eq!(taken, 212);
         host.resume();
-        pass(MS).await;
+        pass(2 * MS).await;
         assert!(b.received().len() > 100);
     });
 }
@@ -616,6 +616,7 @@ fn the_transcript_has_a_limit_and_counts_beyond_it() {
 fn a_host_that_refuses_to_send_or_to_bind_and_whose_sockets_break() {
     run(9, |net| async move {
         let host = net.host("alice", &[ip("10.0.0.1")]);
+        let _bob = net.host("bob", &[ip("10.0.0.2")]);
         let mut alice = Peer::new(&host, "10.0.0.1:1000");
         host.refuse_sends(true);
         let mut batch = SendBatch::new();
