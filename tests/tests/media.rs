@@ -27,7 +27,7 @@ fn the_mandatory_codecs_of_the_drafts_are_there_and_no_other_name_is() {
     let names = |codecs: &[ortc_api::RTCCodec]| {
         codecs.iter().map(|codec| codec.name.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(names(&capabilities.audio_codecs), ["opus", "alaw", "ulaw", "dtmf"]);
+    assert_eq!(names(&capabilities.audio_codecs), ["opus", "alaw", "ulaw", "dtmf", "red"]);
     let video = capabilities.video_codecs;
     assert_eq!(names(&video[..4]), ["vp8", "vp9", "av1", "h264"]);
     // Each of them is sent again when it was lost (RFC 4588), under the numbers of browsers.

@@ -254,7 +254,9 @@ impl Side {
         let peer_ends = peer.is_none_or(|peer| peer.ends_by(at));
         match reason {
             Reason::PathLost => {
-                check("what is lost was there", self.connected, || who.clone())?;
+                // Also while DTLS goes on over it.
+                let was_there = self.connected || self.connecting.is_some();
+                check("what is lost was there", was_there, || who.clone())?;
                 check("a calm network loses no path", !is_calm || peer_ends, || who)?;
             }
             Reason::NoPath => {
