@@ -89,9 +89,9 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "sanitize",
-        arguments: "[address | thread]...",
-        help: "Runs the tests of ortc-io, which alone has unsafe code, under AddressSanitizer, and \
-               those of what threads share under ThreadSanitizer. It takes no nightly",
+        arguments: "",
+        help: "Runs the tests of ortc-io, which alone has unsafe code, under AddressSanitizer. It \
+               takes no nightly",
         run: sanitize::run,
     },
     Command {

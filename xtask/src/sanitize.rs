@@ -1,62 +1,26 @@
-//! `cargo xtask sanitize`: the crate that has unsafe code, under LLVM's sanitizers.
+//! `cargo xtask sanitize`: the crate that has unsafe code, under AddressSanitizer.
 //!
-//! Their runtimes come with the stable toolchain; only the flag that turns them on is not stable,
-//! hence `RUSTC_BOOTSTRAP`. The standard library is as it was built, without them: AddressSanitizer
-//! replaces the allocator and the functions that move memory, and so sees what is done there all
-//! the same; ThreadSanitizer sees the atomics of our code and of the crates that are built with it.
+//! Its runtime comes with the stable toolchain; only the flag that turns it on is not stable, hence
+//! `RUSTC_BOOTSTRAP`. The standard library is as it was built, without it: AddressSanitizer replaces
+//! the allocator and the functions that move memory, and so sees what is done there all the same.
+//! ThreadSanitizer does not: without the atomics of the standard library's `Arc` it takes each for a
+//! race, the test runner's own first.
 
 use crate::metadata;
 use crate::process::{Failure, Outcome, cargo, execute, output};
 
-/// A sanitizer, and the tests that run under it.
-struct Sanitizer {
-    name: &'static str,
-    flags: &'static str,
-    /// Options of the process that runs the tests.
-    options: (&'static str, &'static str),
-    /// Parts of the names of the tests; none are all.
-    tests: &'static [&'static str],
-}
-
-const SANITIZERS: &[Sanitizer] = &[
-    // All that ortc-io does, its system calls first: every pointer that the kernel is given.
-    Sanitizer {
-        name: "address",
-        flags: "-Zsanitizer=address",
-        options: ("ASAN_OPTIONS", "detect_leaks=1:detect_stack_use_after_return=1"),
-        tests: &[],
-    },
-    // What threads share: the rings, and the sockets with their waker.
-    Sanitizer {
-        name: "thread",
-        flags: "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer",
-        options: ("TSAN_OPTIONS", "halt_on_error=1"),
-        tests: &["ring::", "udp::", "stream::"],
-    },
-];
-
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let known = |name: &String| SANITIZERS.iter().any(|sanitizer| sanitizer.name == name);
-    if let Some(name) = arguments.iter().find(|name| !known(name)) {
-        let names: Vec<_> = SANITIZERS.iter().map(|sanitizer| sanitizer.name).collect();
-        let names = names.join(", ");
-        return Err(Failure::new(format!("there is no sanitizer `{name}` here, but {names}")));
+    if let Some(unknown) = arguments.first() {
+        return Err(Failure::new(format!("sanitize takes no arguments, and not `{unknown}`")));
     }
     let target = host()?;
-    let wanted = |sanitizer: &&Sanitizer| {
-        arguments.is_empty() || arguments.iter().any(|name| name == sanitizer.name)
-    };
-    for sanitizer in SANITIZERS.iter().filter(wanted) {
-        println!("==> {}", sanitizer.name);
-        let directory = format!("{}/sanitize", metadata::workspace()?.target_directory);
-        let mut test = cargo(&["test", "--package", "ortc-io", "--all-features", "--lib"]);
-        test.args(["--target", &target, "--target-dir", &directory, "--"]);
-        test.args(sanitizer.tests);
-        let (name, options) = sanitizer.options;
-        test.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", sanitizer.flags).env(name, options);
-        execute(&mut test)?;
-    }
-    Ok(())
+    let directory = format!("{}/sanitize", metadata::workspace()?.target_directory);
+    let mut test = cargo(&["test", "--package", "ortc-io", "--all-features", "--lib"]);
+    test.args(["--target", &target, "--target-dir", &directory]);
+    test.env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", "-Zsanitizer=address")
+        .env("ASAN_OPTIONS", "detect_leaks=1:detect_stack_use_after_return=1");
+    execute(&mut test)
 }
 
 /// The triple of this machine. Named, so that build scripts and macros are built without the flags.
