@@ -12,7 +12,7 @@ const LAYERS = [
   { name: "f", scaleResolutionDownBy: 1, maxBitrate: 2_500_000 },
 ];
 
-/** Firefox refuses a peer that is described anew, once it has a section of several encodings. */
+/** In a room with Firefox sending several encodings, descriptions that follow failed in its page; one is sent there. */
 const IS_TAKEN_ANEW = !/Firefox/.test(globalThis.navigator?.userAgent ?? "");
 
 /** How many tracks can be sent so that are added at once; none where the browser does not do so. */
