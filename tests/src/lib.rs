@@ -6,9 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+pub mod av_sync;
 pub mod calls;
+mod files;
 mod keys;
+mod lossy;
 mod model;
+mod server;
 pub mod soak;
 
 use std::net::SocketAddr;
@@ -24,8 +28,11 @@ use ortc_io::sim::{Host, Network};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use files::Dir;
 pub use keys::{handler_in, keys, next_handler};
+pub use lossy::{lossy, picture};
 pub use model::{each_seed, shrink};
+pub use server::Server;
 
 /// One peer: a host of the network with an engine and a connection of its own.
 #[derive(Debug)]

@@ -98,24 +98,29 @@ fn limited(rate: u64) -> LinkConfig {
     LinkConfig { rate: Some(rate), queue: 128 * 1024, delay, ..LinkConfig::default() }
 }
 
+/// A call over 3 Mbit/s follows the rate down to 0.5 in 3 s, and back in 15.
+async fn follows(net: &Network, call: &mut Call) {
+    call.send_what_may_be_sent(15).await;
+    let before = call.newest().unwrap();
+    assert!((1_800_000..3_800_000).contains(&before), "{before} of 3 Mbit/s");
+    net.link(limited(500_000));
+    call.send_what_may_be_sent(3).await;
+    let fallen = call.newest().unwrap();
+    assert!(fallen < 600_000, "{fallen} of 0.5 Mbit/s after 3 s");
+    call.send_what_may_be_sent(12).await;
+    net.link(limited(3_000_000));
+    call.send_what_may_be_sent(15).await;
+    let risen = call.newest().unwrap();
+    assert!(risen > 2_000_000, "{risen} of 3 Mbit/s after 15 s");
+}
+
 #[test]
 fn a_rate_that_falls_and_rises_is_told_in_time() {
     for seed in 1..4 {
         sim::run(seed, |net| async move {
             net.link(limited(3_000_000));
             let mut call = Call::new(&net, RTCConnectionOptions::new()).await;
-            call.send_what_may_be_sent(15).await;
-            let before = call.newest().unwrap();
-            assert!((1_800_000..3_800_000).contains(&before), "{before} of 3 Mbit/s");
-            net.link(limited(500_000));
-            call.send_what_may_be_sent(3).await;
-            let fallen = call.newest().unwrap();
-            assert!(fallen < 600_000, "{fallen} of 0.5 Mbit/s after 3 s");
-            call.send_what_may_be_sent(12).await;
-            net.link(limited(3_000_000));
-            call.send_what_may_be_sent(15).await;
-            let risen = call.newest().unwrap();
-            assert!(risen > 2_000_000, "{risen} of 3 Mbit/s after 15 s");
+            follows(&net, &mut call).await;
         });
     }
 }
@@ -220,18 +225,7 @@ fn feedback_about_streams_is_as_good_as_that_about_numbers() {
         sim::run(seed, |net| async move {
             net.link(limited(3_000_000));
             let mut call = with_feedback(&net, "ack ccfb").await;
-            call.send_what_may_be_sent(15).await;
-            let before = call.newest().unwrap();
-            assert!((1_800_000..3_800_000).contains(&before), "{before} of 3 Mbit/s");
-            net.link(limited(500_000));
-            call.send_what_may_be_sent(3).await;
-            let fallen = call.newest().unwrap();
-            assert!(fallen < 600_000, "{fallen} of 0.5 Mbit/s after 3 s");
-            call.send_what_may_be_sent(12).await;
-            net.link(limited(3_000_000));
-            call.send_what_may_be_sent(15).await;
-            let risen = call.newest().unwrap();
-            assert!(risen > 2_000_000, "{risen} of 3 Mbit/s after 15 s");
+            follows(&net, &mut call).await;
         });
     }
 }

@@ -10,29 +10,13 @@ use ortc_api::{
     RTCDisconnectReason, RTCEvent,
 };
 use ortc_io::sim::{self, Network};
-use ortc_tests::{Pair, Peer, frame, pass};
+use ortc_tests::{Dir, Pair, Peer, frame, pass};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A directory that goes with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ortc-flight-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn files(&self) -> Vec<PathBuf> {
-        std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// What is in a directory.
+fn files(dir: &Dir) -> Vec<PathBuf> {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 /// What tshark says of a file, one line a packet, with these fields.
@@ -66,9 +50,9 @@ fn recorded(net: &Network, config: EngineConfig) -> Pair {
 
 #[test]
 fn a_call_is_read_by_tshark_with_what_has_happened() {
-    let dir = Dir::new("call");
+    let dir = Dir::new("flight-call");
     let (file, ssrc) = sim::run(1, |net| {
-        let file = dir.0.join("call.pcapng");
+        let file = dir.path("call.pcapng");
         async move {
             let config = EngineConfig::new().with_flight_recorder(FlightConfig::default());
             let mut pair = recorded(&net, config);
@@ -126,8 +110,8 @@ fn a_call_is_read_by_tshark_with_what_has_happened() {
 
 #[test]
 fn a_connection_that_fails_is_dumped_and_one_that_is_closed_is_not() {
-    let dir = Dir::new("failure");
-    let directory = dir.0.clone();
+    let dir = Dir::new("flight-failure");
+    let directory = dir.as_ref().to_owned();
     let password = sim::run(2, |net| async move {
         let mut pair = recorded(&net, EngineConfig::new().with_flight_dumps(directory));
         // Bob is signalled with Alice's own fingerprint in place of his.
@@ -148,21 +132,21 @@ fn a_connection_that_fails_is_dumped_and_one_that_is_closed_is_not() {
     assert!(comments.contains("disconnected: the peer's certificate"), "{comments}");
     assert!(!tshark(&file, &["frame.number"], "dtls").is_empty());
 
-    let dir = Dir::new("closed");
-    let directory = dir.0.clone();
+    let dir = Dir::new("flight-closed");
+    let directory = dir.as_ref().to_owned();
     sim::run(3, |net| async move {
         let mut pair = recorded(&net, EngineConfig::new().with_flight_dumps(directory));
         pair.connect_within(SOON).await;
         pair.bob.conn.close();
         pair.alice.conn.closed().await;
     });
-    assert_eq!(dir.files(), [] as [PathBuf; 0]);
+    assert_eq!(files(&dir), [] as [PathBuf; 0]);
 }
 
 /// The one file that is written, by a thread of its own, once it is whole.
 fn dumped(dir: &Dir) -> PathBuf {
     let whole = || {
-        let [file] = &dir.files()[..] else { return None };
+        let [file] = &files(dir)[..] else { return None };
         let bytes = std::fs::read(file).unwrap();
         let len = bytes.len();
         let tail = bytes.get(len.checked_sub(4)?..)?;

@@ -4,44 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ortc_api::{
-    AddStreamError, DisconnectReason, Engine, FrameReceiver, FrameSender, InsertError, MediaEvent,
-    MediaFormat, MediaFrame, MediaStream, MediaStreamTrack, RTCConnection, RTCConnectionOptions,
-    RTCEvent, RTCHeaderExtension, RTCMediaAttributes, RTCTrackDescription, TrackAttributeError,
-    TrackKind, rtc_capabilities,
+    AddStreamError, DisconnectReason, FrameReceiver, FrameSender, InsertError, MediaEvent,
+    MediaFormat, MediaFrame, MediaStream, MediaStreamTrack, RTCEvent, RTCHeaderExtension,
+    RTCMediaAttributes, RTCTrackDescription, TrackAttributeError, TrackKind, rtc_capabilities,
 };
-use ortc_io::sim::{self, Host, Network};
-use ortc_tests::{Pair, Peer, frame, pass, signalled};
+use ortc_io::sim::{self};
+use ortc_tests::{Pair, Peer, Server, frame, pass, signalled};
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// A server of one engine, and its connections to everybody else.
-struct Server {
-    host: Host,
-    engine: Engine,
-}
-
-impl Server {
-    fn new(net: &Network) -> Self {
-        let host = net.host("server", &[[10, 0, 0, 100].into()]);
-        let engine = Engine::simulated(host.io(), net.random());
-        Self { host, engine }
-    }
-
-    fn connection(&self) -> Peer {
-        let options = RTCConnectionOptions::new().with_engine(self.engine.clone());
-        let conn = RTCConnection::new(options).unwrap();
-        let events = conn.events();
-        Peer { host: self.host.clone(), conn, events, seen: Vec::new() }
-    }
-
-    /// Connects a new peer at 10.0.0.`last`: alice is the peer, bob the server's side.
-    async fn join(&self, net: &Network, last: u8) -> Pair {
-        let alice = Peer::new(net, &format!("peer {last}"), last, net.random());
-        let mut pair = Pair { alice, bob: self.connection() };
-        pair.connect_within(SOON).await;
-        pair
-    }
-}
 
 /// Signals the tracks of one side that the other does not know yet.
 fn describe(from: &Peer, to: &Peer) {

@@ -140,20 +140,25 @@ fn to_a_stranger(seen: &Overheard) -> bool {
     ![ip(1), ip(2)].contains(&seen.to.ip())
 }
 
+/// 10,000 hellos from as many addresses harm no call, and none is answered.
+async fn hello_from_ten_thousand(call: &mut Call, alice: SocketAddr) {
+    let mut from = strangers();
+    call.is_unharmed(100, |net, n| {
+        for (stranger, random) in from.by_ref().take(100).zip(n * 100..) {
+            net.inject(stranger, alice, &client_hello(random));
+        }
+    })
+    .await;
+    assert_eq!(call.wire.count(to_a_stranger), (0, 0));
+}
+
 #[test]
 fn ten_thousand_client_hellos_at_a_port_of_many_are_answered_with_nothing() {
     sim::run(1, |net| async move {
         let mut call = Call::begin(net, true).await;
         let alice = call.at[0];
         assert_eq!(alice.port(), 5_000);
-        let mut from = strangers();
-        call.is_unharmed(100, |net, n| {
-            for (stranger, random) in from.by_ref().take(100).zip(n * 100..) {
-                net.inject(stranger, alice, &client_hello(random));
-            }
-        })
-        .await;
-        assert_eq!(call.wire.count(to_a_stranger), (0, 0));
+        hello_from_ten_thousand(&mut call, alice).await;
         let stats = call.alice.stats().await;
         assert_eq!(stats.shared.strangers, 10_000);
         assert_eq!((stats.paths.parked, stats.datagram_events_dropped), (0, 0));
@@ -165,14 +170,7 @@ fn ten_thousand_client_hellos_at_a_connection_are_answered_with_nothing() {
     sim::run(2, |net| async move {
         let mut call = Call::begin(net, false).await;
         let alice = call.at[0];
-        let mut from = strangers();
-        call.is_unharmed(100, |net, n| {
-            for (stranger, random) in from.by_ref().take(100).zip(n * 100..) {
-                net.inject(stranger, alice, &client_hello(random));
-            }
-        })
-        .await;
-        assert_eq!(call.wire.count(to_a_stranger), (0, 0));
+        hello_from_ten_thousand(&mut call, alice).await;
         let stats = call.alice.stats().await;
         assert_eq!((stats.paths.unvalidated, stats.paths.parked), (10_000, 0));
     });

@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use ortc_api::{
-    Engine, FrameReceiver, FrameSender, Layer, MediaFormat, MediaFrame, MediaStream,
-    MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCEncoding, RTCTrack, ReceivedFrame,
+    FrameReceiver, FrameSender, Layer, MediaFormat, MediaFrame, MediaStream, MediaStreamTrack,
+    RTCEncoding, RTCTrack, ReceivedFrame,
 };
-use ortc_io::sim::{self, Host, LinkConfig, Network};
-use ortc_tests::{Pair, Peer, pass, signalled};
+use ortc_io::sim::{self, LinkConfig, Network};
+use ortc_tests::{Pair, Server, pass, signalled};
 
-const SOON: Duration = Duration::from_secs(10);
 const PICTURE: Duration = Duration::from_millis(33);
 
 /// What the encodings take, in bits per second, and how large their pictures are.
@@ -72,32 +71,6 @@ impl Camera {
             self.shoot();
             pass(PICTURE).await;
         }
-    }
-}
-
-/// A room's server, with a connection to each member.
-struct Server {
-    host: Host,
-    engine: Engine,
-}
-
-impl Server {
-    fn new(net: &Network) -> Self {
-        let host = net.host("server", &[[10, 0, 0, 100].into()]);
-        let engine = Engine::simulated(host.io(), net.random());
-        Self { host, engine }
-    }
-
-    /// Connects a new peer at 10.0.0.`last`: alice is the peer, bob the server's side.
-    async fn join(&self, net: &Network, last: u8) -> Pair {
-        let alice = Peer::new(net, &format!("peer {last}"), last, net.random());
-        let options = RTCConnectionOptions::new().with_engine(self.engine.clone());
-        let conn = RTCConnection::new(options).unwrap();
-        let events = conn.events();
-        let bob = Peer { host: self.host.clone(), conn, events, seen: Vec::new() };
-        let mut pair = Pair { alice, bob };
-        pair.connect_within(SOON).await;
-        pair
     }
 }
 

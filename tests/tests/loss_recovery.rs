@@ -8,7 +8,7 @@ use ortc_api::{
     RtcpFeedback,
 };
 use ortc_io::sim::{self, Host, LinkConfig, Network};
-use ortc_tests::{Pair, Peer, pass, signalled};
+use ortc_tests::{Pair, Peer, lossy, pass, signalled};
 
 /// Time enough to connect at that loss.
 const SOON: Duration = Duration::from_secs(60);
@@ -16,25 +16,9 @@ const SOON: Duration = Duration::from_secs(60);
 const FRAMES: u64 = 1_500;
 const FRAME_TIME: Duration = Duration::from_millis(33);
 
-/// 5 % of all packets are lost each way, 50 ms one way, up to 20 ms more, and some are overtaken.
-fn lossy() -> LinkConfig {
-    LinkConfig {
-        delay: Duration::from_millis(50),
-        jitter: Duration::from_millis(20),
-        reorder: 0.02,
-        ..LinkConfig::lossy(0.05)
-    }
-}
-
-/// A frame of VP8 with its number in it (RFC 6386 §9.1: the lowest bit of a key frame is clear).
+/// The `n`th picture.
 fn picture(n: u64, is_key: bool) -> MediaFrame {
-    let mut data = match is_key {
-        true => vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00],
-        false => vec![0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    };
-    data.extend(n.to_be_bytes());
-    data.resize(if is_key { 20_000 } else { 4_000 }, n as u8);
-    MediaFrame { data: data.into(), timestamp: n * 2_970 }
+    ortc_tests::picture(n, is_key, n * 2_970)
 }
 
 /// A peer on a host of its own, or one of several connections of a host, with its engine.

@@ -2,7 +2,7 @@
 //! bit.
 
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use ortc_media::{
 };
 use ortc_rtp::codec::{DEFAULT_MAX_PAYLOAD, FrameAssembler, FrameEvent, Packetizer};
 use ortc_rtp::{CodecName, PayloadType, ReceivedPacket, RtpView};
+use ortc_tests::Dir;
 
 #[test]
 fn wav_files_of_every_kind_are_read_as_a_tone_of_their_pitch() {
@@ -384,27 +385,6 @@ fn received(
 
 fn all(reader: &mut dyn MediaReader) -> Vec<MediaFrame> {
     std::iter::from_fn(|| reader.next_frame().unwrap()).collect()
-}
-
-/// A directory for one test, removed at its end.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ortc-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn text(path: &Path) -> &str {

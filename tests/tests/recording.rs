@@ -3,8 +3,6 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Cursor};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ortc_api::{
@@ -12,13 +10,14 @@ use ortc_api::{
     MediaStreamTrack, RTCConnectionOptions, ReceivedPacket, RtcpFeedback, StreamFrame,
     StreamReader, TrackKind,
 };
-use ortc_io::sim::{self, LinkConfig, Network};
+use ortc_io::sim::{self, Network};
 use ortc_media::{Container, MatroskaReader, MatroskaWriter, OpenOptions, open_all};
 use ortc_rtp::codec::{DEFAULT_MAX_PAYLOAD, FrameAssembler, FrameEvent, Packetizer};
 use ortc_rtp::{
     CaptureClock, CodecName, FrameTime, NtpTime, PayloadType, SenderInfo, Ssrc, StreamAligner,
 };
-use ortc_tests::{Pair, Peer, pass, signalled};
+use ortc_tests::av_sync::{changes, run};
+use ortc_tests::{Dir, Pair, Peer, lossy, pass, signalled};
 
 /// Time enough to connect at that loss.
 const SOON: Duration = Duration::from_secs(60);
@@ -26,25 +25,9 @@ const SOON: Duration = Duration::from_secs(60);
 const FRAMES: u64 = 1_250;
 const FRAME_TIME: Duration = Duration::from_millis(40);
 
-/// 5 % of all packets are lost each way, 50 ms one way, up to 20 ms more, and some are overtaken.
-fn lossy() -> LinkConfig {
-    LinkConfig {
-        delay: Duration::from_millis(50),
-        jitter: Duration::from_millis(20),
-        reorder: 0.02,
-        ..LinkConfig::lossy(0.05)
-    }
-}
-
-/// A frame of VP8 with its number in it (RFC 6386 §9.1: the lowest bit of a key frame is clear).
+/// The `n`th picture.
 fn picture(n: u64, is_key: bool) -> MediaFrame {
-    let mut data = match is_key {
-        true => vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00],
-        false => vec![0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    };
-    data.extend(n.to_be_bytes());
-    data.resize(if is_key { 20_000 } else { 4_000 }, n as u8);
-    MediaFrame { data: data.into(), timestamp: 77 + n * 3_600 }
+    ortc_tests::picture(n, is_key, 77 + n * 3_600)
 }
 
 /// 20 ms of Opus with its number in it.
@@ -211,59 +194,6 @@ fn a_player_is_given_all_of_them_evenly() {
         let uneven = steps.filter(|step| *step > 5).count();
         assert!(uneven * 100 <= settled.len(), "{uneven} of {}", settled.len());
     });
-}
-
-/// A directory for one test, removed at its end.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ortc-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program)
-        .args(["-v", "error"])
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}; apt-get install ffmpeg"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), &*said), (Some(0), ""), "{program} {arguments:?}");
-    output.stdout
-}
-
-/// When black becomes white, and when a tone begins, in seconds.
-fn changes(file: &Path) -> (f64, f64) {
-    let name = file.to_str().unwrap();
-    let movie = format!("movie={name},signalstats");
-    let entries = "frame=pts_time:frame_tags=lavfi.signalstats.YAVG";
-    let frames =
-        run("ffprobe", &["-f", "lavfi", "-i", &movie, "-show_entries", entries, "-of", "csv=p=0"]);
-    let frames = String::from_utf8(frames).unwrap();
-    let white = frames.lines().find_map(|line| {
-        let (time, luma) = line.split_once(',').unwrap();
-        let luma: f64 = luma.trim_end_matches(',').parse().unwrap();
-        (luma > 128.0).then(|| time.parse::<f64>().unwrap())
-    });
-    let filled = "aresample=async=1:first_pts=0";
-    let options = ["-map", "0:a", "-af", filled, "-ac", "1", "-ar", "8000", "-f", "s16le", "-"];
-    let sound = run("ffmpeg", &[&["-copyts", "-i", name][..], &options].concat());
-    let samples = sound.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]]));
-    let onset = samples.map(i16::unsigned_abs).position(|level| level > 2_000);
-    (white.unwrap(), onset.unwrap() as f64 / 8_000.0)
 }
 
 /// Something that comes, and when.

@@ -60,6 +60,18 @@ pub struct PacketCounts {
 /// Later than anything that a [`FrameAssembler`] waits for.
 const AT_THE_END: Duration = Duration::from_secs(3600);
 
+/// Waits for something that arrives, no longer than until the deadline.
+pub(crate) async fn until(deadline: Option<Instant>, arrived: impl Future<Output = ()>) {
+    match deadline {
+        None => arrived.await,
+        Some(at) => tokio::select! {
+            biased;
+            () = arrived => {}
+            () = tokio::time::sleep_until(at.into()) => {}
+        },
+    }
+}
+
 impl FrameReceiver {
     pub(crate) fn new(packets: RingReceiver<ReceivedPacket>, described: &Arc<Described>) -> Self {
         Self {
@@ -98,14 +110,7 @@ impl FrameReceiver {
             }
             let deadline = self.deadline();
             let arrived = poll_fn(|context| self.poll_packets(context));
-            match deadline {
-                None => arrived.await,
-                Some(at) => tokio::select! {
-                    biased;
-                    () = arrived => {}
-                    () = tokio::time::sleep_until(at.into()) => {}
-                },
-            }
+            until(deadline, arrived).await;
         }
     }
 

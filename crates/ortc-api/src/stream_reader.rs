@@ -9,7 +9,7 @@ use ortc_rtp::{FrameTime, StreamAligner};
 
 use crate::format::ReceivedFrame;
 use crate::media::{MediaStream, MediaStreamTrack};
-use crate::reader::{FrameReceiver, PacketCounts};
+use crate::reader::{FrameReceiver, PacketCounts, until};
 
 /// Tracks that have ended, and of which nobody has asked.
 const MAX_ENDED: usize = 1_000;
@@ -123,14 +123,7 @@ impl StreamReader {
                 }
                 if is_any { Poll::Ready(()) } else { Poll::Pending }
             });
-            match deadline {
-                None => arrived.await,
-                Some(at) => tokio::select! {
-                    biased;
-                    () = arrived => {}
-                    () = tokio::time::sleep_until(at.into()) => {}
-                },
-            }
+            until(deadline, arrived).await;
         }
     }
 

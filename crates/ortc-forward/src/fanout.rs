@@ -308,8 +308,8 @@ impl Plane {
         if let Some(history) = &mut subscription.history {
             history.push(now, rtp.mark.encoding, rtp.index, packet);
         }
-        if subscription.places != 0 {
-            self.mesh.add(subscription.places, source, rtp, packet);
+        if places != 0 {
+            self.mesh.add(places, source, rtp, packet);
         }
         self.fan_out.opened.push(Opened { source, datagram, rtp });
         if let Some(rates) = rates {
@@ -524,27 +524,33 @@ impl Plane {
     /// Has those who are sent a track share what they have room for among its layers, of which it
     /// is known now what they take.
     fn pass_layer_rates(&mut self, now: Instant, source: TrackSource, rates: LayerRates) {
-        let subscribers = self.take_subscribers(source);
-        for Subscriber { connection, target } in &subscribers {
-            let link = self.links.get_mut(*connection);
-            if let Some(session) = link.and_then(|link| link.session.as_mut()) {
-                session.on_layer_rates(now, target.ssrc, rates);
-                if session.has_key_frame_requests() {
-                    self.touch(*connection);
-                }
-            }
-        }
-        if !subscribers.is_empty() {
-            self.put_subscribers(source, subscribers);
-        }
+        self.tell_subscribers(source, |session, ssrc| {
+            session.on_layer_rates(now, ssrc, rates);
+            session.has_key_frame_requests()
+        });
     }
 
     fn pass_report(&mut self, source: TrackSource, report: SourceReport) {
+        self.tell_subscribers(source, |session, ssrc| {
+            session.on_source_report(ssrc, report);
+            false
+        });
+    }
+
+    /// Tells the sessions that are sent a track; `tell` returns whether the end of the turn has to
+    /// follow up on one.
+    fn tell_subscribers(
+        &mut self,
+        source: TrackSource,
+        mut tell: impl FnMut(&mut RtpSession, Ssrc) -> bool,
+    ) {
         let subscribers = self.take_subscribers(source);
         for Subscriber { connection, target } in &subscribers {
             let link = self.links.get_mut(*connection);
-            if let Some(session) = link.and_then(|link| link.session.as_mut()) {
-                session.on_source_report(target.ssrc, report);
+            if let Some(session) = link.and_then(|link| link.session.as_mut())
+                && tell(session, target.ssrc)
+            {
+                self.touch(*connection);
             }
         }
         if !subscribers.is_empty() {

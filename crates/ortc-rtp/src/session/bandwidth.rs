@@ -10,6 +10,7 @@ use crate::congestion::{
     ArrivalLog, BandwidthEstimator, BandwidthLimits, CongestionFeedback, Pacer, PacketResult,
     ReceiveEstimator, Remb, SentHistory, StreamArrivals, TransportFeedback,
 };
+use crate::stream::PICTURE_CLOCK;
 use crate::view::{FIXED_HEADER, NUMBER_ROOM, PADDED, u16_at};
 use crate::{
     ArrivalFeedback, Extension, RouteEvent, RtcpPacket, RtpHeader, RtpView, SrtpError, Ssrc,
@@ -24,9 +25,6 @@ const PADDING: u8 = 255;
 /// What waits to be sent may wait for so long; packets of pictures usually have so many bits.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 const USUAL_BITS: f64 = 8.0 * 1_200.0;
-
-/// The clock of pictures, whose packets come in bursts that are worth pacing. Sound goes at once.
-const PICTURE_CLOCK: u32 = 90_000;
 
 /// Congestion control of one connection. It has no memory of its own until something is sent or
 /// received with a number.
@@ -123,6 +121,12 @@ impl Congestion {
     }
 }
 
+/// What was written, if anything was due.
+fn compound(write_due: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<Vec<u8>> {
+    let mut compound = Vec::new();
+    write_due(&mut compound).then_some(compound)
+}
+
 /// How the packets of a sending track count in the estimate of what may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counted {
@@ -156,7 +160,8 @@ impl Sender {
         matches!(&self.feed, Feed::Forward(forward) if forward.selector.is_some())
     }
 
-    /// Whether its packets wait for their time.
+    /// Whether its packets wait for their time: those of pictures come in bursts that are worth it,
+    /// and sound goes at once.
     pub(super) fn is_paced(&self) -> bool {
         self.counted() != Counted::No
             && self.stream.clock_rate() == PICTURE_CLOCK
@@ -375,23 +380,15 @@ impl RtpSession {
         let sender = self.reporter.ssrc();
         let ntp = (self.clock.ntp(now) >> 16) as u32;
         let Congestion { arrivals, stream_arrivals, receive_side, .. } = &mut self.congestion;
-        let mut due = Vec::new();
-        let mut write = |write: &mut dyn FnMut(&mut Vec<u8>) -> bool| {
-            let mut compound = Vec::new();
-            if write(&mut compound) {
-                due.push(compound);
-            }
-        };
-        if let Some(arrivals) = arrivals {
-            write(&mut |out| arrivals.write_due(now, sender, out));
-        }
-        if let Some(arrivals) = stream_arrivals {
-            write(&mut |out| arrivals.write_due(now, ntp, sender, out));
-        }
-        if let Some(estimator) = receive_side {
-            write(&mut |out| estimator.write_due(now, sender, out));
-        }
-        self.queue(due);
+        let by_number = arrivals.as_mut();
+        let by_stream = stream_arrivals.as_mut();
+        let rate = receive_side.as_mut();
+        let due = [
+            by_number.and_then(|it| compound(|out| it.write_due(now, sender, out))),
+            by_stream.and_then(|it| compound(|out| it.write_due(now, ntp, sender, out))),
+            rate.and_then(|it| compound(|out| it.write_due(now, sender, out))),
+        ];
+        self.queue(due.into_iter().flatten().collect());
         self.tell_bandwidth(now);
     }
 

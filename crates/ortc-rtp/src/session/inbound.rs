@@ -63,9 +63,7 @@ impl Receiver {
     pub(super) fn ssrc(&self) -> Ssrc {
         self.stream.ssrc()
     }
-}
 
-impl Receiver {
     /// Hands on what a packet repeats of those that have not come; whether it has been handed on
     /// itself, before it came.
     fn repair_from(&mut self, now: Instant, view: &RtpView<'_>, index: u64) -> bool {

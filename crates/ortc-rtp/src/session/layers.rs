@@ -11,7 +11,7 @@ use super::outbound::{Feed, Sender};
 use crate::layers::{
     Demand, Layer, LayerMark, LayerMarker, LayerMeter, LayerRates, LayerSelector, Sent, allocate,
 };
-use crate::stream::StreamEvent;
+use crate::stream::{PICTURE_CLOCK, StreamEvent};
 use crate::{
     CodecName, KeyFrameFeedback, NtpTime, PayloadType, ReceiveEncodingsConfig, ReceivedEncoding,
     ReceivedPacket, ReceiverConfig, RecoverConfig, RtpView, RtxStream, SelectLayersConfig, Ssrc,
@@ -301,7 +301,7 @@ impl RtpSession {
             wanted = selector.poll_key_frame_request(now);
         }
         let rate = layered.payload_types.iter().find(|(known, _)| *known == view.payload_type());
-        let clock_rate = rate.map_or(90_000, |(_, rate)| *rate);
+        let clock_rate = rate.map_or(PICTURE_CLOCK, |(_, rate)| *rate);
         if selector.admits(mark, index, view) {
             // It begins with the numbers that it has.
             let so_far = sent.get_or_insert(Sent {

@@ -14,8 +14,8 @@ mod tones;
 
 pub use align::{Aligned, FrameTime, StreamAligner};
 pub use capture::CaptureClock;
-pub(crate) use clock::in_clock_units;
 pub use clock::{NtpClock, NtpTime};
+pub(crate) use clock::{PICTURE_CLOCK, in_clock_units};
 pub(crate) use nack::MAX_AGE as MAX_MISSING_AGE;
 pub use nack::{Arrival, LossTracker};
 pub use receive::{
