@@ -71,6 +71,8 @@ pub(crate) struct Options {
     pub(crate) parts: Vec<String>,
     /// Whom to measure; everybody when empty.
     pub(crate) only: Vec<String>,
+    /// Keys of parameters, and what they are to be; the other sets of parameters are left out.
+    pub(crate) given: Vec<(String, String)>,
     /// A tenth of the work: to see that it runs, not what it gives.
     pub(crate) quick: bool,
 }
@@ -79,6 +81,14 @@ impl Options {
     /// Whether somebody is to be measured.
     pub(crate) fn wants(&self, who: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == who)
+    }
+
+    /// Whether something is to be measured with these parameters.
+    pub(crate) fn wants_with(&self, parameters: &Map<String, Value>) -> bool {
+        let has = |(key, value): &(String, String)| {
+            parameters.get(key).is_some_and(|it| text(it) == *value)
+        };
+        self.given.iter().all(has)
     }
 
     /// `work`, or a tenth of it.
@@ -139,11 +149,13 @@ fn header(bench: &Bench) -> Vec<String> {
 }
 
 fn parameters(parameters: &Map<String, Value>) -> String {
-    let one = |(key, value): (&String, &Value)| match value {
-        Value::String(text) => format!("{key}={text}"),
-        other => format!("{key}={other}"),
-    };
+    let one = |(key, value): (&String, &Value)| format!("{key}={}", text(value));
     parameters.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// A parameter, as it is written on the command line and in the table.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn cells(bench: &Bench, row: &Row, ours: Option<&Row>) -> Vec<String> {

@@ -13,6 +13,9 @@ use crate::error::{Failure, Result};
 /// Who can be measured beside `ortc`: what the program of `benches/peers` calls them.
 pub(crate) const PEERS: &[&str] = &["str0m", "webrtc-rs"];
 
+/// Who is measured in this program.
+pub(crate) const OURS: &[&str] = &["ortc", "ortc-numbered", "ortc-padded", "bare", "bare-plain"];
+
 /// A contestant that runs. It is killed when this is dropped.
 pub(crate) struct Contestant {
     _child: Child,

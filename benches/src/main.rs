@@ -60,8 +60,14 @@ fn command(arguments: &[String]) -> Result<()> {
     }
     let parts = &arguments.options.parts;
     let wanted = |bench: &&&Bench| parts.is_empty() || parts.iter().any(|it| it == bench.part);
+    let wanted: Vec<_> = arguments.benches.iter().filter(wanted).collect();
+    if !arguments.options.given.is_empty()
+        && !matches!(wanted[..], [bench] if bench.name == "forward" && bench.part == "cost")
+    {
+        return Err(Failure::new("`--where` is for `forward --part cost` alone"));
+    }
     let mut results: Vec<Value> = Vec::new();
-    for bench in arguments.benches.iter().filter(wanted) {
+    for bench in wanted {
         println!("{} {}: {}", bench.name, bench.part, bench.help);
         let mut rows: Vec<Row> = Vec::new();
         (bench.run)(&arguments.options, &mut |row| {
@@ -100,13 +106,14 @@ fn find(name: &str) -> Result<&'static [Bench]> {
 fn help() -> String {
     let mut text = String::from(
         "Usage: cargo xtask bench [NAME]... [--part PART]... [--json FILE] [--plot DIR]\n            \
-                                [--only WHO]... [--quick]\n\n\
+                                [--only WHO]... [--where KEY=VALUE]... [--quick]\n\n\
          Measures ortc, and others that do the same job, in one run.\n\n  \
          --part PART  runs only this part of a benchmark that has several\n  \
          --json FILE  writes the figures as an array of objects, too\n  \
          --plot DIR   draws what there are plots of, as SVG files\n  \
          --from FILE  draws the figures of an earlier --json FILE and measures nothing\n  \
          --only WHO   measures only ortc, str0m, webrtc-rs, ...\n  \
+         --where KEY=VALUE  of `forward --part cost` only what has, say, subscribers=50\n  \
          --quick      does a tenth of the work, to see that it runs\n\nBenchmarks:\n",
     );
     for bench in BENCHES.iter().copied().flatten() {
@@ -114,6 +121,23 @@ fn help() -> String {
         text.push_str(&format!("  {name:<16}  {}\n", bench.help));
     }
     text
+}
+
+/// A contestant, by its name.
+fn known(who: String) -> Result<String> {
+    let all = [contestant::OURS, contestant::PEERS].concat();
+    if all.contains(&who.as_str()) {
+        return Ok(who);
+    }
+    Err(Failure::new(format!("there is no contestant `{who}`, but {}", all.join(", "))))
+}
+
+/// What a parameter is to be, as `KEY=VALUE`.
+fn given(text: &str) -> Result<(String, String)> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| Failure::new(format!("`--where` needs KEY=VALUE, not `{text}`")))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[derive(Default)]
@@ -142,7 +166,8 @@ impl Arguments {
                 "--from" => parsed.from = Some(value()?),
                 "--part" => parsed.options.parts.push(value()?),
                 "--peers" => parsed.options.peers = Some(value()?),
-                "--only" => parsed.options.only.push(value()?),
+                "--only" => parsed.options.only.push(known(value()?)?),
+                "--where" => parsed.options.given.push(given(&value()?)?),
                 "--quick" => parsed.options.quick = true,
                 "--help" | "-h" => parsed.help = true,
                 flag if flag.starts_with('-') => {
@@ -185,7 +210,13 @@ mod tests {
         for (line, complaint) in [
             ("nothing", "there is no benchmark `nothing`, but setup, forward, idle, stats, checks"),
             ("--fast", "there is no option `--fast`"),
+            (
+                "--only pion",
+                "there is no contestant `pion`, but ortc, ortc-numbered, ortc-padded, bare, \
+                 bare-plain, str0m, webrtc-rs",
+            ),
             ("setup --json", "`--json` needs a value"),
+            ("forward --where 50", "`--where` needs KEY=VALUE, not `50`"),
         ] {
             assert_eq!(parse(line).err().unwrap().to_string(), complaint);
         }

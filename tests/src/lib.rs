@@ -12,6 +12,7 @@ mod files;
 mod keys;
 mod lossy;
 mod model;
+mod relay;
 mod server;
 pub mod soak;
 
@@ -32,6 +33,7 @@ pub use files::Dir;
 pub use keys::{handler_in, keys, next_handler};
 pub use lossy::{lossy, picture};
 pub use model::{each_seed, shrink};
+pub use relay::Relay;
 pub use server::Server;
 
 /// One peer: a host of the network with an engine and a connection of its own.

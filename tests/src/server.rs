@@ -29,7 +29,12 @@ impl Server {
 
     /// A further connection.
     pub fn connection(&self) -> Peer {
-        let options = RTCConnectionOptions::new().with_engine(self.engine.clone());
+        self.connection_with(RTCConnectionOptions::new())
+    }
+
+    /// A further connection, with these options but for the engine.
+    pub fn connection_with(&self, options: RTCConnectionOptions) -> Peer {
+        let options = options.with_engine(self.engine.clone());
         let conn = RTCConnection::new(options).unwrap();
         let events = conn.events();
         Peer { host: self.host.clone(), conn, events, seen: Vec::new() }
@@ -37,8 +42,13 @@ impl Server {
 
     /// Connects a new peer at 10.0.0.`last`: alice is the peer, bob the server's side.
     pub async fn join(&self, net: &Network, last: u8) -> Pair {
+        self.join_with(net, last, RTCConnectionOptions::new()).await
+    }
+
+    /// The same, where the server's side has these options but for the engine.
+    pub async fn join_with(&self, net: &Network, last: u8, options: RTCConnectionOptions) -> Pair {
         let alice = Peer::new(net, &format!("peer {last}"), last, net.random());
-        let mut pair = Pair { alice, bob: self.connection() };
+        let mut pair = Pair { alice, bob: self.connection_with(options) };
         pair.connect_within(SOON).await;
         pair
     }

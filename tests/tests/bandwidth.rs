@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ortc_api::{
     BandwidthLimits, Engine, FrameReceiver, FrameSender, MediaFormat, MediaFrame, MediaStream,
-    MediaStreamTrack, RTCConnection, RTCConnectionOptions, RTCEvent, RTCStats, RTCTrack,
+    MediaStreamTrack, QualityLimitationReason, RTCConnection, RTCConnectionOptions, RTCEvent,
+    RTCOutboundRtpStreamStats, RTCStats, RTCTrack,
 };
 use ortc_io::sim::{self, LinkConfig, Network};
 use ortc_tests::{Pair, Peer, pass};
@@ -79,6 +80,11 @@ impl Call {
     /// Nine tenths of what may be sent, as an encoder would have it.
     async fn send_what_may_be_sent(&mut self, seconds: u64) {
         self.send(seconds, |call| call.newest().unwrap_or(300_000) * 9 / 10).await;
+    }
+
+    /// What is told of the track that alice sends.
+    async fn outbound(&self) -> RTCOutboundRtpStreamStats {
+        self.pair.alice.conn.stats().await.outbound().next().unwrap().clone()
     }
 
     /// Reads what has come; how many pictures were whole.
@@ -156,6 +162,44 @@ fn limits_and_caps_are_kept() {
         call.send_what_may_be_sent(10).await;
         // What changes by less than a twentieth is not told.
         assert!((760_000..=800_000).contains(&call.newest().unwrap()));
+    });
+}
+
+#[test]
+fn an_encoder_that_takes_all_there_is_is_limited_and_one_that_takes_less_is_not() {
+    use QualityLimitationReason::{Bandwidth, None as Nothing, Other};
+    sim::run(8, |net| async move {
+        net.link(limited(1_000_000));
+        let mut call = Call::new(&net, RTCConnectionOptions::new()).await;
+        call.send_what_may_be_sent(15).await;
+        let narrow = call.outbound().await;
+        let spent = narrow.quality_limitation_durations.unwrap();
+        assert_eq!(narrow.quality_limitation_reason, Some(Bandwidth));
+        assert!(spent.bandwidth > 10.0 && spent.other == 0.0, "{spent:?}");
+        // Of what size its pictures are, nobody says.
+        assert_eq!(narrow.quality_limitation_resolution_changes, None);
+        net.link(limited(6_000_000));
+        call.send(15, |_| 700_000).await;
+        let wide = call.outbound().await;
+        assert_eq!(wide.quality_limitation_reason, Some(Nothing), "{:?}", call.newest());
+        call.track.set_max_bitrate(Some(400_000)).unwrap();
+        call.send(5, |_| 380_000).await;
+        let capped = call.outbound().await;
+        assert_eq!(capped.quality_limitation_reason, Some(Other));
+        // It makes much less than it may.
+        call.send(5, |_| 100_000).await;
+        let little = call.outbound().await;
+        assert_eq!(little.quality_limitation_reason, Some(Nothing));
+        let spent = little.quality_limitation_durations.unwrap();
+        assert!((3.0..8.0).contains(&spent.other), "{spent:?}");
+    });
+    // Where all of a connection is limited, it is the application as well.
+    sim::run(9, |net| async move {
+        net.link(limited(6_000_000));
+        let limits = BandwidthLimits { start: 300_000, min: 100_000, max: 500_000 };
+        let mut call = Call::new(&net, RTCConnectionOptions::new().with_bandwidth(limits)).await;
+        call.send_what_may_be_sent(10).await;
+        assert_eq!(call.outbound().await.quality_limitation_reason, Some(Other));
     });
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Under the simulated network everything lives on one thread, and so does what this counts. The
 //! senders of a flood keep nothing that they have sent.
-#![allow(unsafe_code, reason = "a global allocator that counts cannot be written otherwise")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use counting::Held;
 use ortc_api::{
     CandidateError, Engine, RTCConnection, RTCConnectionOptions, RTCIceCandidateDescription,
     RTCSocket, RTCTrackDescription, ReceiveTrackError,
@@ -18,60 +18,6 @@ use ortc_tests::attack::{Insider, client_hello, one_byte_fragment, receiver_repo
 use ortc_tests::{Pair, Peer, pass};
 
 const SOON: Duration = Duration::from_secs(10);
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that this thread has allocated and not freed.
-struct Counter;
-
-fn count(bytes: isize) {
-    // A thread that is ending has nothing left to count by.
-    let _ = LIVE.try_with(|live| {
-        let now = live.get() + bytes;
-        live.set(now);
-        let _ = MOST.try_with(|most| most.set(most.get().max(now)));
-    });
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counter {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counter = Counter;
-
-/// Bytes that are held from now on, at any moment and at the end.
-struct Held(isize);
-
-impl Held {
-    fn from_now() -> Self {
-        let live = LIVE.get();
-        MOST.set(live);
-        Self(live)
-    }
-
-    fn most(&self) -> isize {
-        MOST.get() - self.0
-    }
-
-    fn now(&self) -> isize {
-        LIVE.get() - self.0
-    }
-}
 
 const KIB: isize = 1024;
 

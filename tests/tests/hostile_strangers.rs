@@ -244,6 +244,11 @@ fn all_that_was_on_the_wire_sent_again_changes_nothing() {
         })
         .await;
         assert!(replay.next().is_none(), "all of it");
+        // So are the responses, which answer nothing any more.
+        let stats = call.pair.alice.conn.stats().await;
+        let told = stats.refused_input().expect("it is always told").clone();
+        assert!(told.stun_unasked_responses >= 3, "{told:?}");
+        assert_eq!((told.stun_bad_integrity, told.stun_malformed), (0, 0));
         let drops = call.alice.stats().await.media.receive_drops;
         let more = drops.replayed - before.media.receive_drops.replayed;
         assert_eq!(more, 3 * sealed as u64);
@@ -308,6 +313,10 @@ fn forged_alerts_hellos_fragments_and_goodbyes_end_no_call() {
         let refused = drops.not_authentic + drops.not_encrypted + drops.malformed;
         let refused_before = before.media.receive_drops.total();
         assert_eq!(refused - refused_before, 2_000, "{drops:?}");
+        // The application sees the rest of it as well, beside what both sides said themselves.
+        let stats = call.pair.alice.conn.stats().await;
+        let told = stats.refused_input().expect("it is always told").clone();
+        assert!((4_000..4_010).contains(&told.dtls_after_handshake), "{told:?}");
     });
 }
 
@@ -337,5 +346,42 @@ fn a_handshake_completes_after_a_flood_of_forged_hellos() {
         let heard = speech.go_on(50, |_| {}).await;
         assert_eq!(heard.lost, 0, "{heard:?}");
         pass(FRAME).await;
+    });
+}
+
+/// Checks that are almost authentic: each is told to the application, by what is wrong with it.
+#[test]
+fn forged_checks_are_told_by_what_is_wrong_with_them() {
+    sim::run(8, |net| async move {
+        let mut call = Call::begin(net, false).await;
+        let overheard = call.wire.take();
+        let checks = call.to_alice_of(&overheard, DatagramKind::Stun);
+        let request = checks.iter().find(|bytes| bytes[..2] == [0, 1]).expect("a check").clone();
+        let before = call.pair.alice.conn.stats().await;
+        let before = before.refused_input().expect("it is always told").clone();
+        let settled = call.alice.stats().await.consent.forged;
+        let [alice, bob] = call.at;
+        let changed = |at: usize| {
+            let mut bytes = request.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        // Its transaction, which MESSAGE-INTEGRITY covers; its USERNAME, which begins with ours
+        // (RFC 8445 §7.2.2); and its length.
+        let username = request.windows(4).position(|it| it[..2] == [0, 6]).expect("a USERNAME");
+        let (forged, foreign, cut) = (changed(19), changed(username + 4), &request[..23]);
+        call.is_unharmed(50, |net, _| {
+            net.inject(bob, alice, &forged);
+            net.inject(bob, alice, &foreign);
+            net.inject(bob, alice, cut);
+        })
+        .await;
+        let stats = call.pair.alice.conn.stats().await;
+        let told = stats.refused_input().expect("it is always told");
+        // Once the path has settled, its consent is the media thread's, and so is its count.
+        let settled = call.alice.stats().await.consent.forged - settled;
+        assert_eq!(told.stun_bad_integrity - before.stun_bad_integrity + settled, 50, "{told:?}");
+        assert_eq!(told.stun_foreign_username - before.stun_foreign_username, 50, "{told:?}");
+        assert_eq!(told.stun_malformed - before.stun_malformed, 50, "{told:?}");
     });
 }

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use ortc_api::{
-    FrameReceiver, FrameSender, Layer, MediaFormat, MediaFrame, MediaStream, MediaStreamTrack,
-    RTCEncoding, RTCTrack, ReceivedFrame,
+    BandwidthLimits, FrameReceiver, FrameSender, Layer, MediaFormat, MediaFrame, MediaStream,
+    MediaStreamTrack, QualityLimitationDurations, QualityLimitationReason, RTCConnectionOptions,
+    RTCEncoding, RTCOutboundRtpStreamStats, RTCTrack, ReceivedFrame,
 };
 use ortc_io::sim::{self, LinkConfig, Network};
 use ortc_tests::{Pair, Server, pass, signalled};
@@ -128,6 +129,17 @@ impl Viewer {
         rate: u64,
     ) -> Self {
         let pair = server.join(net, last).await;
+        Self::watching(net, server, pair, stream, rate)
+    }
+
+    /// Watches a stream over a link that takes so much.
+    fn watching(
+        net: &Network,
+        server: &Server,
+        pair: Pair,
+        stream: &MediaStream,
+        rate: u64,
+    ) -> Self {
         net.link_from(&server.host, &pair.alice.host, limited(rate));
         pair.bob.conn.add_stream(stream, true).unwrap();
         for track in pair.bob.conn.tracks(None) {
@@ -150,6 +162,11 @@ impl Viewer {
         }
     }
 
+    /// What is told of the track that it is sent.
+    async fn told(&self) -> RTCOutboundRtpStreamStats {
+        self.pair.bob.conn.stats().await.outbound().next().unwrap().clone()
+    }
+
     /// The encoding that it was shown last.
     fn shown(&self) -> Option<u8> {
         self.decoder.last.map(|(encoding, ..)| encoding)
@@ -159,6 +176,11 @@ impl Viewer {
 fn limited(rate: u64) -> LinkConfig {
     let delay = Duration::from_millis(25);
     LinkConfig { rate: Some(rate), queue: 128 * 1024, delay, ..LinkConfig::default() }
+}
+
+/// The same, where one packet in twenty is lost.
+fn limited_and_lossy(rate: u64) -> LinkConfig {
+    LinkConfig { loss: 0.05, jitter: Duration::from_millis(20), ..limited(rate) }
 }
 
 /// A room in which one member publishes three encodings.
@@ -246,6 +268,35 @@ fn a_link_that_changes_is_followed_down_at_once_and_up_in_time() {
 }
 
 #[test]
+fn what_is_lost_while_encodings_change_is_sent_again_as_it_was() {
+    for seed in 51..57 {
+        sim::run(seed, |net| async move {
+            let (server, _publisher, stream, mut camera) = published(&net).await;
+            let mut viewer = Viewer::join(&net, &server, &stream, 2, 6_000_000).await;
+            assert!(until_shown(&mut camera, &mut viewer, 2, 15).await.is_some());
+            let (here, there) = (&server.host, &viewer.pair.alice.host);
+            net.link_from(here, there, limited_and_lossy(6_000_000));
+            net.link_from(there, here, limited_and_lossy(6_000_000));
+            // Whoever shows what comes would stumble over a number, a time or a picture that is
+            // not the next one.
+            for (change, spatial) in [0, 2, 1, 0, 1, 2].repeat(3).into_iter().enumerate() {
+                viewer.track.set_max_layer(Some(Layer { spatial, temporal: 0 })).unwrap();
+                let took = until_shown(&mut camera, &mut viewer, spatial, 8).await;
+                assert!(took.is_some(), "change {change} to {spatial}, seed {seed}");
+                // Nobody reads for longer than anything that is missing is waited for.
+                camera.run(2).await;
+                viewer.watch().await;
+            }
+            pass(Duration::from_secs(2)).await;
+            viewer.watch().await;
+            assert_eq!(viewer.frames.packet_counts().lost, 0, "seed {seed}");
+            let served = server.engine.stats().await.unwrap().media.recovery;
+            assert!(served.retransmitted > 50, "{served:?}");
+        });
+    }
+}
+
+#[test]
 fn an_encoding_that_stops_is_left_for_another_and_gone_back_to() {
     sim::run(21, |net| async move {
         let (server, publisher, stream, mut camera) = published(&net).await;
@@ -299,6 +350,123 @@ fn a_cap_and_the_application_have_less_sent() {
         viewer.pair.alice.conn.add_stream(&own, true).unwrap();
         let local = viewer.pair.alice.conn.tracks(None).remove(0);
         assert!(local.set_max_layer(None).is_err());
+    });
+}
+
+#[test]
+fn where_a_server_gives_a_member_no_more_the_reason_is_the_server() {
+    sim::run(62, |net| async move {
+        let (server, _publisher, stream, mut camera) = published(&net).await;
+        let limits = BandwidthLimits { start: 300_000, min: 100_000, max: 700_000 };
+        let options = RTCConnectionOptions::new().with_bandwidth(limits);
+        let pair = server.join_with(&net, 2, options).await;
+        let mut viewer = Viewer::watching(&net, &server, pair, &stream, 6_000_000);
+        assert!(until_shown(&mut camera, &mut viewer, 1, 15).await.is_some());
+        for _ in 0..10 {
+            camera.run(1).await;
+            viewer.watch().await;
+        }
+        assert_eq!(viewer.shown(), Some(1));
+        let told = viewer.told().await;
+        assert_eq!(told.quality_limitation_reason, Some(QualityLimitationReason::Other));
+    });
+}
+
+fn sum(durations: &QualityLimitationDurations) -> f64 {
+    let QualityLimitationDurations { none, cpu, bandwidth, other } = durations;
+    none + cpu + bandwidth + other
+}
+
+#[test]
+fn what_a_member_is_not_sent_is_told_with_the_reason_and_how_long() {
+    use QualityLimitationReason::{Bandwidth, None as Nothing, Other};
+    sim::run(61, |net| async move {
+        let (server, publisher, stream, mut camera) = published(&net).await;
+        let mut viewer = Viewer::join(&net, &server, &stream, 2, 6_000_000).await;
+        let reason = |told: &RTCOutboundRtpStreamStats| told.quality_limitation_reason.unwrap();
+        let spent = |told: &RTCOutboundRtpStreamStats| told.quality_limitation_durations.unwrap();
+        let changes =
+            |told: &RTCOutboundRtpStreamStats| told.quality_limitation_resolution_changes.unwrap();
+        // Nobody knows at first what its link takes, so it begins with less.
+        assert!(until_shown(&mut camera, &mut viewer, 0, 3).await.is_some());
+        assert_eq!(reason(&viewer.told().await), Bandwidth);
+        assert!(until_shown(&mut camera, &mut viewer, 2, 15).await.is_some());
+        camera.run(2).await;
+        viewer.watch().await;
+        let best = viewer.told().await;
+        assert_eq!(reason(&best), Nothing);
+        assert!(changes(&best) >= 1, "{best:?}");
+        // The best encoding ends, and comes again: nothing is kept back.
+        camera.is_on[2] = false;
+        assert!(until_shown(&mut camera, &mut viewer, 1, 3).await.is_some());
+        camera.run(2).await;
+        viewer.watch().await;
+        let without = viewer.told().await;
+        assert_eq!((reason(&without), changes(&without)), (Nothing, changes(&best)));
+        assert_eq!(spent(&without).bandwidth, spent(&best).bandwidth);
+        camera.is_on[2] = true;
+        assert!(until_shown(&mut camera, &mut viewer, 2, 5).await.is_some());
+        // Its link takes less.
+        let link = |rate| net.link_from(&server.host, &viewer.pair.alice.host, limited(rate));
+        link(500_000);
+        assert!(until_shown(&mut camera, &mut viewer, 1, 6).await.is_some());
+        for _ in 0..5 {
+            camera.run(1).await;
+            viewer.watch().await;
+        }
+        let narrow = viewer.told().await;
+        assert_eq!(reason(&narrow), Bandwidth);
+        let link = |rate| net.link_from(&server.host, &viewer.pair.alice.host, limited(rate));
+        link(6_000_000);
+        assert!(until_shown(&mut camera, &mut viewer, 2, 20).await.is_some());
+        camera.run(2).await;
+        viewer.watch().await;
+        let wide = viewer.told().await;
+        assert_eq!(reason(&wide), Nothing);
+        assert!(spent(&wide).bandwidth >= spent(&best).bandwidth + 5.0, "{best:?} {wide:?}");
+        assert!(changes(&wide) >= changes(&best) + 2, "down and up: {best:?} {wide:?}");
+        assert_eq!(spent(&wide).other, 0.0);
+        // The application wants less, by a cap and by a layer.
+        viewer.track.set_max_bitrate(Some(500_000)).unwrap();
+        assert!(until_shown(&mut camera, &mut viewer, 1, 2).await.is_some());
+        camera.run(3).await;
+        viewer.watch().await;
+        let capped = viewer.told().await;
+        assert_eq!(reason(&capped), Other);
+        viewer.track.set_max_bitrate(None).unwrap();
+        assert!(until_shown(&mut camera, &mut viewer, 2, 15).await.is_some());
+        camera.run(1).await;
+        viewer.watch().await;
+        assert_eq!(reason(&viewer.told().await), Nothing);
+        viewer.track.set_max_layer(Some(Layer { spatial: 0, temporal: 0 })).unwrap();
+        assert!(until_shown(&mut camera, &mut viewer, 0, 2).await.is_some());
+        camera.run(2).await;
+        let small = viewer.told().await;
+        assert_eq!(reason(&small), Other);
+        assert!(spent(&small).other >= 5.0, "{small:?}");
+        assert_eq!(spent(&small).bandwidth, spent(&wide).bandwidth);
+        assert!(changes(&small) >= changes(&wide) + 3, "{wide:?} {small:?}");
+        // Each second is spent with one reason.
+        let passed = (small.timestamp - best.timestamp) / 1e3;
+        let told = sum(&spent(&small)) - sum(&spent(&best));
+        assert!((told - passed).abs() < 0.01, "{told} of {passed}");
+        // Who is stopped is not limited.
+        viewer.track.stop().unwrap();
+        camera.run(1).await;
+        assert_eq!(reason(&viewer.told().await), Nothing);
+        // The encodings, as they are published.
+        let stats = publisher.alice.conn.stats().await;
+        let mut published: Vec<_> = stats
+            .outbound()
+            .map(|it| {
+                assert_eq!((it.quality_limitation_resolution_changes, reason(it)), (None, Nothing));
+                (it.encoding_index, it.rid.clone().unwrap())
+            })
+            .collect();
+        published.sort();
+        let rids = ENCODINGS.map(|(rid, ..)| rid.to_owned());
+        let expected: Vec<_> = (0..).zip(rids).collect();
+        assert_eq!(published, expected);
     });
 }
 

@@ -3,12 +3,12 @@
 //! Under the simulated network everything lives on one thread, so what is allocated there and
 //! not freed is exactly what tasks, actors, sockets, timers and tables have left behind. On
 //! real sockets `leaks_on_real_sockets.rs` counts threads and descriptors.
-#![allow(unsafe_code, reason = "a global allocator that counts cannot be written otherwise")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::time::Duration;
 
+use counting::live;
 use ortc_api::{Engine, RTCConnection, RTCConnectionOptions, RTCEvent, RTCEventKind, RTCSocket};
 use ortc_io::sim::{self, Host, LinkConfig, Network, SimConfig};
 use ortc_tests::{Pair, Peer, frame, pass};
@@ -18,36 +18,6 @@ const SOON: Duration = Duration::from_secs(10);
 /// What the tables of an engine may still grow by after the first connections: their capacity
 /// doubles now and then. A connection takes some 100 kB, a forgotten actor at least 1 kB.
 const SLACK: isize = 64 * 1024;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that this thread has allocated and not freed.
-struct Counter;
-
-fn count(bytes: isize) {
-    // A thread that is ending has nothing left to count by.
-    let _ = LIVE.try_with(|live| live.set(live.get() + bytes));
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counter {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counter = Counter;
 
 /// A simulation that does not remember what was on the wire.
 fn quiet(seed: u64) -> SimConfig {
@@ -115,7 +85,7 @@ where
                 assert!(hosts.sockets() >= 2, "what is open is counted");
                 drop(open);
                 pass(Duration::from_secs(60)).await;
-                after_warm_up = LIVE.get();
+                after_warm_up = live();
             }
         }
         // Timers of minutes, and the grace of replaced paths, have run out by then.
@@ -126,7 +96,7 @@ where
 }
 
 fn assert_not_grown(since: isize) {
-    let grown = LIVE.get() - since;
+    let grown = live() - since;
     assert!(grown < SLACK, "{grown} bytes more than after the warm-up");
 }
 
@@ -202,7 +172,7 @@ fn three_hundred_connections_over_one_port_leave_nothing() {
             if n == 100 {
                 kept = None;
                 pass(Duration::from_secs(60)).await;
-                after_warm_up = LIVE.get();
+                after_warm_up = live();
             }
         }
         drop(kept);
@@ -240,7 +210,7 @@ fn connections_that_end_in_the_midst_of_the_handshake_leave_nothing() {
             }
             pass(Duration::from_secs(90)).await;
             if n == 60 {
-                after_warm_up = LIVE.get();
+                after_warm_up = live();
             }
         }
         assert_not_grown(after_warm_up);
@@ -263,7 +233,7 @@ fn tracks_that_come_and_go_leave_nothing() {
             pair.alice.conn.remove_stream(&stream);
             pass(Duration::from_millis(20)).await;
             if n == 100 {
-                after_warm_up = LIVE.get();
+                after_warm_up = live();
             }
         }
         assert_not_grown(after_warm_up);
@@ -284,7 +254,7 @@ fn subscribing_over_and_over_leaves_nothing() {
                 pass(Duration::from_millis(1)).await;
             }
             if n == 20_000 {
-                after_warm_up = LIVE.get();
+                after_warm_up = live();
             }
         }
         pass(Duration::from_millis(1)).await;
@@ -302,7 +272,7 @@ fn gathering_over_and_over_leaves_nothing() {
             pair.alice.conn.update().unwrap();
             pass(Duration::from_millis(10)).await;
             if n == 200 {
-                after_warm_up = LIVE.get();
+                after_warm_up = live();
             }
         }
         assert_not_grown(after_warm_up);
@@ -325,7 +295,7 @@ fn events_that_nobody_reads_do_not_pile_up() {
             pair.bob.until(Duration::from_secs(120), |e| *e == RTCEvent::Connected).await;
             pair.bob.seen.clear();
             if n == 10 {
-                after_warm_up = LIVE.get();
+                after_warm_up = live();
             }
         }
         assert_not_grown(after_warm_up);

@@ -170,6 +170,10 @@ fn a_handler_that_panics_costs_its_own_connection_only() {
             .on_connected(Some(|_: &RTCConnection| panic!("a bug of the application")));
         other.connect_within(SOON).await;
         doomed.signal().await;
+        let end = |event: &RTCEvent| matches!(event, RTCEvent::Disconnected(_));
+        let told = doomed.alice.until(SOON, end).await;
+        let reason = "its actor, or the control thread, has panicked";
+        assert_eq!(told, RTCEvent::Disconnected(RTCDisconnectReason::Internal(reason)));
         tokio::time::timeout(SOON, doomed.alice.conn.closed()).await.expect("closed");
         assert!(doomed.alice.conn.connect().is_err());
         let (stream, source) = other.alice.send_audio();
@@ -181,7 +185,6 @@ fn a_handler_that_panics_costs_its_own_connection_only() {
         assert_eq!(heard.unwrap().unwrap().data, frame(7).data);
         other.alice.conn.remove_stream(&stream);
         // The other side misses it, by close_notify or by consent.
-        let end = |event: &RTCEvent| matches!(event, RTCEvent::Disconnected(_));
         doomed.bob.until(Duration::from_secs(60), end).await;
         // The engine goes on taking connections.
         let mut third = Pair { alice: peer(&a), bob: peer(&b) };

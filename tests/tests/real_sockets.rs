@@ -172,3 +172,24 @@ async fn a_room_spans_the_media_threads_of_an_engine() {
     let error = RTCSocket::bind_each(&engine, high).await.unwrap_err();
     assert!(matches!(error, BindError::NoPortLeft(_)), "{error}");
 }
+
+#[tokio::test]
+async fn ice_restarts_in_the_middle_of_a_call() {
+    let (one, two) = call().await;
+    first_heard(&one, &two).await;
+    for (own, other) in [(&one, &two), (&two, &one)] {
+        let mut events = own.events();
+        let ice = own.restart_ice().unwrap();
+        other.set_remote_ice(ice.clone()).unwrap();
+        other.connect().unwrap();
+        // Another pair, or the same by other credentials.
+        let checked = tokio::time::timeout(LIMIT, async {
+            while !matches!(events.recv().await.expect("open"), RTCEvent::ActiveCandidate { .. }) {}
+        });
+        checked.await.expect("a pair is selected anew");
+        let frag = format!("\"iceLocalUsernameFragment\":\"{}\"", ice.username_frag);
+        let stats = serde_json::to_string(&own.stats().await).unwrap();
+        assert!(stats.contains(&frag), "{stats}");
+    }
+    first_heard(&two, &one).await;
+}

@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ortc_api::{FrameReceiver, FrameSender, RTCConnection, RTCConnectionOptions, RTCEvent};
+use ortc_api::{
+    FrameReceiver, FrameSender, RTCConnection, RTCConnectionOptions, RTCDisconnectReason, RTCEvent,
+    RestartIceError,
+};
 use ortc_io::DatagramKind;
 use ortc_io::sim::{self, LinkConfig, NatKind, Network, Verdict};
-use ortc_tests::{Pair, Peer, frame, pass};
+use ortc_tests::{Pair, Peer, frame, pass, signalled};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(20);
@@ -186,6 +189,28 @@ async fn moves(peer: &mut Peer) -> usize {
     moves
 }
 
+#[test]
+fn a_goodbye_is_heard_whose_path_has_just_died() {
+    for seed in 0..10 {
+        sim::run(seed, move |net| async move {
+            net.link(mobile_link());
+            let alice = Peer::on(net.host("alice", &[WIFI, MOBILE]), net.random());
+            let bob = Peer::new(&net, "bob", 2, net.random());
+            let mut call = Call::of(Pair { alice, bob }).await;
+            call.talk(SECOND * [2, 15, 40][seed as usize % 3]).await;
+            darken(&net, WIFI);
+            let Pair { alice, mut bob } = call.pair;
+            if seed % 2 == 0 {
+                alice.conn.close();
+            }
+            drop(alice);
+            let is_end = |event: &RTCEvent| matches!(event, RTCEvent::Disconnected(_));
+            let end = bob.until(SECOND, is_end).await;
+            assert_eq!(end, RTCEvent::Disconnected(RTCDisconnectReason::ClosedByPeer));
+        });
+    }
+}
+
 /// Nobody tells anybody: it is noticed as nothing comes any more.
 #[test]
 fn a_path_that_dies_without_a_word_is_left_in_two_seconds_and_taken_again() {
@@ -262,5 +287,97 @@ fn a_host_without_any_address_comes_back() {
         host.set_up(WIFI, true);
         call.talk(5 * SECOND).await;
         assert!(call.talk(10 * SECOND).await.iter().all(|gap| *gap < SECOND));
+    });
+}
+
+/// Neither the path nor the handshake has to do with the credentials, which are others afterwards.
+#[test]
+fn a_restart_of_our_own_ice_interrupts_nothing() {
+    for seed in 0..20 {
+        sim::run(seed, move |net| async move {
+            net.link(mobile_link());
+            let alice = roamer(&net);
+            let bob = Peer::new(&net, "bob", 2, net.random());
+            let mut call = Call::of(Pair { alice, bob }).await;
+            call.talk(SECOND * [1, 15, 40][seed as usize % 3]).await;
+            let before = handshakes(&net);
+            // By either side, and by both at once; the signalling takes its time.
+            for restarts in [[true, false], [false, true], [true, true]] {
+                let conns = [&call.pair.alice.conn, &call.pair.bob.conn].map(Clone::clone);
+                let former = conns.each_ref().map(|conn| conn.local().ice);
+                let new: Vec<_> = (0..2)
+                    .filter(|side| restarts[*side])
+                    .map(|side| (side, conns[side].restart_ice().expect("connected")))
+                    .collect();
+                let gaps = call.talk(SECOND * [0, 2, 15][seed as usize % 3]).await;
+                assert!(gaps.iter().all(|gap| *gap < SECOND / 2), "seed {seed}: {gaps:?}");
+                for (side, ice) in new {
+                    assert_eq!(conns[side].local().ice, ice);
+                    assert_ne!(former[side].username_frag, ice.username_frag);
+                    assert_eq!(former[side].fingerprint, ice.fingerprint);
+                    conns[1 - side].set_remote_ice(signalled(&ice)).expect("the same certificate");
+                    conns[1 - side].connect().expect("it follows");
+                }
+                let gaps = call.talk(60 * SECOND).await;
+                assert!(gaps.iter().all(|gap| *gap < SECOND / 2), "seed {seed}: {gaps:?}");
+            }
+            assert_eq!(handshakes(&net), before, "and without a handshake");
+            for peer in [&mut call.pair.alice, &mut call.pair.bob] {
+                let lost = |event: &RTCEvent| matches!(event, RTCEvent::Disconnected(_));
+                assert!(!has_come(peer, lost).await, "seed {seed}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_hears_of_a_restart_too_late_is_lost_on_both_sides_and_found_again() {
+    for seed in 0..6 {
+        sim::run(seed, move |net| async move {
+            let mut call = Call::of(Pair::new(&net)).await;
+            call.talk(10 * SECOND).await;
+            let conns = [&call.pair.alice.conn, &call.pair.bob.conn].map(Clone::clone);
+            // What the peer knows is of before two restarts.
+            conns[0].restart_ice().expect("connected");
+            let ice = conns[0].restart_ice().expect("once more");
+            let gaps = call.talk(15 * SECOND).await;
+            assert!(gaps.iter().all(|gap| *gap < SECOND / 2), "seed {seed}: {gaps:?}");
+            call.talk(60 * SECOND).await;
+            for peer in [&mut call.pair.alice, &mut call.pair.bob] {
+                let lost = |event: &RTCEvent| matches!(event, RTCEvent::Disconnected(_));
+                assert!(has_come(peer, lost).await, "seed {seed}: nobody is left with half a call");
+            }
+            conns[1].set_remote_ice(signalled(&ice)).expect("the same certificate");
+            conns[1].connect().expect("it follows");
+            call.talk(30 * SECOND).await;
+            let gaps = call.talk(10 * SECOND).await;
+            assert!(gaps.iter().all(|gap| *gap < SECOND / 2), "seed {seed}: {gaps:?}");
+        });
+    }
+}
+
+/// Whether such an event is among those that wait.
+async fn has_come(peer: &mut Peer, is_it: impl Fn(&RTCEvent) -> bool) -> bool {
+    let mut has_come = false;
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, peer.events.recv()).await {
+        has_come |= is_it(&event);
+    }
+    has_come
+}
+
+#[test]
+fn ice_is_not_restarted_where_the_peer_or_others_would_be_left_behind() {
+    sim::run(1, |net| async move {
+        let mut pair = Pair::new(&net);
+        let early = pair.alice.conn.restart_ice();
+        assert_eq!(early, Err(RestartIceError::NotConnected));
+        pair.connect_within(10 * SECOND).await;
+        // Whoever had it may have shown it to others.
+        drop(pair.alice.conn.local_socket().expect("connected"));
+        assert_eq!(pair.alice.conn.restart_ice(), Err(RestartIceError::NotAlone));
+        let bob = pair.bob.conn.clone();
+        assert!(bob.restart_ice().is_ok());
+        bob.close();
+        assert_eq!(bob.restart_ice(), Err(RestartIceError::Closed));
     });
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use actix::Actor;
-use ortc_api::{DtlsFailure, RTCIceConnectionInfo};
+use ortc_api::{DtlsFailure, RTCIceConnectionInfo, RestartIceError};
 use ortc_api::{DtlsPorts, DtlsStart, IcePorts, IceStart, MediaPlane, SocketStart, Transports};
 use ortc_api::{
     FrameReceiver, FrameSender, MediaFormat, MediaFrame, MediaStream, MediaStreamTrack,
@@ -53,8 +53,11 @@ struct Side {
 
 impl Side {
     fn new(transports: &Transports) -> Self {
-        let options =
-            RTCConnectionOptions::new().with_loopback(true).with_transports(transports.clone());
+        Self::with(RTCConnectionOptions::new().with_transports(transports.clone()))
+    }
+
+    fn with(options: RTCConnectionOptions) -> Self {
+        let options = options.with_loopback(true);
         let conn = RTCConnection::new(options).unwrap();
         let (track, source) = MediaStreamTrack::local(MediaFormat::Opus);
         let stream = MediaStream::new();
@@ -148,14 +151,24 @@ async fn hears(source: &FrameSender, frames: &mut FrameReceiver) {
     tokio::time::timeout(LIMIT, arrived).await.expect("heard in time");
 }
 
+/// Two sides that are connected, and what each hears of the other.
+async fn connected(
+    of_one: &Transports,
+    of_two: &Transports,
+    one_is_client: bool,
+) -> (Side, Side, (FrameReceiver, FrameReceiver)) {
+    let (mut one, mut two) = sides(of_one, of_two, one_is_client);
+    let frames = (one.receive(&two), two.receive(&one));
+    signal(&mut one, &mut two);
+    one.until(|event| *event == RTCEvent::Connected).await;
+    two.until(|event| *event == RTCEvent::Connected).await;
+    (one, two, frames)
+}
+
 /// A whole call: connected, 50 frames each way, closed by one and noticed by the other.
 async fn call(of_one: Transports, of_two: Transports) {
     for one_is_client in [true, false] {
-        let (mut one, mut two) = sides(&of_one, &of_two, one_is_client);
-        let mut frames = (one.receive(&two), two.receive(&one));
-        signal(&mut one, &mut two);
-        one.until(|event| *event == RTCEvent::Connected).await;
-        two.until(|event| *event == RTCEvent::Connected).await;
+        let (one, mut two, mut frames) = connected(&of_one, &of_two, one_is_client).await;
         for (side, peer) in [(&one, &two), (&two, &one)] {
             let seen = side.conn.remote().unwrap().dtls.unwrap();
             assert_eq!(seen, peer.conn.local().dtls.unwrap());
@@ -194,6 +207,27 @@ calls! {
     webrtc_ice_calls_webrtc_dtls: with_ice(Transports::new()) => with_dtls(Transports::new());
     webrtc_dtls_calls_webrtc_srtp: with_dtls(Transports::new()) => with_srtp(Transports::new());
     webrtc_srtp_calls_webrtc_ice: with_srtp(Transports::new()) => with_ice(Transports::new());
+}
+
+/// Whoever tells names in place of addresses is not found by webrtc-ice, and finds it.
+#[tokio::test]
+async fn webrtc_ice_is_called_by_a_peer_that_hides_its_addresses() {
+    for one_is_client in [true, false] {
+        let (mut one, mut two) = loop {
+            let one = Side::new(&with_ice(Transports::new()));
+            let two = Side::with(RTCConnectionOptions::new().with_mdns_candidates(true));
+            if (one.name() < two.name()) == one_is_client {
+                break (one, two);
+            }
+        };
+        let mut frames = (one.receive(&two), two.receive(&one));
+        signal(&mut one, &mut two);
+        for side in [&mut one, &mut two] {
+            side.until(|event| *event == RTCEvent::Connected).await;
+        }
+        hears(&one.source, &mut frames.1).await;
+        hears(&two.source, &mut frames.0).await;
+    }
 }
 
 /// Pictures both ways, described with all the feedback that the default plane knows of.
@@ -276,6 +310,89 @@ async fn webrtc_ice_waits_for_a_peer_that_comes_late() {
     for side in [&mut one, &mut two] {
         side.until(|event| *event == RTCEvent::Connected).await;
     }
+}
+
+/// A call of webrtc-ice in which the other side restarts ICE, three times; nothing is missed.
+async fn restarts(of_one: Transports, of_two: Transports) {
+    for one_is_client in [true, false] {
+        let (one, mut two, mut frames) = connected(&of_one, &of_two, one_is_client).await;
+        hears(&one.source, &mut frames.1).await;
+        hears(&two.source, &mut frames.0).await;
+        // What was selected on the way to that.
+        while let Ok(Some(_)) = tokio::time::timeout(
+            Duration::from_millis(500),
+            two.events.as_mut().expect("signalled").recv(),
+        )
+        .await
+        {}
+        for _ in 0..3 {
+            let ice = two.conn.restart_ice().unwrap();
+            hears(&two.source, &mut frames.0).await;
+            one.conn.set_remote_ice(ice).unwrap();
+            one.conn.connect().unwrap();
+            // It selects a pair anew once that is checked by the new credentials.
+            let selected = two.until(|event| {
+                let is_lost = matches!(event, RTCEvent::Disconnected(_));
+                assert!(!is_lost, "{event:?}");
+                matches!(event, RTCEvent::ActiveCandidate { .. })
+            });
+            tokio::select! {
+                _ = selected => {}
+                () = hears_for_ever(&one.source, &mut frames.1) => {}
+            }
+            hears(&one.source, &mut frames.1).await;
+            hears(&two.source, &mut frames.0).await;
+        }
+        let lost = [&frames.0, &frames.1].map(|frames| frames.packet_counts().lost);
+        assert_eq!(lost, [0, 0], "each frame of both has come");
+        // By itself the stack cannot.
+        assert_eq!(one.conn.restart_ice(), Err(RestartIceError::NotAlone));
+    }
+}
+
+/// Goes on hearing what it sends.
+async fn hears_for_ever(source: &FrameSender, frames: &mut FrameReceiver) {
+    loop {
+        hears(source, frames).await;
+    }
+}
+
+#[tokio::test]
+async fn webrtc_ice_follows_a_peer_that_restarts() {
+    restarts(with_ice(Transports::new()), Transports::new()).await;
+}
+
+#[tokio::test]
+async fn the_whole_second_stack_follows_a_peer_that_restarts() {
+    restarts(all(), Transports::new()).await;
+}
+
+/// Media does not go on for ever to a peer that has shown none of its new credentials.
+#[tokio::test]
+async fn webrtc_ice_lets_go_of_a_peer_that_restarts_and_is_not_there() {
+    let of_one = Transports::new().with_ice_actor(|start: IceStart| {
+        let IceStart { config, connection, sockets, owner, .. } = start;
+        let config = config.with_consent_timeout(Duration::from_secs(2));
+        IcePorts::of(&WebrtcIceActor::new(config, connection, sockets, owner).start())
+    });
+    let (mut one, mut two) = sides(&of_one, &Transports::new(), true);
+    let mut frames = two.receive(&one);
+    signal(&mut one, &mut two);
+    one.until(|event| *event == RTCEvent::Connected).await;
+    two.until(|event| *event == RTCEvent::Connected).await;
+    hears(&one.source, &mut frames).await;
+    let real = two.conn.local().ice;
+    let other = RTCIceConnectionInfo::from_random([9; 32]);
+    let never = RTCIceConnectionInfo { fingerprint: real.fingerprint.clone(), ..other };
+    one.conn.set_remote_ice(never).unwrap();
+    one.conn.connect().unwrap();
+    let end = one.until(|event| matches!(event, RTCEvent::Disconnected(_))).await;
+    assert_eq!(end, RTCEvent::Disconnected(RTCDisconnectReason::PathLost));
+    // It is there after all.
+    one.conn.set_remote_ice(real).unwrap();
+    one.conn.connect().unwrap();
+    one.until(|event| *event == RTCEvent::Connected).await;
+    hears(&one.source, &mut frames).await;
 }
 
 /// Keys both ways, pressed once connected, with the sound between them.

@@ -47,6 +47,7 @@ fn a_call_with_loss_is_told_by_both_sides_as_it_was() {
                 "connection",
                 "local-candidate",
                 "outbound-rtp",
+                "refused-input",
                 "remote-candidate",
                 "remote-inbound-rtp",
                 "transport"
@@ -68,11 +69,17 @@ fn a_call_with_loss_is_told_by_both_sides_as_it_was() {
         assert!((25..=80).contains(&lost.as_i64().unwrap()), "{inbound}");
         let remote = &ours["remote-inbound-rtp"][0];
         assert_eq!((&remote["packetsLost"], &remote["localId"]), (lost, &outbound["id"]));
+        assert_eq!(&remote["packetsReceived"], came);
+        // Of sound, nobody says that its quality is limited.
+        let is_of_video = |name: &str| name.starts_with("qualityLimitation");
+        assert!(!outbound.as_object().unwrap().keys().any(|name| is_of_video(name)), "{outbound}");
         let round_trip = remote["roundTripTime"].as_f64().unwrap();
         assert!((0.049..0.055).contains(&round_trip), "{remote}");
         assert_eq!(ours["candidate-pair"][0]["currentRoundTripTime"], remote["roundTripTime"]);
         let remote = &theirs["remote-outbound-rtp"][0];
         assert_eq!(remote["packetsSent"], json!(500));
+        // One a second, some of which are lost.
+        assert!((5..=20).contains(&remote["reportsSent"].as_u64().unwrap()), "{remote}");
         let taken = theirs["transport"][0]["timestamp"].as_f64().unwrap();
         let told = remote["remoteTimestamp"].as_f64().unwrap();
         assert!((-100.0..3_000.0).contains(&(taken - told)), "{told} was told before {taken}");
@@ -122,6 +129,16 @@ fn ids_stay_and_what_they_refer_to_is_there() {
         assert!(references > 15, "{objects}");
         let packets = |report: &RTCStatsReport| report.inbound().next().unwrap().packets_received;
         assert_eq!(reports.iter().map(packets).collect::<Vec<_>>(), [200, 400, 600]);
+        // What there is beside payloads is counted alike at both ends.
+        let ours = pair.alice.conn.stats().await;
+        let outbound = ours.outbound().next().unwrap();
+        assert!(outbound.header_bytes_sent >= 12 * outbound.packets_sent, "{outbound:?}");
+        let theirs = pair.bob.conn.stats().await;
+        let inbound = theirs.inbound().next().unwrap();
+        assert_eq!(
+            (inbound.header_bytes_received, inbound.packets_received),
+            (outbound.header_bytes_sent, outbound.packets_sent)
+        );
         // What is written is read again.
         assert_eq!(signalled(&reports[0]), reports[0]);
     });
@@ -143,9 +160,25 @@ fn the_transport_is_told_from_the_beginning_to_the_end() {
         assert_eq!(states(&report), told("connected", "connected", true));
         let transport = report.transport().unwrap();
         assert_eq!(transport.srtp_cipher.as_deref(), Some("SRTP_AEAD_AES_256_GCM"));
+        let version = pair.bob.conn.stats().await.transport().unwrap().tls_version.clone();
+        assert_eq!(transport.tls_version, version);
+        assert!(matches!(version.as_deref(), Some("FEFD" | "FEFC")), "{version:?}");
         let roles = [&report, &pair.bob.conn.stats().await]
             .map(|report| report.transport().unwrap().dtls_role.clone().unwrap());
         assert!(roles.contains(&"client".to_owned()) && roles.contains(&"server".to_owned()));
+        let ice = [&report, &pair.bob.conn.stats().await]
+            .map(|report| report.transport().unwrap().ice_role.clone().unwrap());
+        let [one, other] = ice.each_ref().map(String::as_str);
+        assert!(matches!(
+            (one, other),
+            ("controlling", "controlled") | ("controlled", "controlling")
+        ));
+        let ours = pair.alice.conn.local().ice.username_frag;
+        let fragments = report.stats.iter().filter_map(|stats| match stats {
+            RTCStats::LocalCandidate(stats) => Some(stats.username_fragment.clone()),
+            _ => None,
+        });
+        assert_eq!(fragments.collect::<Vec<_>>(), [Some(ours)]);
         let fingerprint = |peer: &Peer| {
             let dtls = peer.conn.local().dtls.unwrap();
             dtls.fingerprint.get("sha-256").unwrap().to_vec()
@@ -171,6 +204,35 @@ fn the_transport_is_told_from_the_beginning_to_the_end() {
         let after = pair.alice.conn.stats().await;
         assert_eq!(states(&after), told("closed", "closed", true));
         assert_eq!(after.inbound().count() + after.outbound().count(), 0);
+    });
+}
+
+#[test]
+fn checks_and_consents_are_told_whoever_sends_them() {
+    sim::run(6, |net| async move {
+        let mut pair = Pair::new(&net);
+        pair.connect_within(SOON).await;
+        let told = async |peer: &Peer| {
+            let report = by_type(&peer.conn.stats().await);
+            let counts = report["candidate-pair"][0].clone();
+            let of = |name: &str| counts[name].as_u64().unwrap();
+            assert!(of("requestsReceived") >= of("responsesSent"), "{counts}");
+            assert!(of("requestsSent") + of("consentRequestsSent") >= of("responsesReceived"));
+            assert!(of("requestsSent") > 0 && of("responsesReceived") > 0, "{counts}");
+            (of("requestsSent"), of("consentRequestsSent"), of("responsesReceived"))
+        };
+        // The media thread has the consent of the path by now.
+        pass(Duration::from_secs(30)).await;
+        for peer in [&pair.alice, &pair.bob] {
+            let (checks, consents, responses) = told(peer).await;
+            pass(Duration::from_secs(60)).await;
+            let (later_checks, later_consents, later_responses) = told(peer).await;
+            // One each 4 to 6 seconds, each answered.
+            let renewed = later_consents - consents;
+            assert!((10..=15).contains(&renewed), "{renewed}");
+            assert_eq!(later_responses - responses, renewed);
+            assert_eq!(later_checks, checks, "the path is settled");
+        }
     });
 }
 

@@ -69,7 +69,7 @@ fn a_dtls_actor_can_be_wrapped_and_overheard() {
         });
         let mut pair = pair(&net, tapped, Transports::new());
         pair.connect_within(SOON).await;
-        assert_eq!(log.take(), ["Start", "Connected"]);
+        assert_eq!(log.take(), ["RoundTrip", "Start", "Connected"]);
         pair.alice.conn.close();
         pair.alice.conn.closed().await;
         assert_eq!(log.take(), ["Close", "Stopped"]);

@@ -15,17 +15,33 @@ const PEERS: &str = "benches/peers";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let target = PathBuf::from(metadata::workspace()?.target_directory);
-    // `--only ortc` asks for nobody of theirs: the peers take minutes to build.
-    let is_ours = |who: &str| matches!(who, "ortc" | "ortc-padded" | "bare" | "bare-plain");
-    let alone = arguments.windows(2).all(|pair| pair[0] != "--only" || is_ours(&pair[1]))
-        && arguments.iter().any(|argument| argument == "--only");
     execute(&mut cargo(&["build", "--release", "--package", "ortc-benches"]))?;
     let mut bench = Command::new(program(&target.join("release"), "ortc-bench"));
     bench.args(arguments);
-    if !alone {
+    if needs_peers(arguments) {
         bench.arg("--peers").arg(build_peers(&target)?);
     }
     execute(&mut bench)
+}
+
+/// Whether somebody else is measured: the peers take minutes to build.
+fn needs_peers(arguments: &[String]) -> bool {
+    let (mut names, mut only) = (Vec::new(), Vec::new());
+    let mut rest = arguments.iter().map(String::as_str);
+    while let Some(argument) = rest.next() {
+        match argument {
+            // What is drawn or told is measured by nobody.
+            "--from" | "--help" | "-h" => return false,
+            "--only" => only.extend(rest.next()),
+            "--json" | "--plot" | "--part" | "--where" => drop(rest.next()),
+            flag if flag.starts_with('-') => {}
+            name => names.push(name),
+        }
+    }
+    let is_with_peers = |name: &&str| matches!(*name, "setup" | "forward");
+    let is_theirs = |who: &&str| matches!(*who, "str0m" | "webrtc-rs");
+    (names.is_empty() || names.iter().any(is_with_peers))
+        && (only.is_empty() || only.iter().any(is_theirs))
 }
 
 fn build_peers(target: &Path) -> Outcome<PathBuf> {
@@ -44,4 +60,23 @@ fn build_peers(target: &Path) -> Outcome<PathBuf> {
 
 fn program(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peers_are_built_for_what_they_take_part_in() {
+        let needs = |line: &str| {
+            needs_peers(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        };
+        for line in ["", "setup", "forward --quick", "checks setup", "--only ortc --only str0m"] {
+            assert!(needs(line), "{line}");
+        }
+        for line in ["idle", "stats checks", "setup --only ortc", "--only bare", "--from f.json"] {
+            assert!(!needs(line), "{line}");
+        }
+        assert!(needs("--json idle"), "that is a file");
+    }
 }

@@ -35,7 +35,8 @@ pub(crate) fn run(_: &[String]) -> Outcome {
         step()?;
         println!("    {name}: {:.1} s", begun.elapsed().as_secs_f64());
     }
-    // Last, and nothing is printed after it: the test runner's own summary ends the output.
+    // Last, and nothing is printed after it: the test runner's own summary ends the output. All of
+    // them, whatever fails: one run tells everything.
     println!("==> tests");
-    test::run_with(&[])
+    test::run_with(&["--no-fail-fast".to_owned()])
 }

@@ -51,19 +51,22 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[NAME]... [--part PART]... [--json FILE] [--plot DIR] [--only WHO]... [--quick]",
+        arguments: "[NAME]... [--part PART]... [--json FILE] [--plot DIR] [--only WHO]... \
+                    [--where KEY=VALUE]... [--quick] [--from FILE]",
         help: "Builds, in release, and runs the benchmarks NAME, or all: ortc beside str0m and \
                webrtc-rs in the same run, as a table with ratios and goals. --part runs only that \
                part of one; --json writes the figures to FILE, too, and --plot draws them; --only \
-               measures WHO alone (ortc, str0m, webrtc-rs); --quick does a tenth of the work. \
-               benches/README.md says what is measured, and how to add to it",
+               measures WHO alone (ortc, bare, str0m, webrtc-rs, …), --where of `forward --part cost` \
+               what has these parameters; --quick does a tenth of the work; --from draws the figures \
+               of an earlier FILE and measures nothing. benches/README.md says what is measured, and \
+               how to add to it",
         run: bench::run,
     },
     Command {
         name: "model",
         arguments: "[NAME]... [--seeds N] [--from N | --seed N]",
         help: "Runs random programs against what must hold, 1,000 seeds of each model NAME, or of \
-               all, where CI runs 50. --seeds says how many, --from the first, --seed the only \
+               all, where CI runs some dozens. --seeds says how many, --from the first, --seed the only \
                one. A seed that fails is told with the command to run it again",
         run: model::run,
     },
@@ -115,8 +118,8 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "schema",
         arguments: "",
-        help: "Writes docs/ortc.schema.json and docs/ortc.d.ts from the types of what is \
-               signalled; CI fails when they are stale",
+        help: "Writes docs/ortc.schema.json, docs/ortc.d.ts and signalled.d.ts of the npm package from \
+               the types of what is signalled; CI fails when they are stale",
         run: schema::run,
     },
     Command {
@@ -146,7 +149,12 @@ fn main() -> ExitCode {
         println!("cargo xtask {} {}\n\n{}", command.name, command.arguments, command.help);
         return ExitCode::SUCCESS;
     }
-    match (command.run)(rest) {
+    let outcome = if let (true, [unknown, ..]) = (command.arguments.is_empty(), rest) {
+        Err(Failure::new(format!("{name} takes no arguments, and not `{unknown}`")))
+    } else {
+        (command.run)(rest)
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Exit(code)) => ExitCode::from(code),
         Err(Failure::Message(message)) => {

@@ -1,9 +1,10 @@
 //! `cargo xtask model`: random programs against what must hold, many more than CI runs.
 //!
-//! A model is a test that runs one program for each seed, by `ortc_tests::each_seed`: a few of
-//! them in CI, and as many as the environment says here. Add one with a row in the table.
+//! A model is a test that runs one program for each seed, by `ortc_tests::each_seed` or as that
+//! does: a few of them in CI, and as many as the environment says here. Add one with a row in the table.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::process::{Failure, Outcome, cargo, execute};
 
@@ -59,6 +60,24 @@ const MODELS: &[Model] = &[
         file: "tests/tests/topologies.rs",
         test: "both_sides_agree_on_a_pair_or_are_told_that_there_is_none",
         holds: "ICE over random networks, NATs, loss, outages and changes of address",
+    },
+    Model {
+        name: "pairs",
+        file: "crates/ortc-ice/src/servers/tests/agreement.rs",
+        test: "both_sides_take_the_best_pair_within_a_second",
+        holds: "one best pair on both sides of any two NATs, with a STUN and TURN server",
+    },
+    Model {
+        name: "lossy_pairs",
+        file: "crates/ortc-ice/src/servers/tests/agreement.rs",
+        test: "with_loss_and_delay_they_connect_soon_and_agree_within_three_seconds",
+        holds: "the same at 5 % loss and a round trip of 100 ms, and how long connecting takes",
+    },
+    Model {
+        name: "times",
+        file: "tests/tests/connecting_times.rs",
+        test: "at_a_loss_of_one_in_twenty_99_of_a_hundred_connect_within_a_second",
+        holds: "how long whole connections take until there are keys, on the same networks",
     },
 ];
 
@@ -116,10 +135,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     };
     for model in MODELS.iter().filter(is_wanted) {
         println!("==> {}: {}, {} seeds", model.name, model.holds, arguments.seeds);
-        // As `xtask test` builds it, so that nothing is built anew.
-        let target = Path::new(model.file).file_stem().unwrap_or_default().to_string_lossy();
-        let mut test = cargo(&["test", "--workspace", "--all-features", "--test", &target]);
-        test.args(["--", "--exact", model.test, "--nocapture"]);
+        let mut test = command(model);
         test.env(SEEDS_VARIABLE, arguments.seeds.to_string());
         test.env(FIRST_VARIABLE, arguments.first.to_string());
         execute(&mut test).map_err(|_| {
@@ -130,6 +146,26 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         })?;
     }
     Ok(())
+}
+
+/// Runs the test of a model.
+fn command(model: &Model) -> Command {
+    let target = Path::new(model.file).file_stem().unwrap_or_default().to_string_lossy();
+    let of_crate = model.file.strip_prefix("crates/").and_then(|path| path.split_once("/src/"));
+    match of_crate {
+        // Its name has the modules that it is in before it.
+        Some((package, _)) => {
+            let mut test = cargo(&["test", "-p", package, "--all-features", "--lib"]);
+            test.args(["--", &format!("{target}::{}", model.test), "--nocapture"]);
+            test
+        }
+        // As `xtask test` builds it, so that nothing is built anew.
+        None => {
+            let mut test = cargo(&["test", "--workspace", "--all-features", "--test", &target]);
+            test.args(["--", "--exact", model.test, "--nocapture"]);
+            test
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,6 @@ pub(crate) fn run(_: &[String]) -> Outcome {
     let arguments = ["test", "--workspace", "--all-features", "--test", "schema"];
     let name = "the_committed_files_are_what_the_types_give";
     execute(cargo(&arguments).args(["--", name]).env("ORTC_WRITE_SCHEMA", "1"))?;
-    println!("docs/ortc.schema.json and docs/ortc.d.ts are written");
+    println!("docs/ortc.schema.json, docs/ortc.d.ts and the types of the npm package are written");
     Ok(())
 }

@@ -70,7 +70,9 @@ async fn serve(
     {
         digits.push_str(&tone);
     }
-    let mut recorder = OggOpusWriter::new(File::create(recording)?, OggOpusConfig::default())?;
+    let file =
+        File::create(recording).map_err(|error| format!("{}: {error}", recording.display()))?;
+    let mut recorder = OggOpusWriter::new(file, OggOpusConfig::default())?;
     while let Ok(Some(frame)) = timeout(Duration::from_secs(1), heard.recv()).await {
         recorder.write(frame.timestamp, &frame.data)?;
     }

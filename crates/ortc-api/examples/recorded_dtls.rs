@@ -214,7 +214,7 @@ impl Handler<DtlsCommand> for Player {
                 context.stop();
             }
             // What is recorded needs no path.
-            DtlsCommand::PathLost | DtlsCommand::PathFound => {}
+            DtlsCommand::PathLost | DtlsCommand::PathFound | DtlsCommand::RoundTrip(_) => {}
             DtlsCommand::SendApplicationData(_) => {}
         }
     }

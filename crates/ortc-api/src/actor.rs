@@ -15,12 +15,12 @@ use ortc_ice::{Fork, IceCommand, IceConfig, IceEvent, SharedHost};
 use ortc_io::{Attach, Detach, Detached, SocketCommand};
 use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{DisconnectReason, RouteCommand, RtpCommand, RtpEvent};
-use tokio::sync::watch;
 
 use crate::connection::RTCConnection;
 use crate::connection::{Command, Shared, WeakRTCConnection};
 use crate::core::{ConnectionCore, Input, Output, State};
 use crate::dtmf::{ToneReception, ToneRoutes, ToneTasks};
+use crate::ending::Open;
 use crate::engine::{EngineContext, Slot, Start};
 use crate::events::{RTCDisconnectReason, RTCEvent};
 use crate::hub::EventHub;
@@ -39,6 +39,9 @@ const STEP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Messages that wait for a connection before datagrams to it are dropped.
 const MAILBOX: usize = 256;
 
+/// What the streams of events of a connection are told that did not end in order.
+const PANICKED: &str = "its actor, or the control thread, has panicked";
+
 /// One connection on the control thread.
 pub(crate) struct ConnectionActor {
     core: ConnectionCore,
@@ -51,8 +54,8 @@ pub(crate) struct ConnectionActor {
     engine: Rc<EngineContext>,
     slot: Slot,
     children: Option<Rc<Children>>,
-    /// What the children are made of, until the actor has started.
-    start: Option<ChildrenStart>,
+    /// What the children are made of, until the actor has started: a kilobyte.
+    start: Option<Box<ChildrenStart>>,
     step_timer: Option<SpawnHandle>,
     connect_timeout: Duration,
     /// Keeps a port bound.
@@ -62,7 +65,7 @@ pub(crate) struct ConnectionActor {
     /// Keeps the actor until it has let go of everything; the children hold weak ports only.
     own: Option<Addr<Self>>,
     /// Hangs up, for whoever awaits the end, when the actor is dropped.
-    _closed: watch::Sender<()>,
+    _open: Open,
 }
 
 struct Children {
@@ -103,6 +106,7 @@ impl ConnectionActor {
             .with_tcp_candidates(start.tcp)
             .with_interfaces(start.interfaces)
             .with_lite(start.ice_lite)
+            .with_counters(start.shared.checks.clone())
             .with_seed(number(&random[8..]));
         ice.server_roots = start.ice_server_roots;
         if start.hides_addresses {
@@ -122,6 +126,8 @@ impl ConnectionActor {
                 (ice.with_local_side_of(Vec::new(), fork), None, Some(side))
             }
         };
+        let (ice_counts, dtls_counts) = (&ice.tally, &start.dtls.tally);
+        lock(&start.shared.state).transport.read_counts_of(ice_counts, dtls_counts);
         let children = ChildrenStart {
             commands: start.commands,
             certificate: start.certificate,
@@ -144,21 +150,21 @@ impl ConnectionActor {
             slot: start.slot,
             engine: Rc::clone(engine),
             children: None,
-            start: Some(children),
+            start: Some(Box::new(children)),
             step_timer: None,
             connect_timeout: start.connect_timeout,
             port,
             fork,
             own: None,
-            _closed: start.closed,
+            _open: start.open,
         }
         .start();
     }
 
     /// Starts the transport actors and registers them with the socket port.
-    fn make_children(&self, start: ChildrenStart, own: &Addr<Self>) -> Children {
+    fn make_children(&self, start: Box<ChildrenStart>, own: &Addr<Self>) -> Children {
         let connection = self.slot.id;
-        let weak = own.downgrade();
+        let (start, weak) = (*start, own.downgrade());
         let media_plane = self.engine.media_plane(connection).clone();
         let transports = start.transports;
         let media_plane = transports.start_socket(SocketStart { connection, media_plane });
@@ -325,6 +331,10 @@ impl ConnectionActor {
     }
 
     fn emit(&mut self, event: RTCEvent) {
+        // The application has closed, and what is being carried out was asked for before that.
+        if lock(&self.shared.state).closed {
+            return;
+        }
         if let RTCEvent::Candidate(candidate) = &event {
             let found = &mut lock(&self.shared.state).found;
             found.reserve_exact(1);
@@ -392,9 +402,14 @@ impl Actor for ConnectionActor {
 }
 
 impl Drop for ConnectionActor {
-    /// However the actor ends, also by a panic, the media plane lets go of its connection.
+    /// However the actor ends, also by a panic of its own or of the thread, the media plane lets go
+    /// of its connection, and streams of events tell of it.
     fn drop(&mut self) {
-        lock(&self.shared.state).closed = true;
+        let was_closed = std::mem::replace(&mut lock(&self.shared.state).closed, true);
+        if !was_closed {
+            let reason = RTCDisconnectReason::Internal(PANICKED);
+            self.hub.last_words(&RTCEvent::Disconnected(reason));
+        }
         self.leave_local_side();
         if self.core.state() != State::Closed {
             self.media_plane().routes.do_send(RouteCommand::Close(self.slot.id));

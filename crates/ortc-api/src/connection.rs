@@ -1,3 +1,4 @@
+mod candidates;
 mod flight;
 mod handlers;
 mod local_socket;
@@ -13,18 +14,20 @@ use std::sync::{Arc, Mutex, Weak};
 use ortc_dtls::{Certificate, RTCDtlsConnectionInfo};
 use ortc_ice::{IceCommand, RTCIceCandidateDescription, RTCIceConnectionInfo};
 use ortc_io::ConnectionId;
+use ortc_io::consent::CheckCounters;
 use ortc_io::ring::ring;
 use ortc_rtp::{RTCTrackDescription, RtpCommand, Ssrc, TrackKind, TrackSource};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::codec;
 use crate::core::Peer;
 use crate::described::Described;
 use crate::dtmf::{AddDtmfError, Attachment, DTMFMediaStreamTrack, ToneReception, ToneRoutes};
+use crate::ending::{Ending, ending};
 use crate::engine::Engine;
 use crate::error::{
     AddStreamError, CandidateError, ConnectError, LocalSocketError, NewConnectionError,
-    ReceiveTrackError, SetRemoteIceError, TrackError,
+    ReceiveTrackError, RestartIceError, SetRemoteIceError, TrackError,
 };
 use crate::events::{MediaEvent, RTCEvent, RTCEventKind, RTCEvents};
 use crate::hub::{Handler, ListenerId, Subscription};
@@ -99,10 +102,12 @@ pub(crate) struct Inner {
     engine: Engine,
     /// Whether it has a socket actor of its own, which cannot forward.
     has_own_sockets: bool,
+    /// Whether its credentials are its own, and its ICE engine can change them.
+    restarts: bool,
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Box<Command>>,
     /// Hangs up when everything is let go of.
-    open: watch::Receiver<()>,
+    ending: Ending,
     next_listener: AtomicU64,
     allow_unverified_remote: bool,
     /// Whether telephone keys are in the sound of tracks that have no codec for them.
@@ -117,6 +122,8 @@ pub(crate) struct Shared {
     /// Commands sent and not yet taken: what bounds the channel.
     pub(crate) waiting: AtomicUsize,
     certificate: Certificate,
+    /// What ICE and its socket port count.
+    pub(crate) checks: CheckCounters,
     /// The port that the connection is on, if it is on one.
     port: Weak<SocketHold>,
 }
@@ -124,6 +131,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct SharedState {
     pub(crate) closed: bool,
+    /// Our credentials since the last restart.
+    restarted: Option<RTCIceConnectionInfo>,
     remote: Option<RTCIceConnectionInfo>,
     remote_sha256: Option<[u8; 32]>,
     pub(crate) remote_dtls: Option<RTCDtlsConnectionInfo>,
@@ -215,6 +224,7 @@ from_command_error!(
     AddStreamError,
     LocalSocketError,
     ReceiveTrackError,
+    RestartIceError,
     TrackError
 );
 
@@ -312,6 +322,8 @@ impl RTCConnection {
         let random = engine.random()?;
         let slot = engine.take_slot(options.socket.as_ref().map(RTCSocket::place));
         let (id, has_own_sockets) = (slot.id, options.transports.has_socket_actor());
+        let is_plain = options.socket.is_none() && !options.tcp_candidates.passive;
+        let restarts = is_plain && !options.transports.has_ice_actor();
         let shared = Arc::new(Shared {
             local,
             state: Mutex::new(SharedState {
@@ -320,20 +332,21 @@ impl RTCConnection {
             }),
             waiting: AtomicUsize::new(0),
             certificate: certificate.clone(),
+            checks: CheckCounters::default(),
             port: match &socket {
                 Some(SocketUse::Port { hold, .. }) => Arc::downgrade(hold),
                 _ => Weak::new(),
             },
         });
         let (commands, waiting) = mpsc::unbounded_channel();
-        let (closed, open) = watch::channel(());
+        let (open, ending) = ending();
         let inner = Arc::new_cyclic(|weak| {
             let start = crate::engine::Start {
                 slot,
                 shared: Arc::clone(&shared),
                 commands: waiting,
                 handle: WeakRTCConnection(Weak::clone(weak)),
-                closed,
+                open,
                 certificate,
                 dtls: engine.dtls_config(options.dtls_version),
                 random,
@@ -360,9 +373,10 @@ impl RTCConnection {
                 id,
                 engine,
                 has_own_sockets,
+                restarts,
                 shared,
                 commands,
-                open,
+                ending,
                 next_listener: AtomicU64::new(0),
                 allow_unverified_remote: options.allow_unverified_remote,
                 in_band_dtmf: options.in_band_dtmf,
@@ -376,11 +390,6 @@ impl RTCConnection {
             fork.register(WeakRTCConnection(Arc::downgrade(&inner)));
         }
         Ok(Self { inner })
-    }
-
-    /// The local side: credentials and certificate to signal to the peer.
-    pub fn local(&self) -> RTCConnectionSide {
-        self.inner.shared.local.clone()
     }
 
     /// The remote side; `None` until [`set_remote_ice`](Self::set_remote_ice), and without
@@ -400,7 +409,7 @@ impl RTCConnection {
     /// When they are malformed or our own, or name another certificate than those that
     /// `connect` began with.
     pub fn set_remote_ice(&self, info: RTCIceConnectionInfo) -> Result<(), SetRemoteIceError> {
-        info.validate_remote(&self.inner.shared.local.ice)?;
+        info.validate_remote(&self.local().ice)?;
         let sha256 = identity::fingerprint(&info)?;
         let mut state = lock(&self.inner.shared.state);
         if state.closed {
@@ -446,72 +455,6 @@ impl RTCConnection {
         // Urgent, so it can only be refused because the connection is closed.
         let sent = self.inner.send_within(&state, Command::Connect(peer));
         sent.map_err(|_| ConnectError::Closed)
-    }
-
-    /// Lets a local candidate take part (ORTC drafts, "setLocalCandidate").
-    ///
-    /// A candidate that was found and not set sends nothing and answers nothing.
-    ///
-    /// # Errors
-    /// When it is not one of the candidates that this connection has found.
-    #[doc(alias = "setLocalCandidate")]
-    pub fn set_local_candidate(
-        &self,
-        candidate: &RTCIceCandidateDescription,
-    ) -> Result<(), CandidateError> {
-        let state = lock(&self.inner.shared.state);
-        if state.closed {
-            return Err(CandidateError::Closed);
-        }
-        if !state.found.contains(candidate) {
-            return Err(CandidateError::NotOurs);
-        }
-        let command = Command::Ice(IceCommand::SetLocalCandidate(candidate.clone()));
-        self.inner.send_within(&state, command).map_err(|refused| refused.error.into())
-    }
-
-    /// Adds a candidate of the peer (ORTC drafts, "setRemoteCandidate"), before or after
-    /// [`connect`](Self::connect).
-    ///
-    /// # Errors
-    /// When it is malformed.
-    #[doc(alias = "setRemoteCandidate")]
-    pub fn set_remote_candidate(
-        &self,
-        candidate: &RTCIceCandidateDescription,
-    ) -> Result<(), CandidateError> {
-        candidate.validate()?;
-        Ok(self.inner.send(Command::Ice(IceCommand::SetRemoteCandidate(candidate.clone())))?)
-    }
-
-    /// Takes back a candidate of the peer that is gone: an addition to the drafts, for what
-    /// [`RTCEvent::CandidateWithdrawn`] tells at the other side. Other paths are looked for at
-    /// once if it was in use. One that was not set is ignored.
-    ///
-    /// # Errors
-    /// When it is malformed.
-    pub fn remove_remote_candidate(
-        &self,
-        candidate: &RTCIceCandidateDescription,
-    ) -> Result<(), CandidateError> {
-        candidate.validate()?;
-        Ok(self.inner.send(Command::Ice(IceCommand::RemoveRemoteCandidate(candidate.clone())))?)
-    }
-
-    /// Says that the peer has no more candidates. Optional, and an addition to the drafts.
-    ///
-    /// # Errors
-    /// When the connection is closed.
-    pub fn set_remote_end_of_candidates(&self) -> Result<(), CandidateError> {
-        Ok(self.inner.send(Command::Ice(IceCommand::RemoteEndOfCandidates))?)
-    }
-
-    /// Gathers again, after the network has changed (ORTC drafts, "update").
-    ///
-    /// # Errors
-    /// When the connection is closed.
-    pub fn update(&self) -> Result<(), CandidateError> {
-        Ok(self.inner.send(Command::Ice(IceCommand::Update))?)
     }
 
     /// Sends the tracks of a stream (ORTC drafts, "addStream"), once connected or, without
@@ -740,8 +683,9 @@ impl RTCConnection {
 
     /// Waits until everything that the connection had is let go of.
     pub async fn closed(&self) {
-        let mut open = self.inner.open.clone();
-        while open.changed().await.is_ok() {}
+        // Whoever waits holds nothing that keeps it open.
+        let ending = self.inner.ending.clone();
+        ending.wait().await;
     }
 
     /// A handle that does not keep the connection open.

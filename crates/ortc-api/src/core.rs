@@ -239,6 +239,9 @@ impl ConnectionCore {
             IceEvent::ActivePair { local, remote } => {
                 self.emit(RTCEvent::ActiveCandidate { local, remote });
             }
+            IceEvent::RoundTrip(round_trip) => {
+                self.emit_output(Output::Dtls(DtlsCommand::RoundTrip(round_trip)));
+            }
             IceEvent::StateChanged(IceState::Connected) => self.path_found(),
             IceEvent::StateChanged(IceState::Disconnected) => {
                 self.has_path = false;
@@ -290,7 +293,7 @@ impl ConnectionCore {
 
     fn on_dtls(&mut self, event: DtlsEvent) {
         match event {
-            DtlsEvent::Connected { keys, certificate } => {
+            DtlsEvent::Connected { keys, certificate, .. } => {
                 if self.state != State::AwaitingKeys {
                     // Closed meanwhile: the keys are zeroized right here.
                     return;
@@ -413,7 +416,7 @@ mod tests {
 
     fn keys() -> DtlsEvent {
         let keys = SrtpKeys::from_exported(SrtpProfile::AeadAes128Gcm, &[1; 56], true).unwrap();
-        DtlsEvent::Connected { keys, certificate: Bytes::new() }
+        DtlsEvent::Connected { keys, certificate: Bytes::new(), version: 0xfefd }
     }
 
     fn ice(state: IceState) -> Input {
@@ -431,6 +434,7 @@ mod tests {
                 Output::Ice(_) => "ice other",
                 Output::Dtls(DtlsCommand::Start { .. }) => "dtls start",
                 Output::Dtls(DtlsCommand::Close) => "dtls close",
+                Output::Dtls(DtlsCommand::RoundTrip(_)) => "dtls knows the round trip",
                 Output::Dtls(DtlsCommand::PathLost) => "dtls waits",
                 Output::Dtls(DtlsCommand::PathFound) => "dtls goes on",
                 Output::Dtls(_) => "dtls other",

@@ -16,6 +16,8 @@ pub(crate) struct Described {
     /// Key frames that the application has read, and whether it has read anything.
     key_frames: AtomicU64,
     is_read: AtomicBool,
+    /// Packets that have come too late for it, or that it was too slow for.
+    discarded: AtomicU64,
 }
 
 impl Described {
@@ -26,12 +28,14 @@ impl Described {
             version: AtomicU32::new(0),
             key_frames: AtomicU64::new(0),
             is_read: AtomicBool::new(false),
+            discarded: AtomicU64::new(0),
         })
     }
 
-    /// Counts a frame that the application has read.
-    pub(crate) fn count_read(&self, is_key: bool) {
+    /// Counts a frame that the application has read, and takes how many packets have not become any.
+    pub(crate) fn count_read(&self, is_key: bool, discarded: u64) {
         self.is_read.store(true, Ordering::Relaxed);
+        self.discarded.store(discarded, Ordering::Relaxed);
         self.key_frames.fetch_add(u64::from(is_key), Ordering::Relaxed);
     }
 
@@ -39,6 +43,12 @@ impl Described {
     pub(crate) fn key_frames_read(&self) -> Option<u64> {
         let is_read = self.is_read.load(Ordering::Relaxed);
         is_read.then(|| self.key_frames.load(Ordering::Relaxed))
+    }
+
+    /// Packets that have become no frame, though they came; `None` before it has read anything.
+    pub(crate) fn discarded(&self) -> Option<u64> {
+        let is_read = self.is_read.load(Ordering::Relaxed);
+        is_read.then(|| self.discarded.load(Ordering::Relaxed))
     }
 
     pub(crate) fn newest(&self) -> Arc<RTCTrackDescription> {

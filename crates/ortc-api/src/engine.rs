@@ -13,10 +13,11 @@ use ortc_forward::{ForwarderActor, ForwarderConfig, ForwarderStats, TakeSnapshot
 use ortc_ice::{CandidateTypes, InterfaceFilter, RTCIceServer, TcpCandidates, TcpPort};
 use ortc_io::{ConnectionId, FlightConfig, LinkNameStats, LinkNames};
 use ortc_rtp::congestion::BandwidthLimits;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::actor::ConnectionActor;
 use crate::connection::{Command, Shared, WeakRTCConnection};
+use crate::ending::Open;
 use crate::error::NewConnectionError;
 use crate::flight::FlightDumps;
 use crate::media::lock;
@@ -222,6 +223,9 @@ enum Request {
     Socket(BindRequest),
     TcpPort(TcpPortRequest),
     Stats(oneshot::Sender<Option<ForwarderStats>>),
+    /// A bug of the thread itself, outside of every actor and task.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A connection on its way to the control thread.
@@ -231,7 +235,7 @@ pub(crate) struct Start {
     pub(crate) commands: mpsc::UnboundedReceiver<Box<Command>>,
     pub(crate) handle: WeakRTCConnection,
     /// Dropped when everything is let go of.
-    pub(crate) closed: watch::Sender<()>,
+    pub(crate) open: Open,
     pub(crate) certificate: Certificate,
     pub(crate) dtls: DtlsConfig,
     pub(crate) ice_servers: Vec<RTCIceServer>,
@@ -442,6 +446,8 @@ async fn serve(
                 request.start(media_plane.sockets.clone());
             }
             Request::TcpPort(request) => request.carry_out(),
+            #[cfg(test)]
+            Request::Panic => panic!("a bug of the control thread"),
             Request::Stats(reply) => {
                 let snapshots = context.snapshots.clone();
                 actix_rt::spawn(async move {
@@ -575,3 +581,6 @@ impl Drop for Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,30 @@ pub enum LocalSocketError {
     Closed,
 }
 
+/// Why ICE was not restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartIceError {
+    /// The peer may not know the first credentials yet.
+    #[error("ICE restarts once it has connected: the peer may not know our credentials yet")]
+    NotConnected,
+    /// Others show or are shown the same credentials, or the ICE actor is not ours.
+    #[error(
+        "credentials stay where the local side or a socket is shared, with passive TCP \
+         candidates, and with an ICE actor of one's own"
+    )]
+    NotAlone,
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes")]
+    Entropy,
+    /// Commands come faster than they are carried out.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
 /// Why the peer's ICE information was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -139,6 +139,14 @@ impl Event for RTCEvent {
         if matches!(self, Self::UnknownTrack(_)) { MAX_UNKNOWN_TRACKS } else { usize::MAX }
     }
 
+    fn of_kind(kind: RTCEventKind) -> Option<Self> {
+        match kind {
+            RTCEventKind::EndOfCandidates => Some(Self::EndOfCandidates),
+            RTCEventKind::Connected => Some(Self::Connected),
+            _ => None,
+        }
+    }
+
     fn is_state(&self) -> bool {
         !matches!(
             self,

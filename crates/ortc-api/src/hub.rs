@@ -13,7 +13,7 @@ use crate::media::lock;
 /// An event of some target.
 pub trait Event: Clone + Send + 'static {
     /// The kinds of events there are.
-    type Kind: Copy + Eq + Send + 'static;
+    type Kind: Copy + Eq + std::fmt::Debug + Send + 'static;
 
     /// How many wait for a reader at the most; then the oldest is dropped. Only events that a
     /// peer can cause at will need one.
@@ -29,6 +29,11 @@ pub trait Event: Clone + Send + 'static {
     fn kept(&self) -> usize {
         usize::MAX
     }
+
+    /// The event of this kind, if its kind is all that it says: then no more than that is kept.
+    fn of_kind(_kind: Self::Kind) -> Option<Self> {
+        None
+    }
 }
 
 /// A handler of events. It runs on the control thread: it must not block.
@@ -38,14 +43,45 @@ pub(crate) type Handler<T, E> = Box<dyn FnMut(&T, E) + Send>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub(crate) u64);
 
+/// An event that waits: every connection keeps those that it has no handler for, for as long as it
+/// lives, and one with two candidates in it is some 300 bytes.
+#[derive(Debug)]
+enum Waiting<E: Event> {
+    Kind(E::Kind),
+    Whole(Box<E>),
+}
+
+impl<E: Event> Waiting<E> {
+    fn new(event: E) -> Self {
+        match E::of_kind(event.kind()) {
+            Some(_) => Self::Kind(event.kind()),
+            None => Self::Whole(Box::new(event)),
+        }
+    }
+
+    fn kind(&self) -> E::Kind {
+        match self {
+            Self::Kind(kind) => *kind,
+            Self::Whole(event) => event.kind(),
+        }
+    }
+
+    fn into_event(self) -> Option<E> {
+        match self {
+            Self::Kind(kind) => E::of_kind(kind),
+            Self::Whole(event) => Some(*event),
+        }
+    }
+}
+
 /// Events that wait for a reader.
 ///
 /// Bounded by state: of candidates and streams there is one event each, and of every state
 /// event only the latest is kept, at its place in the order. Other kinds have a limit.
 #[derive(Debug)]
-struct Backlog<E>(VecDeque<E>);
+struct Backlog<E: Event>(VecDeque<Waiting<E>>);
 
-impl<E> Default for Backlog<E> {
+impl<E: Event> Default for Backlog<E> {
     fn default() -> Self {
         Self(VecDeque::new())
     }
@@ -53,22 +89,39 @@ impl<E> Default for Backlog<E> {
 
 impl<E: Event> Backlog<E> {
     fn push(&mut self, event: E) {
+        let kind = event.kind();
         if event.is_state() {
-            self.0.retain(|waiting| waiting.kind() != event.kind());
+            self.0.retain(|waiting| waiting.kind() != kind);
         }
         if self.0.len() >= E::LIMIT {
             self.0.pop_front();
         }
-        let is_same = |waiting: &E| waiting.kind() == event.kind();
+        let is_same = |waiting: &Waiting<E>| waiting.kind() == kind;
         if event.kept() < self.0.len()
             && self.0.iter().filter(|waiting| is_same(waiting)).count() >= event.kept()
             && let Some(oldest) = self.0.iter().position(is_same)
         {
             self.0.remove(oldest);
         }
-        // Few and long-lived: every connection keeps the events that it has no handler for.
+        // Few and long-lived.
         self.0.reserve_exact(1);
-        self.0.push_back(event);
+        self.0.push_back(Waiting::new(event));
+    }
+
+    fn pop(&mut self) -> Option<E> {
+        self.0.pop_front().and_then(Waiting::into_event)
+    }
+
+    fn drain(self) -> impl Iterator<Item = E> {
+        self.0.into_iter().filter_map(Waiting::into_event)
+    }
+
+    /// Keeps those of which `is_it` does not hold.
+    fn retract(&mut self, is_it: impl Fn(&E) -> bool) {
+        self.0.retain(|waiting| match waiting {
+            Waiting::Kind(kind) => !E::of_kind(*kind).is_some_and(|event| is_it(&event)),
+            Waiting::Whole(event) => !is_it(event),
+        });
     }
 
     /// Takes out the events of a kind, in their order.
@@ -77,6 +130,7 @@ impl<E: Event> Backlog<E> {
         let (now, later): (VecDeque<_>, VecDeque<_>) =
             kept.into_iter().partition(|event| event.kind() == kind);
         self.0 = later;
+        self.0.shrink_to_fit();
         Self(now)
     }
 }
@@ -144,7 +198,7 @@ impl<T, E: Event> EventHub<T, E> {
                 if !inlet.is_read() {
                     return;
                 }
-                for event in self.unstreamed.take().unwrap_or_default().0 {
+                for event in self.unstreamed.take().unwrap_or_default().drain() {
                     inlet.push(event);
                 }
                 self.streams.push(inlet);
@@ -154,7 +208,7 @@ impl<T, E: Event> EventHub<T, E> {
 
     /// Hands what was kept of a kind to its first handler or listener.
     fn release(&mut self, kind: E::Kind, target: Option<&T>) {
-        for event in self.unhandled.take(kind).0 {
+        for event in self.unhandled.take(kind).drain() {
             self.call(event, target);
         }
         if !self.handled.contains(&kind) {
@@ -175,14 +229,20 @@ impl<T, E: Event> EventHub<T, E> {
         }
     }
 
+    /// Tells the streams alone, as the last event that there is: no handler is called, so it may be
+    /// said while a panic unwinds.
+    pub(crate) fn last_words(&mut self, event: &E) {
+        self.streams.retain(|stream| stream.push(event.clone()));
+    }
+
     /// Takes events back from those who have not heard them yet: they are not true any more.
     pub(crate) fn retract(&mut self, is_it: impl Fn(&E) -> bool) {
-        self.unhandled.0.retain(|kept| !is_it(kept));
+        self.unhandled.retract(&is_it);
         if let Some(backlog) = &mut self.unstreamed {
-            backlog.0.retain(|kept| !is_it(kept));
+            backlog.retract(&is_it);
         }
         for queue in self.streams.iter().filter_map(|stream| stream.0.upgrade()) {
-            lock(&queue.state).waiting.0.retain(|waiting| !is_it(waiting));
+            lock(&queue.state).waiting.retract(&is_it);
         }
     }
 
@@ -233,13 +293,13 @@ impl<E: Event> Drop for Inlet<E> {
 
 /// The events of one [`Events`] that have not been read.
 #[derive(Debug)]
-pub(crate) struct Queue<E> {
+pub(crate) struct Queue<E: Event> {
     state: Mutex<QueueState<E>>,
     waker: AtomicWaker,
 }
 
 #[derive(Debug)]
-struct QueueState<E> {
+struct QueueState<E: Event> {
     waiting: Backlog<E>,
     closed: bool,
 }
@@ -260,7 +320,7 @@ impl<E: Event> Queue<E> {
 ///
 /// A reader that falls behind misses no candidate and no stream; of states it sees the latest.
 #[derive(Debug)]
-pub struct Events<E> {
+pub struct Events<E: Event> {
     queue: Arc<Queue<E>>,
 }
 
@@ -280,7 +340,7 @@ impl<E: Event> Events<E> {
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
         self.queue.waker.register(context.waker());
         let mut state = lock(&self.queue.state);
-        match state.waiting.0.pop_front() {
+        match state.waiting.pop() {
             Some(event) => Poll::Ready(Some(event)),
             None if state.closed => Poll::Ready(None),
             None => {
@@ -311,7 +371,7 @@ mod tests {
     type Hub = EventHub<RTCConnection, RTCEvent>;
 
     fn drain(events: &Events<RTCEvent>) -> Vec<RTCEvent> {
-        lock(&events.queue.state).waiting.0.drain(..).collect()
+        std::mem::take(&mut lock(&events.queue.state).waiting).drain().collect()
     }
 
     fn stream(hub: &mut Hub) -> Events<RTCEvent> {
@@ -351,7 +411,7 @@ mod tests {
         let late = Subscription::Listener(ListenerId(0), kind, by_handler("late"));
         hub.subscribe(late, Some(&()));
         assert_eq!(*lock(&heard), [("first", MediaEvent::Connected)]);
-        assert_eq!(lock(&events.queue.state).waiting.0.pop_front(), Some(MediaEvent::Connected));
+        assert_eq!(lock(&events.queue.state).waiting.pop(), Some(MediaEvent::Connected));
         assert!(events.recv().now_or_never().is_none());
     }
 
@@ -366,7 +426,7 @@ mod tests {
         hub.emit(LOST, None);
         hub.retract(|event| *event == RTCEvent::EndOfCandidates);
         assert_eq!(drain(&events), [LOST]);
-        assert_eq!(hub.unhandled.0, [LOST]);
+        assert_eq!(hub.unhandled.drain().collect::<Vec<_>>(), [LOST]);
     }
 
     #[test]
@@ -399,6 +459,19 @@ mod tests {
         drop(hub);
         assert_eq!(events.recv().await, Some(LOST));
         assert_eq!(events.recv().await, None);
+    }
+
+    #[test]
+    fn last_words_are_for_streams_alone() {
+        let mut hub = EventHub::<(), MediaEvent>::new();
+        let (events, inlet) = Events::new();
+        hub.subscribe(Subscription::Stream(inlet), Some(&()));
+        let handler: Handler<(), MediaEvent> = Box::new(|(), _| panic!("it may be what panicked"));
+        let kind = MediaEventKind::Connected;
+        hub.subscribe(Subscription::Handler(kind, Some(handler)), Some(&()));
+        hub.last_words(&MediaEvent::Connected);
+        let waiting = lock(&events.queue.state).waiting.0.pop_front();
+        assert_eq!(waiting.and_then(Waiting::into_event), Some(MediaEvent::Connected));
     }
 
     #[tokio::test]

@@ -79,6 +79,7 @@
 //! | `set_local_candidate` | takes part once connecting | nothing | `Closed` |
 //! | `set_remote_candidate`, `set_remote_end_of_candidates` | kept, also before `set_remote_ice` | nothing | `Closed` |
 //! | `update` | gathers | gathers | `Closed` |
+//! | `restart_ice` | `NotConnected` | other credentials each time | `Closed` |
 //! | `add_stream` | sent once connected | what is new in it is added | `Closed` |
 //! | `remove_stream` | removed | nothing | nothing |
 //! | `receive_track` | received once connected, and packets that came up to 3 s before | the same track, which goes on as described now; `DuplicateSsrc` for another kind or other streams | `Closed` |
@@ -313,6 +314,7 @@ mod core;
 mod described;
 mod diagnose;
 mod dtmf;
+mod ending;
 mod engine;
 mod error;
 mod events;
@@ -352,8 +354,8 @@ pub use dtmf::{
 pub use engine::{Engine, EngineConfig, Threads};
 pub use error::{
     AddStreamError, AnnounceError, BindError, CandidateError, ConnectError, DiagnoseError,
-    InsertError, LocalSocketError, NewConnectionError, ReceiveTrackError, SetRemoteIceError,
-    TooLarge, TrackAttributeError, TrackError,
+    InsertError, LocalSocketError, NewConnectionError, ReceiveTrackError, RestartIceError,
+    SetRemoteIceError, TooLarge, TrackAttributeError, TrackError,
 };
 pub use events::{
     MediaEvent, MediaEventKind, MediaEvents, RTCDisconnectReason, RTCEvent, RTCEventKind, RTCEvents,
@@ -392,10 +394,10 @@ pub use reader::{FrameReceiver, PacketCounts};
 pub use socket::RTCSocket;
 pub use source::FrameSender;
 pub use stats::{
-    RTCCertificateStats, RTCCodecStats, RTCConnectionStats, RTCIceCandidatePairStats,
-    RTCIceCandidateStats, RTCInboundRtpStreamStats, RTCOutboundRtpStreamStats,
-    RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats,
-    RTCStatsReport, RTCTransportStats,
+    QualityLimitationDurations, QualityLimitationReason, RTCCertificateStats, RTCCodecStats,
+    RTCConnectionStats, RTCIceCandidatePairStats, RTCIceCandidateStats, RTCInboundRtpStreamStats,
+    RTCOutboundRtpStreamStats, RTCRefusedInputStats, RTCRemoteInboundRtpStreamStats,
+    RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats, RTCStatsReport, RTCTransportStats,
 };
 pub use stream_reader::{StreamFrame, StreamReader};
 pub use tap::{PacketInserter, PacketTap};

@@ -29,9 +29,11 @@ pub(crate) const fn receive_ring(kind: TrackKind) -> usize {
 /// Reads the frames of a received track.
 ///
 /// Packets that were overtaken are put back in order, and those that were lost are waited for where
-/// they are sent again: how long, it learns from how late packets come, up to a cap. By default a
-/// frame is handed out as soon as it is whole and its turn; whoever plays frames as they come has
-/// them [paced](JitterConfig::live) by [`set_jitter`](Self::set_jitter).
+/// they are sent again: how long, it learns from how late packets come, up to a cap. That is counted
+/// by when they came, not by when they are read: whoever looks away for a while loses nothing by it
+/// that is in the ring, a second of video or ten of sound. By default a frame is handed out as soon
+/// as it is whole and its turn; whoever plays frames as they come has them
+/// [paced](JitterConfig::live) by [`set_jitter`](Self::set_jitter).
 pub struct FrameReceiver {
     packets: RingReceiver<ReceivedPacket>,
     described: Arc<Described>,
@@ -39,6 +41,8 @@ pub struct FrameReceiver {
     assembler: FrameAssembler,
     /// The newest timestamp, as received and unwrapped.
     unwrapped: Option<(u32, u64)>,
+    /// When the newest packet that was taken came.
+    newest: Option<Instant>,
     /// Packets that were given up before the last frame.
     lost_before: u64,
     packets_seen: u64,
@@ -80,6 +84,7 @@ impl FrameReceiver {
             described_as: 0,
             assembler: FrameAssembler::for_track(&described.newest()),
             unwrapped: None,
+            newest: None,
             lost_before: 0,
             packets_seen: 0,
             damages: 0,
@@ -114,8 +119,17 @@ impl FrameReceiver {
         }
     }
 
+    /// Up to when it is known what has come, at `now`: whoever has looked away for long finds packets
+    /// that came before anything that is missing was to be given up, and it may be among them. Those
+    /// who read all the time have taken everything, and it is `now`.
+    pub(crate) fn known_until(&self, now: Instant) -> Instant {
+        let newest = self.newest.filter(|_| !self.ended && !self.packets.is_empty());
+        newest.map_or(now, |newest| newest.min(now))
+    }
+
     /// The next frame as of `now`, of the packets that have been taken; `None` is the end.
     pub(crate) fn ready(&mut self, now: Instant) -> Poll<Option<ReceivedFrame>> {
+        let now = self.known_until(now);
         loop {
             match self.assembler.poll(if self.ended { now + AT_THE_END } else { now }) {
                 Some(FrameEvent::Frame(frame)) => return Poll::Ready(Some(self.finish(frame))),
@@ -137,6 +151,7 @@ impl FrameReceiver {
 
     fn take(&mut self, packet: ReceivedPacket) {
         self.packets_seen += 1;
+        self.newest = self.newest.max(Some(packet.received_at));
         if let Some(description) = self.described.changed(&mut self.described_as) {
             self.assembler.set_codecs(&description);
         }
@@ -182,9 +197,10 @@ impl FrameReceiver {
     }
 
     fn finish(&mut self, frame: EncodedFrame) -> ReceivedFrame {
-        let lost = self.assembler.counts().jitter.given_up;
+        let jitter = self.assembler.counts().jitter;
+        let lost = jitter.given_up;
         let lost_before = lost - std::mem::replace(&mut self.lost_before, lost);
-        self.described.count_read(frame.key);
+        self.described.count_read(frame.key, jitter.late + jitter.unread);
         ReceivedFrame {
             timestamp: self.unwrap(frame.timestamp),
             data: frame.data,
@@ -247,7 +263,7 @@ pub(crate) mod tests {
         FrameReceiver::new(packets, &Described::new(opus(ssrc)))
     }
 
-    fn opus(ssrc: u32) -> RTCTrackDescription {
+    pub(crate) fn opus(ssrc: u32) -> RTCTrackDescription {
         RTCTrackDescription {
             kind: TrackKind::Audio,
             ssrc: ssrc.to_string(),
@@ -259,6 +275,23 @@ pub(crate) mod tests {
             rtx_ssrc: None,
             encodings: Vec::new(),
         }
+    }
+
+    /// A packet of 20 ms that has come now.
+    pub(crate) fn packet(sequence: u8) -> ReceivedPacket {
+        ReceivedPacket {
+            payload: Bytes::copy_from_slice(&[0x78, sequence]),
+            payload_type: PayloadType(111),
+            sequence: u64::from(sequence),
+            timestamp: u32::from(sequence) * 960,
+            marker: false,
+            received_at: ortc_io::now(),
+            capture_time: None,
+        }
+    }
+
+    async fn pass(ms: u64) {
+        tokio::time::advance(Duration::from_millis(ms)).await;
     }
 
     #[test]
@@ -276,16 +309,7 @@ pub(crate) mod tests {
         let mut frames = opus_reader(packets, 1);
         // 1 and 2 have changed places, 4 is lost, 5 comes twice, 0 once more.
         for sequence in [0, 2, 1, 3, 5, 5, 6, 0] {
-            let packet = ReceivedPacket {
-                payload: Bytes::copy_from_slice(&[0x78, sequence]),
-                payload_type: PayloadType(111),
-                sequence: u64::from(sequence),
-                timestamp: u32::from(sequence) * 960,
-                marker: false,
-                received_at: ortc_io::now(),
-                capture_time: None,
-            };
-            assert!(sender.push(packet).is_ok());
+            assert!(sender.push(packet(sequence)).is_ok());
         }
         let mut marks = Vec::new();
         for _ in 0..6 {
@@ -298,5 +322,67 @@ pub(crate) mod tests {
         assert_eq!((frames.packet_counts(), frames.damages()), (counts, 1));
         drop(sender);
         assert_eq!(frames.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_while_nobody_read_is_taken_before_anything_is_given_up() {
+        let nack = || Some(vec!["nack".to_owned()]);
+        for (feedback, config, late) in [
+            (None, JitterConfig::recording(), 30),
+            (nack(), JitterConfig::recording(), 850),
+            (nack(), JitterConfig::live(), 850),
+        ] {
+            let (sender, packets) = ring(64);
+            let mut description = opus(1);
+            description.codecs[0].rtcp_feedback = feedback;
+            let mut frames = FrameReceiver::new(packets, &Described::new(description));
+            frames.set_jitter(config);
+            sender.push(packet(0)).unwrap();
+            assert_eq!(frames.recv().await.unwrap().data[1], 0);
+            // Twice: 1 is lost, and comes while nobody reads; so is 4, which never does.
+            for first in [1, 11] {
+                pass(20).await;
+                for (pause, sequence) in [(20, 1), (20, 2), (40, 4), (late, 0)] {
+                    pass(pause).await;
+                    sender.push(packet(first + sequence)).unwrap();
+                }
+                pass(2_000).await;
+                for sequence in first + 5..first + 10 {
+                    sender.push(packet(sequence)).unwrap();
+                }
+                pass(2_000).await;
+                let mut got = Vec::new();
+                let hour = Duration::from_secs(3600);
+                while got.len() < 9
+                    && let Ok(Some(frame)) = tokio::time::timeout(hour, frames.recv()).await
+                {
+                    got.push((frame.data[1] - first, frame.lost_before));
+                }
+                let lost = [0, 1, 2, 4, 5, 6, 7, 8, 9].map(|n| (n, u64::from(n == 4)));
+                assert_eq!(got, lost, "{config:?}");
+            }
+            assert_eq!(frames.packet_counts(), PacketCounts { packets: 19, lost: 2, late: 0 });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_reads_all_the_time_waits_for_no_packet_but_those_it_waits_for() {
+        let (sender, packets) = ring(64);
+        let mut frames = opus_reader(packets, 1);
+        frames.set_jitter(JitterConfig::live());
+        let start = ortc_io::now();
+        let sending = tokio::spawn(async move {
+            for sequence in 0..100 {
+                sender.push(packet(sequence)).unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        for sequence in 0..100_u8 {
+            let frame = frames.recv().await.unwrap();
+            // It is due at the moment in which the next one comes.
+            let took = (ortc_io::now() - start).as_millis() as u64;
+            assert_eq!((frame.data[1], took), (sequence, 20 * u64::from(sequence) + 20));
+        }
+        sending.await.unwrap();
     }
 }

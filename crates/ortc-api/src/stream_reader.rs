@@ -99,7 +99,10 @@ impl StreamReader {
         loop {
             let now = ortc_io::now();
             self.gather(now);
-            if let Some(aligned) = self.aligner.poll(now) {
+            // As for each track: what came while nobody read may be what another track waits for.
+            let read = self.tracks.iter().filter(|it| !it.has_ended);
+            let known_until = read.map(|it| it.frames.known_until(now)).min();
+            if let Some(aligned) = self.aligner.poll(known_until.unwrap_or(now)) {
                 let found = self.tracks.iter().find(|it| it.key == aligned.track);
                 let Some(track) = found.map(|it| it.track.clone()) else { continue };
                 return Some(StreamFrame {
@@ -174,5 +177,56 @@ impl StreamReader {
     /// The tracks that are read, and what has come of them.
     pub fn tracks(&self) -> impl Iterator<Item = (&MediaStreamTrack, PacketCounts)> {
         self.tracks.iter().map(|it| (&it.track, it.frames.packet_counts()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use ortc_io::ConnectionId;
+    use ortc_io::ring::{RingSender, ring};
+    use ortc_rtp::{NtpTime, ReceivedPacket, Ssrc, TrackSource};
+
+    use super::*;
+    use crate::described::Described;
+    use crate::reader::{self, tests::opus};
+
+    /// A received track of Opus, and where its packets come from.
+    fn received(ssrc: u32) -> (MediaStreamTrack, RingSender<ReceivedPacket>) {
+        let (packets, ring) = ring(512);
+        let described = Described::new(opus(ssrc));
+        let frames = FrameReceiver::new(ring, &described);
+        let connection = ConnectionId { slot: 0, generation: 0 };
+        let source = TrackSource { connection, ssrc: Ssrc(ssrc) };
+        (MediaStreamTrack::remote(described, source, frames, Weak::new()), packets)
+    }
+
+    /// A packet of 20 ms that has come now, and when it was captured, if that is told.
+    fn packet(sequence: u8, captured: Option<NtpTime>) -> ReceivedPacket {
+        ReceivedPacket { capture_time: captured, ..reader::tests::packet(sequence) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_of_one_track_while_nobody_read_places_the_first_frames_of_another() {
+        let (one, of_one) = received(1);
+        let (other, of_other) = received(2);
+        let mut reader = StreamReader::new();
+        assert!(reader.add(&one) && reader.add(&other));
+        // By when they come, the first track would be ahead. By when they were captured, it is
+        // behind by a second: 0.6 s later that is told.
+        let second = |n: u64| Some(NtpTime((100 + n) << 32));
+        of_one.push(packet(0, None)).unwrap();
+        of_other.push(packet(0, second(0))).unwrap();
+        tokio::time::advance(Duration::from_millis(600)).await;
+        of_one.push(packet(30, second(1))).unwrap();
+        // And nobody reads for longer than frames wait for that.
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let mut got = Vec::new();
+        for _ in 0..3 {
+            let StreamFrame { track, frame, position } = reader.recv().await.unwrap();
+            got.push((track == one, frame.data[1], position.as_millis()));
+        }
+        assert_eq!(got, [(false, 0, 0), (true, 0, 400), (true, 30, 1_000)]);
     }
 }

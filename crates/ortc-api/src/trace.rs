@@ -25,11 +25,13 @@ use tracing::{Span, debug_span, info, info_span};
 pub(crate) struct Trace {
     span: Span,
     begun: Instant,
-    steps: [Option<Step>; 5],
+    /// Those that go on: one or two.
+    steps: Vec<Step>,
 }
 
 /// One step that goes on.
 struct Step {
+    kind: Kind,
     /// Told at its end.
     span: Span,
     begun: Instant,
@@ -48,7 +50,7 @@ enum Kind {
 impl Trace {
     pub(crate) fn new(now: Instant, id: ConnectionId) -> Self {
         let span = info_span!("connection", id = format_args!("{}.{}", id.slot, id.generation));
-        let mut trace = Self { span, begun: now, steps: [const { None }; 5] };
+        let mut trace = Self { span, begun: now, steps: Vec::new() };
         trace.begin(now, Kind::Gathering);
         trace.begin(now, Kind::Signalling);
         trace
@@ -100,12 +102,16 @@ impl Trace {
             Kind::Securing => debug_span!(parent: parent, "securing"),
             Kind::FirstPacket => debug_span!(parent: parent, "first_packet"),
         };
-        self.steps[kind as usize] = Some(Step { span, begun: now });
+        self.steps.retain(|step| step.kind != kind);
+        self.steps.reserve_exact(1);
+        self.steps.push(Step { kind, span, begun: now });
     }
 
     /// Ends a step, and says how long it took; whether it went on.
     fn end(&mut self, now: Instant, kind: Kind, what: &'static str) -> bool {
-        let Some(step) = self.steps[kind as usize].take() else { return false };
+        let Some(at) = self.steps.iter().position(|step| step.kind == kind) else { return false };
+        let step = self.steps.remove(at);
+        self.steps.shrink_to_fit();
         let (took, after) = (millis(now, step.begun), millis(now, self.begun));
         step.span.in_scope(|| info!(took_ms = took, after_ms = after, "{what}"));
         true

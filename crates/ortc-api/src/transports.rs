@@ -243,6 +243,10 @@ impl Transports {
         self
     }
 
+    pub(crate) fn has_ice_actor(&self) -> bool {
+        self.ice.is_some()
+    }
+
     pub(crate) fn has_socket_actor(&self) -> bool {
         self.socket.is_some()
     }

@@ -28,8 +28,13 @@ impl Handler<SocketCommand> for Wire {
     type Result = ();
 
     fn handle(&mut self, command: SocketCommand, _: &mut Self::Context) {
-        let SocketCommand::SendControl(SendControl { connection, datagram, .. }) = command else {
-            return;
+        let (connection, datagram) = match command {
+            SocketCommand::SendControl(SendControl { connection, datagram, .. }) => {
+                (connection, datagram)
+            }
+            // There is one path only.
+            SocketCommand::SendEverywhere(connection, datagram) => (connection, datagram),
+            _ => return,
         };
         let socket = SocketId { slot: 0, generation: 0 };
         let path = Path::plain(socket, SocketAddr::from((Ipv4Addr::LOCALHOST, 9)));
@@ -96,7 +101,7 @@ impl Peer {
 
     async fn connected(&mut self) -> Result<(SrtpKeys, RTCDtlsConnectionInfo), String> {
         match self.events.recv().await {
-            Some(DtlsEvent::Connected { keys, certificate }) => {
+            Some(DtlsEvent::Connected { keys, certificate, .. }) => {
                 Ok((keys, RTCDtlsConnectionInfo::of_certificate(&certificate)))
             }
             other => Err(format!("instead of connecting: {other:?}")),

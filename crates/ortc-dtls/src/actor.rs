@@ -4,10 +4,10 @@ use actix::{
 };
 use std::time::Instant;
 
-use ortc_io::{ConnectionId, DatagramReceived, SendControl, SocketCommand, now};
+use ortc_io::{ConnectionId, DatagramReceived, SendControl, SocketCommand, Tally, now};
 use tracing::{debug, warn};
 
-use crate::{Certificate, DtlsCommand, DtlsConfig, DtlsEndpoint, DtlsEvent, DtlsOutput};
+use crate::{Certificate, DtlsCommand, DtlsConfig, DtlsEndpoint, DtlsEvent, DtlsOutput, DtlsStats};
 
 /// Messages that may wait; a full mailbox is a dropped datagram, counted by the sender.
 const MAILBOX_CAPACITY: usize = 256;
@@ -16,12 +16,15 @@ const MAILBOX_CAPACITY: usize = 256;
 /// over the connection's selected path, tells its owner [`DtlsEvent`]s.
 ///
 /// It stops after [`DtlsEvent::Stopped`], and, with a close_notify, when its owner or every
-/// address of it is gone.
+/// address of it is gone. That is said on every path that works, as nobody answers it.
 pub struct DtlsActor {
     endpoint: DtlsEndpoint,
     connection: ConnectionId,
     sockets: Recipient<SocketCommand>,
     owner: WeakRecipient<DtlsEvent>,
+    tally: Tally<DtlsStats>,
+    /// Whether all that is left to say is goodbye.
+    is_closing: bool,
     timer: Option<(Instant, SpawnHandle)>,
     /// Within that of whoever has made it.
     span: tracing::Span,
@@ -36,19 +39,21 @@ impl DtlsActor {
         sockets: Recipient<SocketCommand>,
         owner: WeakRecipient<DtlsEvent>,
     ) -> Self {
+        let tally = config.tally.clone();
         let endpoint = DtlsEndpoint::new(config, certificate, now());
         let ConnectionId { slot, generation } = connection;
         let span = tracing::debug_span!("dtls", id = format_args!("{slot}.{generation}"));
-        Self { endpoint, connection, sockets, owner, timer: None, span }
+        let (is_closing, timer) = (false, None);
+        Self { endpoint, connection, sockets, owner, tally, is_closing, timer, span }
     }
 
-    /// Carries out what the endpoint wants, then arms the timer.
+    /// Carries out what the endpoint wants, then arms the timer and tells what it has counted.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
                 DtlsOutput::Transmit(datagram) => self.transmit(datagram),
-                DtlsOutput::Connected { keys, certificate } => {
-                    self.report(DtlsEvent::Connected { keys, certificate }, ctx);
+                DtlsOutput::Connected { keys, certificate, version } => {
+                    self.report(DtlsEvent::Connected { keys, certificate, version }, ctx);
                 }
                 DtlsOutput::ApplicationData(data) => {
                     self.report(DtlsEvent::ApplicationData(data), ctx);
@@ -60,11 +65,15 @@ impl DtlsActor {
             }
         }
         self.arm(ctx);
+        self.tally.set(self.endpoint.stats());
     }
 
     fn transmit(&self, datagram: bytes::Bytes) {
-        let command = SendControl { connection: self.connection, path: None, datagram };
-        self.sockets.do_send(SocketCommand::SendControl(command));
+        let connection = self.connection;
+        self.sockets.do_send(match self.is_closing {
+            true => SocketCommand::SendEverywhere(connection, datagram),
+            false => SocketCommand::SendControl(SendControl { connection, path: None, datagram }),
+        });
     }
 
     fn report(&self, event: DtlsEvent, ctx: &mut Context<Self>) {
@@ -104,6 +113,7 @@ impl Actor for DtlsActor {
 
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         let _within = self.span.clone().entered();
+        self.is_closing = true;
         self.endpoint.close(now());
         while let Some(output) = self.endpoint.poll_output() {
             if let DtlsOutput::Transmit(datagram) = output {
@@ -127,6 +137,10 @@ impl Handler<DtlsCommand> for DtlsActor {
             DtlsCommand::SendApplicationData(data) => {
                 self.endpoint.send_application_data(now(), &data).err()
             }
+            DtlsCommand::RoundTrip(round_trip) => {
+                self.endpoint.set_round_trip(round_trip);
+                None
+            }
             DtlsCommand::PathLost => {
                 self.endpoint.path_lost(now());
                 None
@@ -136,6 +150,7 @@ impl Handler<DtlsCommand> for DtlsActor {
                 None
             }
             DtlsCommand::Close => {
+                self.is_closing = true;
                 self.endpoint.close(now());
                 None
             }

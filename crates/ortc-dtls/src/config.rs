@@ -1,6 +1,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ortc_io::Tally;
+
+use crate::DtlsStats;
+use crate::suites::capturing;
+
 /// Which versions of DTLS an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DtlsVersion {
@@ -47,6 +52,8 @@ pub struct DtlsConfig {
     /// Times that a handshake is begun afresh after a fatal error. Those of a server that has
     /// answered nothing yet are free.
     pub restarts: u32,
+    /// Where the actor puts what its endpoint counts, for whoever has kept a clone.
+    pub tally: Tally<DtlsStats>,
     #[cfg(feature = "sim")]
     pub(crate) seed: Option<u64>,
 }
@@ -91,6 +98,7 @@ impl Default for DtlsConfig {
             retries: MAX_RETRIES,
             handshake_timeout: Duration::from_secs(40),
             restarts: 3,
+            tally: Tally::default(),
             #[cfg(feature = "sim")]
             seed: None,
         }
@@ -163,9 +171,9 @@ impl DtlsConfig {
     fn crypto_provider(&self) -> dimpl::crypto::CryptoProvider {
         #[cfg(feature = "sim")]
         if self.seed.is_some() {
-            return crate::deterministic::crypto_provider();
+            return capturing(crate::deterministic::crypto_provider());
         }
-        dimpl::crypto::aws_lc_rs::default_provider()
+        capturing(dimpl::crypto::aws_lc_rs::default_provider())
     }
 
     /// Application data that fits into one datagram: the MTU without the record's header,

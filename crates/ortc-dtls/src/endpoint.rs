@@ -8,7 +8,9 @@ use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use crate::association::{Association, Event, Failure, Taken};
-use crate::record::{client_random, is_plausible};
+use crate::final_flight::FinalFlight;
+use crate::pace::Pace;
+use crate::record::{client_random, is_handshake_of_epoch_0, is_plausible};
 use crate::state::{State, Transition};
 use crate::{Certificate, DtlsConfig, DtlsError, DtlsFailure, DtlsRole};
 
@@ -25,14 +27,6 @@ const MAX_OUTPUTS: usize = 256;
 /// RFC 9000 §8.1 has the same figure: what an unvalidated address may be sent per byte received.
 const AMPLIFICATION: u64 = 3;
 
-/// Between two answers to a client that still sends its last flight: what it sends in one go
-/// is answered once.
-const FINAL_FLIGHT_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How often a client is answered like that. Within a handshake's 40 s an honest one asks some
-/// 40 times; whoever forges its datagrams gets no more than this out of us.
-const FINAL_FLIGHT_REPEATS: u32 = 64;
-
 /// The engine names an instant years ahead when it has nothing to wait for but its own deadline.
 /// The last of its retransmissions is one year ahead.
 const NEVER: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
@@ -48,6 +42,11 @@ const SILENCE_PARTS: u32 = 4;
 /// each time after a quarter of what has passed: in DTLS 1.3 it is the client that may not be heard.
 const AFTERMATH: Duration = Duration::from_secs(60);
 
+/// How often a handshake begins afresh beyond [`DtlsConfig::restarts`] where messages of two are
+/// mixed, and the time between: by then what is late has come.
+const MIXED_RESTARTS: u32 = 5;
+const MIXED_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A handshake takes at most so many times as long as it waits for one datagram.
 const MAX_WAITS: u32 = 3;
 
@@ -62,6 +61,8 @@ pub enum DtlsOutput {
         keys: SrtpKeys,
         /// The peer's certificate, DER.
         certificate: Bytes,
+        /// The version of DTLS as it is on the wire: 0xfefd is 1.2, 0xfefc is 1.3.
+        version: u16,
     },
     /// The peer sent application data.
     ApplicationData(Bytes),
@@ -98,6 +99,12 @@ pub struct DtlsStats {
     pub restarts: u64,
     /// Hellos of other clients in the midst of a handshake, after too many of them.
     pub dropped_hellos: u64,
+    /// Not answered by a server that is connected, though a client seemed to have missed its last
+    /// flight: it was too soon, too often, or asked for in fewer bytes than that has.
+    pub dropped_repeats: u64,
+    /// Datagrams that came once it was connected. Few of them are an honest peer's, who repeats its
+    /// last flight or closes; what is not authentic among them changes nothing.
+    pub received_connected: u64,
 }
 
 /// One side of a DTLS association: a state machine without socket, clock or thread.
@@ -113,12 +120,14 @@ pub struct DtlsEndpoint {
     /// Of the last call; never goes back.
     now: Instant,
     parked: Vec<Bytes>,
-    handshake: Option<Handshake>,
+    handshake: Option<Box<Handshake>>,
     association: Option<Association>,
     timer: Option<Timer>,
     /// How far the engine's clock is ahead of ours. The engine doubles its timeout without a
     /// limit; in a handshake that waits longer than `max_rto` its clock is set forward.
     skew: Duration,
+    /// When what is lost of a handshake is sent again.
+    pace: Pace,
     /// When the peer was last heard, the handshake began or the path was found.
     heard: Instant,
     /// When a side that is connected has said all it has to say.
@@ -129,15 +138,6 @@ pub struct DtlsEndpoint {
     final_flight: Option<FinalFlight>,
     outputs: VecDeque<DtlsOutput>,
     stats: DtlsStats,
-}
-
-/// The datagrams that ended a handshake for the server, and may have been lost.
-#[derive(Debug)]
-struct FinalFlight {
-    datagrams: Vec<Bytes>,
-    sent_at: Instant,
-    /// How often it may still be sent again.
-    left: u32,
 }
 
 /// When the engine is to be called.
@@ -156,6 +156,8 @@ struct Handshake {
     started: Instant,
     /// When it started, or the path was found again.
     begun: Instant,
+    /// When the present association was begun.
+    associated: Instant,
     /// Fresh associations begun.
     attempt: u32,
     /// When a client whose handshake failed begins afresh. It waits for a round trip, so that
@@ -184,6 +186,7 @@ impl DtlsEndpoint {
             association: None,
             timer: None,
             skew: Duration::ZERO,
+            pace: Pace::default(),
             heard: now,
             aftermath: now,
             is_paused: false,
@@ -211,11 +214,12 @@ impl DtlsEndpoint {
             return Err(DtlsError::AlreadyStarted);
         }
         self.advance(now);
-        self.handshake = Some(Handshake {
+        self.handshake = Some(Box::new(Handshake {
             role,
             expected_sha256,
             started: self.now,
             begun: self.now,
+            associated: self.now,
             attempt: 0,
             resume_at: None,
             restarts: 0,
@@ -223,7 +227,7 @@ impl DtlsEndpoint {
             client_random: None,
             peer_certificate: None,
             keys: None,
-        });
+        }));
         self.heard = self.now;
         self.transition(Transition::Start, "the role is decided");
         self.begin_association();
@@ -261,6 +265,12 @@ impl DtlsEndpoint {
         }
     }
 
+    /// Notes how long the path takes there and back, at most, for the retransmissions of a
+    /// handshake that is to start, or goes on.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.pace.set_round_trip(round_trip);
+    }
+
     /// When a handshake is given up.
     fn deadline(&self) -> Option<Instant> {
         let handshake = self.handshake.as_ref().filter(|_| self.state.is_handshaking())?;
@@ -284,6 +294,7 @@ impl DtlsEndpoint {
             State::ExpectStart => self.stats.dropped_parked += 1,
             State::Stopped => self.stats.dropped_stopped += 1,
             State::ExpectCertificate | State::ExpectFinished | State::ExpectClose => {
+                self.stats.received_connected += u64::from(self.state == State::ExpectClose);
                 self.feed(datagram);
             }
         }
@@ -304,8 +315,11 @@ impl DtlsEndpoint {
             return self.begin_association();
         }
         if let Some(timer) = self.timer.filter(|timer| timer.due <= self.now) {
+            self.pace.repeats();
             self.skew = self.skew.max(timer.engine.saturating_duration_since(self.now));
         }
+        let due = self.final_flight.as_mut().and_then(|flight| flight.due(self.now));
+        due.into_iter().flatten().for_each(|datagram| self.transmit(datagram));
         let now = self.engine_now();
         let Some(association) = self.association.as_mut() else { return };
         match association.handle_timeout(now) {
@@ -371,7 +385,9 @@ impl DtlsEndpoint {
         let handshake = self.handshake.as_ref().filter(|_| self.state.is_handshaking());
         let deadline = self.deadline().map(|at| (at, "DTLS handshake deadline"));
         let resume = handshake.and_then(|it| Some((it.resume_at?, "DTLS fresh start")));
-        [engine, deadline, resume].into_iter().flatten().min()
+        let again = self.final_flight.as_ref().and_then(FinalFlight::again);
+        let again = again.map(|at| (at, "DTLS last flight"));
+        [engine, deadline, resume, again].into_iter().flatten().min()
     }
 
     /// The counters.
@@ -388,12 +404,12 @@ impl DtlsEndpoint {
     }
 
     /// Notes when the engine wants to be called, in our time.
-    fn arm(&mut self, engine: Instant) {
+    fn arm(&mut self, engine: Option<Instant>) {
         let engine_now = self.engine_now();
-        if engine >= engine_now + NEVER {
+        let Some(engine) = engine.filter(|engine| *engine < engine_now + NEVER) else {
             self.timer = None;
             return;
-        }
+        };
         // With a gap in the peer's flight the engine wants to repeat its ACK at once, for ever.
         let silence = self.now.saturating_duration_since(self.heard);
         let pause = self.config.first_rto.max(silence / SILENCE_PARTS);
@@ -412,43 +428,51 @@ impl DtlsEndpoint {
         if let Some(time) = parted {
             wait = wait.min(self.config.max_rto.max(time / SILENCE_PARTS));
         }
+        if self.state.is_handshaking()
+            && silence < LONG_SILENCE
+            && let Some(at_most) = self.pace.wait()
+        {
+            wait = wait.min(at_most);
+        }
         self.timer = Some(Timer { due: self.now + wait, engine });
     }
 
     fn feed(&mut self, datagram: &[u8]) {
         let sent = self.stats.datagrams_sent;
-        self.offer_and_settle(datagram);
-        if self.stats.datagrams_sent == sent && is_handshake_of_epoch_0(datagram) {
-            self.repeat_final_flight();
+        let is_authentic = self.offer_and_settle(datagram);
+        if self.stats.datagrams_sent == sent && (is_authentic || is_handshake_of_epoch_0(datagram))
+        {
+            self.repeat_final_flight(datagram.len(), is_authentic);
         }
     }
 
     /// Answers a client that still sends its own last flight: it has not heard ours.
     ///
-    /// The engine does this too, at intervals that double without a limit; a client would give
+    /// The engine would do this too, at intervals that double without a limit; a client would give
     /// up between them. The same bytes again are to it what a late datagram is.
-    fn repeat_final_flight(&mut self) {
+    fn repeat_final_flight(&mut self, asked: usize, is_authentic: bool) {
         let now = self.now;
         let Some(flight) = self.final_flight.as_mut() else { return };
-        if flight.left == 0 || now < flight.sent_at + FINAL_FLIGHT_INTERVAL {
-            return;
-        }
-        flight.left -= 1;
-        flight.sent_at = now;
-        for datagram in flight.datagrams.clone() {
+        let answer = flight.answer(now, asked, is_authentic);
+        self.stats.dropped_repeats += u64::from(answer.is_empty());
+        for datagram in answer {
             self.transmit(datagram);
         }
     }
 
-    fn offer_and_settle(&mut self, datagram: &[u8]) {
+    /// Whether a client that is connected for us has shown once more that it has finished.
+    fn offer_and_settle(&mut self, datagram: &[u8]) -> bool {
         if !self.notice_fresh_client(datagram) {
             self.stats.dropped_hellos += 1;
-            return;
+            return false;
         }
-        match self.offer(datagram) {
-            Ok(Taken::Yes) => {
+        let taken = self.offer(datagram);
+        let has_finished = matches!(taken, Ok(Taken::FinishedAgain));
+        match taken {
+            Ok(Taken::Yes | Taken::FinishedAgain) => {
                 let was_long_silent = self.now >= self.heard + LONG_SILENCE;
                 self.heard = self.now;
+                self.pace.answered();
                 self.settle();
                 // It is back: what was to be sent again long from now is sent soon.
                 if let Some(timer) = self.timer.as_mut().filter(|_| was_long_silent) {
@@ -465,6 +489,7 @@ impl DtlsEndpoint {
             }
             Err(failure) => self.recover(failure),
         }
+        has_finished
     }
 
     fn offer(&mut self, datagram: &[u8]) -> Result<Taken, Failure> {
@@ -512,8 +537,13 @@ impl DtlsEndpoint {
         handshake.client_random = None;
         handshake.peer_certificate = None;
         handshake.keys = None;
+        match handshake.role {
+            DtlsRole::Client => self.pace.begin_first(),
+            DtlsRole::Server => self.pace.begin(),
+        }
         let attempt = handshake.attempt;
         handshake.attempt += 1;
+        handshake.associated = self.now;
         let now = self.now + self.skew;
         let Some(certificate) = self.certificate.as_ref() else { return };
         match Association::new(&self.config, certificate, handshake.role, attempt, now) {
@@ -533,6 +563,10 @@ impl DtlsEndpoint {
             Ok(polled) => polled,
             Err(failure) => return self.recover(failure),
         };
+        // Whoever has the peer's certificate answers with another flight.
+        if events.iter().any(|event| matches!(event, Event::PeerCertificate(_))) {
+            self.pace.begin();
+        }
         self.arm(timer);
 
         for event in &events {
@@ -542,7 +576,7 @@ impl DtlsEndpoint {
                 return self.fail(DtlsFailure::FingerprintMismatch);
             }
         }
-        let (mut connected, mut closed) = (false, false);
+        let (mut connected, mut closed, mut failed) = (false, false, None);
         let mut application_data = Vec::new();
         let mut packets = Vec::new();
         for event in events {
@@ -558,14 +592,21 @@ impl DtlsEndpoint {
                     }
                 }
                 Event::Connected => connected = true,
-                Event::ApplicationData(data) => application_data.push(data),
+                Event::ApplicationData(data) => {
+                    if let Some(flight) = &mut self.final_flight {
+                        flight.heard();
+                    }
+                    application_data.push(data);
+                }
                 Event::CloseNotify => closed = true,
+                Event::Failed(failure) => failed = Some(failure),
             }
         }
         if connected {
-            if self.handshake.as_ref().is_some_and(|it| it.role == DtlsRole::Server) {
-                let (sent_at, left) = (self.now, FINAL_FLIGHT_REPEATS);
-                self.final_flight = Some(FinalFlight { datagrams: packets, sent_at, left });
+            let is_server = self.handshake.as_ref().is_some_and(|it| it.role == DtlsRole::Server);
+            // In DTLS 1.3 it is the client that may not be heard.
+            if is_server && self.association.as_ref().is_some_and(Association::is_version_12) {
+                self.final_flight = Some(FinalFlight::new(self.now, packets, self.pace.early()));
             }
             if !self.finish() {
                 return;
@@ -573,6 +614,9 @@ impl DtlsEndpoint {
         }
         for data in application_data {
             self.emit(DtlsOutput::ApplicationData(data));
+        }
+        if let Some(failure) = failed {
+            return self.recover(failure);
         }
         if closed {
             self.flush_close_notify();
@@ -594,7 +638,7 @@ impl DtlsEndpoint {
 
     /// Releases the keys; `false` if there is nothing to release and all is over.
     fn finish(&mut self) -> bool {
-        let Some(handshake) = self.handshake.take() else { return false };
+        let Some(handshake) = self.handshake.take().map(|it| *it) else { return false };
         let is_client = handshake.role == DtlsRole::Client;
         let Some(certificate) = handshake.peer_certificate else {
             self.fail(DtlsFailure::Protocol("the peer showed no certificate".to_owned()));
@@ -608,12 +652,16 @@ impl DtlsEndpoint {
             self.fail(DtlsFailure::NoSrtpProfile);
             return false;
         };
-        let version = self.association.as_ref().and_then(Association::version);
-        debug!(?version, profile = ?keys.profile, "DTLS connected");
+        let version = self.association.as_ref().map_or(0, Association::version);
+        debug!(version = format_args!("{version:04x}"), profile = ?keys.profile, "DTLS connected");
         self.transition(Transition::Finish, "the handshake is complete");
         self.aftermath = self.now + AFTERMATH;
         self.certificate = None;
-        self.emit(DtlsOutput::Connected { keys, certificate });
+        if let Some(association) = self.association.as_mut() {
+            // What comes again of the client's last flight is answered here, not by the engine.
+            association.settle_down();
+        }
+        self.emit(DtlsOutput::Connected { keys, certificate, version });
         true
     }
 
@@ -631,24 +679,31 @@ impl DtlsEndpoint {
         };
         // A server that has answered nothing owes nothing: noise before the hello is free.
         let free = handshake.role == DtlsRole::Server && handshake.answered == 0;
-        let is_clogged = matches!(failure, Failure::Clogged(_));
-        if !free && !is_clogged && handshake.restarts >= self.config.restarts {
+        // What is repeated wears the engine's patience out as well as its memory: it is no end.
+        let is_clogged = matches!(failure, Failure::Clogged(_) | Failure::TimedOut);
+        let is_mixed = matches!(failure, Failure::Mixed(_));
+        let is_paced = is_clogged || is_mixed;
+        let restarts = self.config.restarts + if is_mixed { MIXED_RESTARTS } else { 0 };
+        if !free && !is_clogged && handshake.restarts >= restarts {
             return self.fail(failure.into());
         }
-        let not_before = self.next_restart();
+        let mut not_before = self.next_restart();
         let Some(handshake) = self.handshake.as_mut() else { return };
+        if is_mixed && handshake.restarts >= self.config.restarts {
+            not_before = not_before.max(handshake.associated + MIXED_INTERVAL);
+        }
         handshake.restarts += u32::from(!free);
         self.stats.restarts += 1;
         debug!(?failure, "the DTLS handshake begins afresh");
         // Not the period of the server's retransmissions, which would meet it each time.
         let pause = self.config.first_rto * handshake.restarts * 3 / 4;
         match handshake.role {
-            DtlsRole::Server if free || !is_clogged || not_before <= self.now => {
+            DtlsRole::Server if free || !is_paced || not_before <= self.now => {
                 self.transition(Transition::Restart, "the engine gave up");
                 self.begin_association();
             }
             role => {
-                let earliest = if is_clogged { not_before } else { self.now };
+                let earliest = if is_paced { not_before } else { self.now };
                 let pause = if role == DtlsRole::Client { pause } else { Duration::ZERO };
                 handshake.resume_at = Some(earliest.max(self.now + pause));
                 self.association = None;
@@ -729,16 +784,13 @@ impl DtlsEndpoint {
     }
 }
 
-/// Whether a datagram begins with a handshake record that is not encrypted (RFC 6347 §4.1).
-fn is_handshake_of_epoch_0(datagram: &[u8]) -> bool {
-    matches!(datagram, [22, _, _, 0, 0, ..])
-}
-
 impl From<Failure> for DtlsFailure {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::TimedOut => Self::TimedOut,
-            Failure::Clogged(reason) | Failure::Protocol(reason) => Self::Protocol(reason),
+            Failure::Clogged(reason) | Failure::Mixed(reason) | Failure::Protocol(reason) => {
+                Self::Protocol(reason)
+            }
         }
     }
 }

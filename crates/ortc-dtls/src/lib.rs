@@ -54,6 +54,18 @@
 //!   times; a panic of the engine costs this association only.
 //! - Memory is bounded whatever comes in; what is dropped is counted in [`DtlsStats`].
 //!
+//! # After the handshake
+//!
+//! The engine keeps what its handshake has needed for as long as it lives: certificates,
+//! transcripts, flights, 11 kB in all. In DTLS 1.2, where no other keys ever come, it is let go of
+//! once both sides are connected: what is left is to seal and open records under two keys, and
+//! that takes 300 bytes. The cipher suites that the engine is given note the keys, and the numbers
+//! that have been used and seen, so numbers go on and replays are known. The ciphers are aws-lc's
+//! before and after. A client whose last flight has not been answered is sent the answer again, the
+//! same records: each time that its Finished proves to be its own, else more and more seldom, and
+//! never more bytes than it has sent for it (beside one copy in advance on a long path). In DTLS
+//! 1.3 keys change and messages are acknowledged, so the engine stays.
+//!
 //! # What is left out on purpose
 //!
 //! No certificate chains, names or dates are checked: the fingerprint is the identity
@@ -62,7 +74,10 @@
 //! When a fingerprint does not match, the peer is sent no alert; it times out.
 //!
 //! Departures from RFC 6347 §4.2.4.1: the first retransmission comes after 200 ms, and they are
-//! never more than [`DtlsConfig::max_rto`] apart.
+//! never more than [`DtlsConfig::max_rto`] apart. With a [round trip](DtlsEndpoint::set_round_trip) that
+//! ICE has measured, it comes after one and a quarter of that and 20 ms, as RFC 9147 §5.8.2 lets it, and
+//! so does the second; from then on they double. If a round trip takes 40 ms or more, a client's first
+//! hello and a server's last flight go out twice, a quarter of a round trip apart.
 
 #![forbid(unsafe_code)]
 
@@ -74,11 +89,15 @@ mod config;
 mod deterministic;
 mod endpoint;
 mod error;
+mod final_flight;
 mod fingerprint;
 mod messages;
+mod pace;
 mod pem;
 mod record;
+mod records;
 mod state;
+mod suites;
 
 pub use actor::DtlsActor;
 pub use certificate::Certificate;

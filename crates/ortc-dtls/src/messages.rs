@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use actix::Message;
 use bytes::Bytes;
 use ortc_io::SrtpKeys;
@@ -24,6 +26,9 @@ pub enum DtlsCommand {
         /// certificate: only for applications that have said so.
         expected_sha256: Option<[u8; 32]>,
     },
+    /// How long the path takes there and back, at most, as far as it has been measured: what is
+    /// lost of a handshake is sent again accordingly.
+    RoundTrip(Duration),
     /// There is no path to the peer any more: a handshake waits for one, for as long as it takes.
     PathLost,
     /// There is one again: what was sent last is sent again.
@@ -44,6 +49,8 @@ pub enum DtlsEvent {
         keys: SrtpKeys,
         /// The peer's certificate, DER.
         certificate: Bytes,
+        /// The version of DTLS as it is on the wire: 0xfefd is 1.2, 0xfefc is 1.3.
+        version: u16,
     },
     /// The peer sent application data.
     ApplicationData(Bytes),

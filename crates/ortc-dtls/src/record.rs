@@ -1,3 +1,7 @@
+use bytes::Bytes;
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+
 /// The random of a ClientHello that begins an association, if `datagram` is the (first
 /// fragment of the) first one: plaintext, message 0 (RFC 6347 §4.2.1, §4.2.2).
 ///
@@ -5,7 +9,7 @@
 pub(crate) fn client_random(datagram: &[u8]) -> Option<[u8; 32]> {
     const HANDSHAKE: u8 = 22;
     const CLIENT_HELLO: u8 = 1;
-    let (record, message) = datagram.split_at_checked(13)?;
+    let (record, message) = datagram.split_at_checked(HEADER)?;
     let (header, body) = message.split_at_checked(12)?;
     let first = record[0] == HANDSHAKE && record[3..5] == [0, 0];
     let hello = header[0] == CLIENT_HELLO && header[4..6] == [0, 0] && header[6..9] == [0, 0, 0];
@@ -13,6 +17,46 @@ pub(crate) fn client_random(datagram: &[u8]) -> Option<[u8; 32]> {
         return None;
     }
     body.get(2..34)?.try_into().ok()
+}
+
+/// Type, version, epoch and number, length.
+pub(crate) const HEADER: usize = 13;
+
+/// The records of a datagram: where each begins, its header, and what it carries. Ends with the first
+/// that is cut short.
+pub(crate) fn records(datagram: &[u8]) -> impl Iterator<Item = (usize, &[u8; HEADER], &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (header, rest) = datagram.get(at..)?.split_first_chunk::<HEADER>()?;
+        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+        let begin = at;
+        at += HEADER + length;
+        Some((begin, header, rest.get(..length)?))
+    })
+}
+
+/// Whether a datagram begins with a handshake record that is not encrypted (RFC 6347 §4.1).
+pub(crate) fn is_handshake_of_epoch_0(datagram: &[u8]) -> bool {
+    matches!(datagram, [22, _, _, 0, 0, ..])
+}
+
+/// What comes from the first change_cipher_spec on, which begins a server's last flight in DTLS 1.2
+/// (RFC 5246 §7.3); all of it where there is none.
+///
+/// What is sent again in the same breath before it has to go: a peer that has had that passes over a
+/// datagram which begins with it.
+pub(crate) fn last_flight(mut datagrams: Vec<Bytes>) -> Vec<Bytes> {
+    let change = |datagram: &Bytes| {
+        records(datagram)
+            .find_map(|(at, header, _)| (header[0] == CHANGE_CIPHER_SPEC).then_some(at))
+    };
+    let mut all = datagrams.iter().enumerate();
+    let Some((index, at)) = all.find_map(|(index, it)| Some((index, change(it)?))) else {
+        return datagrams;
+    };
+    let mut flight = datagrams.split_off(index);
+    flight[0] = flight[0].slice(at..);
+    flight
 }
 
 /// Whether the first record could be one of an honest peer (RFC 6347 §4.1, RFC 9147 §4).
@@ -23,13 +67,13 @@ pub(crate) fn is_plausible(datagram: &[u8], largest: usize) -> bool {
     if datagram.len() > largest {
         return false;
     }
-    let Some((header, rest)) = datagram.split_at_checked(13) else { return false };
+    let Some((header, rest)) = datagram.split_at_checked(HEADER) else { return false };
     let epoch = u16::from_be_bytes([header[3], header[4]]);
     let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
     let whole = header[1] == 0xfe && matches!(header[2], 0xfd | 0xff) && length <= rest.len();
     match header[0] {
-        // change_cipher_spec is one byte, and nothing protects it.
-        20 => whole && epoch == 0 && length == 1 && rest[0] == 1,
+        // It is one byte, and nothing protects it.
+        CHANGE_CIPHER_SPEC => whole && epoch == 0 && length == 1 && rest[0] == 1,
         // Alerts, handshake messages, acknowledgements.
         21 | 22 | 26 => whole && length > 0,
         // There is no application data without keys.

@@ -163,6 +163,10 @@ impl Handler<SocketCommand> for Sockets {
     fn handle(&mut self, command: SocketCommand, _: &mut Self::Context) {
         match command {
             SocketCommand::SendControl(sent) => self.0.send(sent).unwrap_or_default(),
+            SocketCommand::SendEverywhere(connection, datagram) => {
+                let goodbye = SendControl { connection, path: None, datagram };
+                self.0.send(goodbye).unwrap_or_default();
+            }
             other => panic!("not for a DTLS actor: {other:?}"),
         }
     }

@@ -2,6 +2,8 @@
 
 mod pair;
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +49,73 @@ fn two_hundred_of_two_hundred_connect_at_thirty_percent_loss() {
     }
 }
 
+#[test]
+fn a_last_flight_that_went_out_with_the_one_before_is_understood_when_it_is_repeated() {
+    let mut pair = Pair::new(DtlsVersion::V12);
+    let (held, phase) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+    let (kept, now) = (Rc::clone(&held), Rc::clone(&phase));
+    // The client's flight is late, and what the server says then is lost.
+    pair.tamper = Box::new(move |side, number, datagram| match (now.get(), side) {
+        (0, Side::Client) if number > 0 => {
+            kept.borrow_mut().push(datagram);
+            Vec::new()
+        }
+        (1, Side::Server) => Vec::new(),
+        _ => vec![datagram],
+    });
+    pair.start();
+    pair.advance(Duration::from_millis(30));
+    phase.set(1);
+    // It comes when the server would have sent its own again.
+    let (due, _) = pair.server.endpoint.poll_timeout().unwrap();
+    pair.now = due;
+    for datagram in held.take() {
+        pair.server.endpoint.handle_datagram(due, &datagram);
+    }
+    pair.advance(Duration::ZERO);
+    assert!(pair.server.keys.is_some() && pair.client.keys.is_none());
+    phase.set(2);
+    pair.advance(Duration::from_secs(5));
+    pair.assert_connected();
+}
+
+/// A pair of which the client gets so many datagrams of another handshake with the same server in
+/// place of those of its own.
+fn mixed(datagrams: usize) -> Pair {
+    let certificates = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
+    let [mut other, mut pair] = [0; 2].map(|_| {
+        let config = config(DtlsVersion::V12);
+        Pair::with_certificates(config.clone(), config, certificates.clone())
+    });
+    other.start();
+    other.advance(Duration::from_millis(15));
+    let of_server = |(_, side, bytes): &pair::Sent| (*side == Side::Server).then(|| bytes.clone());
+    let late: Vec<Bytes> = other.sent.iter().filter_map(of_server).collect();
+    assert!(!late.is_empty());
+    pair.tamper = Box::new(move |side, number, datagram| match side {
+        Side::Server if number < datagrams => late.clone(),
+        _ => vec![datagram],
+    });
+    pair.connect();
+    pair
+}
+
+#[test]
+fn what_comes_late_of_another_handshake_does_not_end_one() {
+    let pair = mixed(10);
+    pair.assert_connected();
+    assert!(pair.client.endpoint.stats().restarts > u64::from(DtlsConfig::default().restarts));
+}
+
+#[test]
+fn a_server_that_signs_what_is_not_of_this_handshake_is_told_of_in_the_end() {
+    let pair = mixed(usize::MAX);
+    let Some(Err(DtlsFailure::Protocol(reason))) = &pair.client.stopped else {
+        panic!("{:?}", pair.client.stopped)
+    };
+    assert!(reason.contains("signature"), "{reason}");
+}
+
 /// What arrives is cut off after so many datagrams: before anything has come, in the middle, and
 /// before the last flight.
 fn interrupted(version: DtlsVersion, last: usize) -> Pair {
@@ -82,6 +151,33 @@ fn a_handshake_outlives_half_a_minute_without_a_network() {
                 pair.assert_connected();
             }
         }
+    }
+}
+
+#[test]
+fn a_hello_that_comes_over_and_over_wears_nobody_out() {
+    for version in VERSIONS {
+        let mut pair = interrupted(version, usize::MAX);
+        // On a short path, where much could be repeated in little time; nothing comes back.
+        for side in [Side::Client, Side::Server] {
+            pair.peer(side).endpoint.set_round_trip(Duration::from_millis(1));
+        }
+        pair.tamper = Box::new(|side, _, datagram| match side {
+            Side::Client => vec![datagram],
+            Side::Server => Vec::new(),
+        });
+        pair.advance(Duration::from_millis(15));
+        let (_, _, hello) = pair.sent.iter().find(|(_, side, _)| *side == Side::Client).unwrap();
+        let hello = hello.clone();
+        for _ in 0..80 {
+            pair.advance(Duration::from_millis(250));
+            let now = pair.now;
+            pair.server.endpoint.handle_datagram(now, &hello);
+        }
+        assert_eq!((&pair.client.stopped, &pair.server.stopped), (&None, &None), "{version:?}");
+        pair.tamper = Box::new(|_, _, datagram| vec![datagram]);
+        pair.drive_until(Duration::from_secs(25), Pair::connected);
+        pair.assert_connected();
     }
 }
 

@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let (mut hits, mut seconds, mut busy) = (0, 0.0, Duration::ZERO);
     for file in &files {
-        let samples: Vec<i16> = std::fs::read(file)?
+        let samples: Vec<i16> = std::fs::read(file)
+            .map_err(|error| format!("{file}: {error}"))?
             .chunks_exact(2)
             .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
             .collect();

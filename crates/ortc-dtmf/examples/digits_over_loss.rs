@@ -18,7 +18,9 @@ const CLOCK_RATE: u32 = 48_000;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let digits = arguments.next().unwrap_or_else(|| "0123456789*#ABCD".into());
-    let loss: f64 = arguments.next().map_or(Ok(20.0), |percent| percent.parse())?;
+    let loss: f64 = arguments.next().map_or(Ok(20.0), |percent| {
+        percent.parse().map_err(|_| format!("{percent} is no percentage of packets to lose"))
+    })?;
 
     // Time is only counted, so two minutes of dialling take a moment.
     let start = Instant::now();

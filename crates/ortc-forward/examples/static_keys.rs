@@ -75,7 +75,9 @@ impl Peer {
 #[allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let packets: u64 = match std::env::args().nth(1) {
-        Some(argument) => argument.parse()?,
+        Some(argument) => {
+            argument.parse().map_err(|_| format!("{argument} is no number of packets"))?
+        }
         None => 8_000,
     };
     let (alice, bob) = (Peer::start(0).await?, Peer::start(1).await?);

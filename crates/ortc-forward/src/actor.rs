@@ -324,6 +324,9 @@ impl Handler<SocketCommand> for ForwarderActor {
                 ForwarderCommand::Unbind(connection, socket)
             }
             SocketCommand::SendControl(control) => ForwarderCommand::SendControl(control),
+            SocketCommand::SendEverywhere(connection, datagram) => {
+                ForwarderCommand::SendEverywhere(connection, datagram)
+            }
             SocketCommand::Path(connection, update) => ForwarderCommand::Path(connection, update),
             SocketCommand::DelegateConsent(connection, delegation) => {
                 ForwarderCommand::DelegateConsent(connection, delegation)

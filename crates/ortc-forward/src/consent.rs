@@ -18,6 +18,8 @@ impl Plane {
         // ICE has heard, or will hear, why not, if the connection does not send there.
         if self.paths.sending_path(id) == Some(delegation.path) {
             self.consent.delegate(now, id, delegation);
+            // ICE has settled: each would be remembered until it asks again.
+            self.paths.forget_requests(id);
             self.tell_of_consent();
         } else {
             self.stats.stale_commands += 1;

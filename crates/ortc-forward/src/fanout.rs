@@ -18,9 +18,9 @@ use crate::mesh::{Arrived, CrossedBatch, Notice};
 use crate::padding::even_out;
 use crate::plane::Plane;
 
-/// Runs that are gathered before they are handed to the network: as many as go into one
-/// system call. More would only push each other out of the cache.
-const RUNS_PER_FLUSH: usize = 32;
+/// Runs that are gathered before they are handed to the network. As many again would go into one
+/// system call, but what was sealed first would have left the nearer caches until it is copied.
+const RUNS_PER_FLUSH: usize = 16;
 
 /// Batches of other forwarders that are served in one turn.
 const ARRIVALS_PER_TURN: usize = 16;
@@ -465,7 +465,15 @@ impl Plane {
     #[inline]
     fn fetch_ahead(&mut self, next: &[u32]) {
         let first: fn(&RtpSession, ForwardTarget) = |session, _| session.prefetch();
-        let steps = [RtpSession::prefetch_source, RtpSession::prefetch_track, first];
+        let steps = [
+            RtpSession::prefetch_tables,
+            RtpSession::prefetch_source,
+            RtpSession::prefetch_track,
+            first,
+        ];
+        if let Some(slot) = next.first() {
+            self.paths.prefetch(*slot);
+        }
         for (slot, step) in next.iter().zip(steps) {
             if let Some(Link { session: Some(session), pending, .. }) = self.links.at(*slot)
                 && let Some(Pending { target, .. }) = pending.first()
@@ -539,17 +547,18 @@ impl Plane {
 
     /// Tells the sessions that are sent a track; `tell` returns whether the end of the turn has to
     /// follow up on one.
-    fn tell_subscribers(
+    pub(crate) fn tell_subscribers(
         &mut self,
         source: TrackSource,
         mut tell: impl FnMut(&mut RtpSession, Ssrc) -> bool,
     ) {
         let subscribers = self.take_subscribers(source);
         for Subscriber { connection, target } in &subscribers {
-            let link = self.links.get_mut(*connection);
-            if let Some(session) = link.and_then(|link| link.session.as_mut())
-                && tell(session, target.ssrc)
-            {
+            let Some(link) = self.links.get_mut(*connection) else { continue };
+            let Some(session) = &mut link.session else { continue };
+            let told = guarded(|| tell(session, target.ssrc));
+            link.has_panicked |= told.is_none();
+            if told != Some(false) {
                 self.touch(*connection);
             }
         }

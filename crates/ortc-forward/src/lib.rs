@@ -68,9 +68,26 @@
 //!   and reported, its routes are reported closed. A panic elsewhere ends the thread; the
 //!   event ring hangs up, and the actor reports all connections.
 //!
+//! # From one to many
+//!
+//! `RouteCommand::AddForward` has a track that one connection receives be sent by another. A packet is
+//! opened once, where it was received, and sealed from there for each subscriber, so that what is for
+//! one address stands in one run. Each subscriber has an SSRC, numbers and header extensions of its
+//! own, and loses what it is too slow for by itself. What it has lost comes from a history that is kept
+//! once for all: a second, 1,024 packets and a megabyte of each encoding. Publishers are asked for a
+//! key frame at most twice a second, whoever wants it.
+//!
+//! # Several threads
+//!
+//! [`spawn_connected`] starts up to [`MAX_FORWARDERS`] forwarders; [`connect`] is the same for those
+//! that you drive yourself. A connection is of the one at `slot % count`. They share nothing: opened
+//! packets cross by reference, in batches, over a ring of 64 batches for each direction of each pair,
+//! and one that is behind loses the oldest, counted in [`ForwarderStats`].
+//!
 //! # What it leaves out
 //!
-//! TURN channel data and TCP framing are counted and dropped for now.
+//! Streams (TCP, TLS) are tasks of the control plane: what they carry comes and goes by bounded rings,
+//! at an allocation for each message. Media of a relay and of streams is framed here, in place.
 #![forbid(unsafe_code)]
 
 mod actor;

@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) pending: Vec<Pending>,
     /// Whether this turn has done anything to it that [`Link::transmit`] has to follow up.
     pub(crate) is_touched: bool,
+    /// Whether handling it has panicked: the end of the turn gives it up.
+    pub(crate) has_panicked: bool,
     /// Whether it was closed; it is not opened again.
     pub(crate) is_closed: bool,
     /// Its last seconds, where they are recorded.
@@ -62,6 +64,7 @@ impl Link {
             subscriptions: Vec::new(),
             pending: Vec::new(),
             is_touched: false,
+            has_panicked: false,
             is_closed: false,
             recorder,
             hearing: Hearing::default(),

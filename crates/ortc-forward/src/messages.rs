@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Message;
+use bytes::Bytes;
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
     Bind, ConnectionId, ConsentDelegation, DatagramReceived, Join, PathUpdate, RecordingReply,
@@ -65,6 +66,8 @@ pub enum ForwarderCommand {
     Unbind(ConnectionId, SocketId),
     /// Sends one control datagram.
     SendControl(SendControl),
+    /// Sends one control datagram on every path that works.
+    SendEverywhere(ConnectionId, Bytes),
     /// What ICE has found out about a path.
     Path(ConnectionId, PathUpdate),
     /// Keeps the consent of a connection's settled path.
@@ -141,6 +144,9 @@ pub enum ForwarderCommand {
     /// Panics while that connection is handled, or else in between.
     #[cfg(test)]
     Panic(Option<ConnectionId>),
+    /// Panics while the session that is sent a track as this one is told something of it.
+    #[cfg(test)]
+    PanicTelling(ortc_rtp::TrackSource, Ssrc),
 }
 
 /// What a forwarder tells the control plane.

@@ -94,6 +94,12 @@ impl Plane {
             ForwarderCommand::ClaimPeer(id, peer) => self.claim_peer(now, id, &peer),
             ForwarderCommand::Unbind(id, socket) => self.unbind(id, socket, io),
             ForwarderCommand::SendControl(control) => self.send_control(now, &control, io),
+            ForwarderCommand::SendEverywhere(connection, datagram) => {
+                for path in self.paths.sending_paths(connection) {
+                    let (path, datagram) = (Some(path), datagram.clone());
+                    self.send_control(now, &SendControl { connection, path, datagram }, io);
+                }
+            }
             ForwarderCommand::Path(id, update) => self.update_path(now, id, update),
             ForwarderCommand::DelegateConsent(id, delegation) => {
                 self.delegate_consent(now, id, &delegation);
@@ -214,6 +220,13 @@ impl Plane {
             }
             #[cfg(test)]
             ForwarderCommand::Panic(None) => panic!("a test wants it so"),
+            #[cfg(test)]
+            ForwarderCommand::PanicTelling(source, sent) => {
+                self.tell_subscribers(source, |_, ssrc| {
+                    assert_ne!(ssrc, sent, "a test wants it so");
+                    false
+                });
+            }
         }
     }
 
@@ -532,6 +545,9 @@ impl Plane {
 
     /// Sends what a connection has to send, tells what it has to tell and sets its alarm.
     pub(crate) fn follow_up(&mut self, now: Instant, id: ConnectionId, io: &mut impl DatagramIo) {
+        if self.links.get_mut(id).is_some_and(|link| link.has_panicked) {
+            return self.give_up(id, io);
+        }
         let mut share = Link::share();
         let path = self.paths.sending_path(id);
         loop {

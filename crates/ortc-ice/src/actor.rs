@@ -9,10 +9,10 @@ use actix::{
 };
 use ortc_io::{
     Bind, ConnectionId, DatagramReceived, Join, LinkNames, Listen, OpenStream, PublishedName,
-    SendControl, Share, SocketCommand, SocketEvent, StreamKind, StreamTls, now, resolve,
+    SendControl, Share, SocketCommand, SocketEvent, StreamKind, StreamTls, Tally, now, resolve,
 };
 
-use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, Output, ReadIceStats};
+use crate::{IceAgent, IceCommand, IceConfig, IceEvent, IceState, IceStats, Output, ReadIceStats};
 
 /// Messages that wait for this actor before `try_send` refuses more.
 const MAILBOX: usize = 256;
@@ -35,6 +35,7 @@ pub struct IceActor {
     /// What answers the names that hide our addresses.
     names: Option<LinkNames>,
     published: Vec<PublishedName>,
+    tally: Tally<IceStats>,
     timer: Option<(Instant, SpawnHandle)>,
     /// Within that of whoever has made it.
     span: tracing::Span,
@@ -49,6 +50,7 @@ impl IceActor {
         owner: WeakRecipient<IceEvent>,
     ) -> Self {
         let (roots, names) = (config.server_roots.clone(), config.names.clone());
+        let tally = config.tally.clone();
         let ConnectionId { slot, generation } = connection;
         let span = tracing::debug_span!("ice", id = format_args!("{slot}.{generation}"));
         Self {
@@ -59,13 +61,20 @@ impl IceActor {
             roots,
             names,
             published: Vec::new(),
+            tally,
             timer: None,
             span,
         }
     }
 
-    /// Hands on what the agent has to say and waits for the time that it names.
+    /// Hands on what the agent has to say, waits for the time that it names and tells what it has
+    /// counted.
     fn drive(&mut self, ctx: &mut Context<Self>) {
+        self.put_out(ctx);
+        self.tally.set(self.agent.stats());
+    }
+
+    fn put_out(&mut self, ctx: &mut Context<Self>) {
         while let Some(output) = self.agent.poll_output() {
             let command = match output {
                 Output::Event(event) => {

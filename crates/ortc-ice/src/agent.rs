@@ -3,6 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
+use ortc_io::consent::CheckEvent;
 use ortc_io::{ConsentDelegation, ListenOn, Path, PathUpdate, SharedSocket, SocketEvent, SocketId};
 use tracing::{debug, warn};
 
@@ -14,12 +15,13 @@ use crate::held::HeldRequests;
 use crate::inbound::request_id;
 use crate::link_local::is_on_one_link;
 use crate::local::{Gathering, Local, WantedSocket};
+use crate::nomination::Announcement;
 use crate::paths::Paths;
 use crate::remote::RemoteCandidates;
 use crate::servers::Servers;
 use crate::state::{self, Cause};
 use crate::tcp::{COMING_BACK, Streams};
-use crate::transactions::Transactions;
+use crate::transactions::{TransactionId, Transactions};
 use crate::upkeep::{Due, Upkeep};
 use crate::{
     IceCommand, IceConfig, IceEvent, IceState, IceStats, IgnoredReason, RTCIceCandidateDescription,
@@ -142,6 +144,8 @@ pub struct IceAgent {
     pub(crate) config: IceConfig,
     pub(crate) state: IceState,
     pub(crate) remote: Option<RTCIceConnectionInfo>,
+    /// Credentials of ours from before a restart, until the peer shows the new ones.
+    pub(crate) former: Vec<RTCIceConnectionInfo>,
     /// Made at [`IceCommand::Connect`], so that the role precedes every pair.
     pub(crate) engine: Option<Engine>,
     pub(crate) gathering: Gathering,
@@ -163,6 +167,8 @@ pub struct IceAgent {
     pub(crate) stats: IceStats,
     /// The pair that the engine has selected last.
     pub(crate) engine_choice: Option<Path>,
+    /// Whether the peer is being told of a choice.
+    pub(crate) announcement: Option<Announcement>,
     outputs: VecDeque<Output>,
     engine_deadline: Option<Instant>,
 }
@@ -173,6 +179,7 @@ impl IceAgent {
         Self {
             state: IceState::AwaitingConnect,
             remote: None,
+            former: Vec::new(),
             engine: None,
             gathering: Gathering::new(&config),
             servers: Servers::new(&config.servers, config.seed),
@@ -189,6 +196,7 @@ impl IceAgent {
             mapped: Vec::new(),
             stats: IceStats::default(),
             engine_choice: None,
+            announcement: None,
             outputs: VecDeque::new(),
             engine_deadline: None,
             config,
@@ -212,7 +220,8 @@ impl IceAgent {
 
     /// What was counted so far.
     pub fn stats(&self) -> IceStats {
-        self.stats
+        let is_controlling = self.engine.as_ref().map(Engine::controlling);
+        IceStats { is_controlling, ..self.stats }
     }
 
     /// Carries out a command of the owner. After [`IceCommand::Close`] all are ignored.
@@ -237,6 +246,7 @@ impl IceAgent {
             // Checks go on regardless: a peer-reflexive candidate may always turn up.
             IceCommand::RemoteEndOfCandidates => debug!("the peer has no more candidates"),
             IceCommand::Connect { remote, controlling } => self.connect(now, remote, controlling),
+            IceCommand::Restart(credentials) => self.restart(now, credentials),
             IceCommand::Close => {
                 self.servers.close(now);
                 self.run_servers(now);
@@ -357,13 +367,22 @@ impl IceAgent {
                 }
                 Due::ConsentExpired => {
                     self.outputs.push_back(Output::Path(PathUpdate::SendingSuspended));
+                    // Nor does a peer keep it that has not heard of a restart of ours by now.
+                    self.former.clear();
                     if self.state == IceState::Connected {
                         self.change_state(Cause::ConsentExpired);
+                        self.form_pairs_again(now);
+                    } else if self.state == IceState::Checking && self.paths.selected().is_some() {
+                        // A restart has found no path before that of before was lost.
+                        self.change_state(Cause::PairsFailed);
                         self.form_pairs_again(now);
                     }
                 }
                 Due::Retry => {
                     self.servers.doubt(now);
+                    if self.awaits_new_credentials() {
+                        self.form_all_pairs(now);
+                    }
                     if self.state == IceState::Connected && self.paths.selected().is_none() {
                         self.change_state(Cause::PairsFailed);
                     }
@@ -377,6 +396,7 @@ impl IceAgent {
         }
         self.close_idle_streams(now, &expired);
         self.run_doubts(now);
+        self.run_announcement(now);
         self.servers_timeout(now);
         if !self.engine_rests() {
             self.run_engine(now);
@@ -407,6 +427,7 @@ impl IceAgent {
             (self.idle_streams_at(), "a stream is of no use"),
             (self.servers_deadline(), "a server is to be asked"),
             (self.doubts.next(), "a path is in doubt"),
+            (self.announcement.map(|it| it.next()), "the peer is to know the path"),
         ];
         own.into_iter().filter_map(|(at, why)| Some((at?, why))).chain(self.upkeep.next()).min()
     }
@@ -472,7 +493,7 @@ impl IceAgent {
     }
 
     /// Where the local side is several connections', their peers tell whose a request is.
-    fn claim_peer(&mut self) {
+    pub(crate) fn claim_peer(&mut self) {
         if let Some(remote) = &self.remote
             && (self.gathering.is_sharing || self.config.fork.is_some())
         {
@@ -514,55 +535,10 @@ impl IceAgent {
 
     /// New pairs are checked at the fast pace, even when the rest has settled.
     pub(crate) fn upkeep_of_new_pairs(&mut self, now: Instant) {
+        self.prepare_channels(now);
         self.upkeep.something_new(now);
         self.set_pace(Pace::Search);
         self.run_engine(now);
-    }
-
-    fn connect(&mut self, now: Instant, remote: RTCIceConnectionInfo, controlling: bool) {
-        if let Err(error) = remote.validate_remote(&self.config.credentials) {
-            warn!(%error, "the credentials of the peer are refused");
-            self.stats.credentials_refused += 1;
-            return;
-        }
-        let same = self.remote.as_ref().is_some_and(|known| {
-            known.username_frag == remote.username_frag && known.password == remote.password
-        });
-        if same {
-            return;
-        }
-        // A role that was settled with the peer outlives its restart (RFC 8445 §9).
-        let begins = controlling && !self.config.lite;
-        let controlling = self.engine.as_ref().map_or(begins, Engine::controlling);
-        let restarted = self.engine.is_some();
-        let mut engine = Engine::new(&self.config, &remote, controlling);
-        self.remotes.forget_learned();
-        self.paths.lift_bars();
-        self.paths.check_again();
-        // What was nominated before is no nomination now.
-        self.paths.forget_nominations();
-        self.engine_choice = None;
-        for local in self.gathering.set_bases() {
-            engine.add_local(local);
-        }
-        for (usable, description) in self.remotes.signalled() {
-            engine.add_remote(usable, description);
-        }
-        self.engine = Some(engine);
-        self.remote = Some(remote);
-        self.claim_peer();
-        self.transactions = Transactions::default();
-        self.doubts.clear();
-        self.mapped.clear();
-        self.upkeep.hurry();
-        self.upkeep.stop_retrying();
-        self.change_state(if restarted { Cause::RemoteRestarted } else { Cause::ConnectRequested });
-        self.run_engine(now);
-        let (held, dropped) = self.held.take(now);
-        self.stats.requests_held_dropped += dropped as u64;
-        for (path, datagram) in held {
-            self.handle_datagram(now, path, &datagram);
-        }
     }
 
     /// Takes a candidate of ours out of play.
@@ -588,6 +564,9 @@ impl IceAgent {
             self.upkeep.hurry();
             self.paths.check_again();
             self.set_pace(Pace::Search);
+            // Without any path in all that time, it is not connected. Where candidates come and go,
+            // the engine has always something left to try, and consent would be the first to tell.
+            self.upkeep.retry_within(now, self.config.timing.retry_interval);
         }
         self.run_engine(now);
     }
@@ -625,6 +604,8 @@ impl IceAgent {
                 EngineEvent::PairsFailed => {
                     if self.state == IceState::Connected && self.streams.may_come_back(now) {
                         self.upkeep.retry_after(now, COMING_BACK);
+                    } else if self.awaits_new_credentials() {
+                        self.upkeep.retry_after(now, self.config.timing.retry_interval);
                     } else if matches!(self.state, IceState::Checking | IceState::Connected) {
                         self.change_state(Cause::PairsFailed);
                         self.form_pairs_again(now);
@@ -661,29 +642,52 @@ impl IceAgent {
             if !self.may_reach(path, ends, datagram.len()) {
                 return;
             }
-            self.stats.requests_sent += 1;
-            self.transactions.insert(now, id, path);
-            let check = self.check_to_send(path, datagram);
-            return self.send(now, path, check);
+            let (check, nominates) = self.check_to_send(path, datagram);
+            return self.send_check(now, path, (id, check), nominates);
         }
         if !self.may_reach(path, ends, datagram.len()) {
             return;
         }
         let is_incoming = ends.carrier == Carrier::Incoming;
         let response = if is_incoming { self.with_source(path, datagram) } else { datagram };
+        self.config.counters.count(CheckEvent::ResponseSent);
         self.send(now, path, response);
+    }
+
+    /// Sends a check, and notes what it says of its path.
+    pub(crate) fn send_check(
+        &mut self,
+        now: Instant,
+        path: Path,
+        (id, check): (TransactionId, Bytes),
+        nominates: bool,
+    ) {
+        self.transactions.insert(now, id, path, nominates);
+        self.count_check(path);
+        self.paths.note_check(now, path, nominates);
+        self.send(now, path, check);
+    }
+
+    /// Counts a check that goes out: of the selected path it renews consent (RFC 7675).
+    pub(crate) fn count_check(&mut self, path: Path) {
+        self.stats.requests_sent += 1;
+        let renews = self.state == IceState::Connected && self.paths.selected() == Some(path);
+        let event = if renews { CheckEvent::ConsentRequestSent } else { CheckEvent::RequestSent };
+        self.config.counters.count(event);
     }
 
     /// Whether a check on this path is worth sending.
     ///
     /// Once connected, one that has been answered is not: it would be repeated on every pair
     /// until the connection settles, and thousands of connections that begin at a time would
-    /// have no ear for each other's handshakes.
+    /// have no ear for each other's handshakes. But one that is better than the selected one may be
+    /// waiting for the peer to check it, who may send no more than our checks allow it to.
     fn wants_check(&self, path: Path) -> bool {
+        let selected = self.paths.selected().filter(|selected| *selected != path);
         let can_wait = self.state == IceState::Connected
             && self.upkeep.is_improving()
-            && self.paths.selected().is_some_and(|selected| selected != path)
-            && self.paths.is_checked(path);
+            && self.paths.is_checked(path)
+            && selected.is_some_and(|selected| self.rank(path) <= self.rank(selected));
         !can_wait && self.upkeep.allows(path) && !self.paths.is_barred(path)
     }
 
@@ -721,12 +725,18 @@ impl IceAgent {
             self.event(IceEvent::ActivePair { local: ours, remote: theirs });
         }
         if first {
+            if let Some(round_trip) = self.paths.longest_trip(path) {
+                self.event(IceEvent::RoundTrip(round_trip));
+            }
             self.change_state(Cause::PairSelected);
+        }
+        if first || changed {
+            self.announce(now);
         }
     }
 
     /// The one place where the state changes.
-    fn change_state(&mut self, cause: Cause) {
+    pub(crate) fn change_state(&mut self, cause: Cause) {
         match state::next(self.state, cause) {
             Some(next) => {
                 debug!(from = ?self.state, to = ?next, ?cause, "ICE state");

@@ -3,9 +3,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ortc_io::{InterfaceAddress, InterfaceKind, LinkNames, SharedSocket, StreamListener};
+use ortc_io::consent::CheckCounters;
+use ortc_io::{InterfaceAddress, InterfaceKind, LinkNames, SharedSocket, StreamListener, Tally};
 
-use crate::{RTCIceConnectionInfo, RTCIceServer};
+use crate::{IceStats, RTCIceConnectionInfo, RTCIceServer};
 
 /// What an ICE agent is made with.
 ///
@@ -57,6 +58,11 @@ pub struct IceConfig {
     pub lite: bool,
     /// How fast checks go and when things are given up.
     pub timing: IceTiming,
+    /// Where the actor puts what its agent counts, for whoever has kept a clone; two configurations
+    /// that put it into different places are not equal.
+    pub tally: Tally<IceStats>,
+    /// Where checks and consents are counted, those of the socket port as well.
+    pub counters: CheckCounters,
 }
 
 /// A socket shared with other connections, as a host candidate.
@@ -100,6 +106,8 @@ impl IceConfig {
             fork: None,
             lite: false,
             timing: IceTiming::default(),
+            tally: Tally::default(),
+            counters: CheckCounters::default(),
         }
     }
 
@@ -194,6 +202,13 @@ impl IceConfig {
     #[must_use]
     pub fn with_lite(mut self, lite: bool) -> Self {
         self.lite = lite;
+        self
+    }
+
+    /// Counts checks and consents in these counters.
+    #[must_use]
+    pub fn with_counters(mut self, counters: CheckCounters) -> Self {
+        self.counters = counters;
         self
     }
 

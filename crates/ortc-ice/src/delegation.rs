@@ -117,6 +117,7 @@ impl IceAgent {
             patience,
             answered,
             seed: self.engine.as_mut()?.seed(),
+            counters: self.config.counters.clone(),
         })
     }
 

@@ -22,7 +22,7 @@ use is::stun::StunMessage;
 use ortc_io::Path;
 use tracing::debug;
 
-use crate::engine::{Pace, sha1_hmac};
+use crate::engine::{Ends, Engine, Pace, sha1_hmac};
 use crate::transactions::TransactionId;
 use crate::{IceAgent, IceState, RTCIceConnectionInfo};
 
@@ -291,7 +291,7 @@ impl IceAgent {
     }
 
     /// Has the engine begin afresh with all pairs, while the connection goes on.
-    fn form_all_pairs(&mut self, now: Instant) {
+    pub(crate) fn form_all_pairs(&mut self, now: Instant) {
         self.upkeep.something_new(now);
         self.paths.check_again();
         self.set_pace(Pace::Search);
@@ -367,23 +367,32 @@ impl IceAgent {
     }
 
     /// Sends a check; false if the path has no ends any more.
-    fn check_path(&mut self, now: Instant, path: Path, nominates: bool) -> bool {
+    pub(crate) fn check_path(&mut self, now: Instant, path: Path, nominates: bool) -> bool {
         let Some(ends) = self.ends(path).filter(|_| !self.paths.is_barred(path)) else {
             return false;
         };
-        let controlling = self.is_controlling();
-        let Some(local) = self.gathering.by_end((ends.carrier, ends.local)) else { return false };
-        let priority = local.check_priority();
-        let (Some(remote), Some(engine)) = (self.remote.as_ref(), self.engine.as_mut()) else {
-            return false;
-        };
-        let id = engine.transaction_id();
-        let role = (controlling, self.config.tie_breaker);
-        let credentials = (&self.config.credentials, remote);
-        let Some(check) = check(credentials, id, role, priority, nominates) else { return false };
-        self.stats.requests_sent += 1;
-        self.transactions.insert(now, id, path);
-        self.send(now, path, check);
+        let Some(id) = self.engine.as_mut().map(Engine::transaction_id) else { return false };
+        let nominates = nominates && self.is_controlling();
+        let Some(check) = self.make_check(ends, id, nominates) else { return false };
+        self.send_check(now, path, (id, check), nominates);
         true
+    }
+
+    /// A check as the engine makes them.
+    pub(crate) fn make_check(
+        &self,
+        ends: Ends,
+        id: TransactionId,
+        nominates: bool,
+    ) -> Option<Bytes> {
+        let priority = self.gathering.by_end((ends.carrier, ends.local))?.check_priority();
+        let credentials = (&self.config.credentials, self.remote.as_ref()?);
+        let role = (self.is_controlling(), self.config.tie_breaker);
+        check(credentials, id, role, priority, nominates)
+    }
+
+    /// Whether the checks of a new selection are made here already.
+    pub(crate) fn is_confirming(&self) -> bool {
+        self.doubts.probing.is_some_and(|probing| probing.purpose == Purpose::Confirm)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use is::stun::{Class, Method, StunMessage};
+use ortc_io::consent::CheckEvent;
 use ortc_io::{Encapsulation, Path};
 
 use crate::description::Carrier;
@@ -83,13 +84,15 @@ impl IceAgent {
             return;
         };
         if ours != self.config.credentials.username_frag {
-            self.stats.foreign_username += 1;
+            let is_former = self.answer_former(now, (path, ends), &message);
+            self.stats.foreign_username += u64::from(!is_former);
             return;
         }
         if !verify(&message, &self.config.credentials.password) {
             self.stats.bad_integrity += 1;
             return;
         }
+        self.former.clear();
         let known = self.remote.as_ref().is_some_and(|remote| remote.username_frag == theirs);
         if !known {
             // The peer is ahead of its own signalling, at the start or after a restart.
@@ -116,12 +119,14 @@ impl IceAgent {
             return;
         }
         self.stats.requests_received += 1;
+        self.config.counters.count(CheckEvent::RequestReceived);
         let update = self.paths.note_request(now, path, nominates);
         self.output_path(update);
         self.paths.credit(path, datagram.len());
         if matches!(self.state, IceState::Checking | IceState::Disconnected) {
             self.set_pace(Pace::Answer);
         }
+        self.check_back(now, path, ends);
         if nominates && !self.is_controlling() {
             self.upkeep.keep(path);
             if self.paths.selected().is_some_and(|selected| selected != path) {
@@ -159,23 +164,37 @@ impl IceAgent {
             return;
         }
         let success = message.is_successful_binding_response();
+        let was_checked = self.paths.is_checked(path);
         let mut is_new = false;
         if success {
-            let sent = self.transactions.answered(&id).unwrap_or(now);
+            let answered = self.transactions.answered(&id);
             // Before the engine, which may select the path at once.
+            let sent = answered.as_ref().map_or((now, now), |sent| (sent.at, sent.last));
             let update = self.paths.note_response(now, path, sent);
+            if let Some(sent) = answered {
+                self.paths.note_told(path, sent.at, sent.nominates);
+            }
             is_new = update.is_some();
             self.output_path(update);
             self.stats.responses_received += 1;
+            self.config.counters.count(CheckEvent::ResponseReceived);
         }
         match (self.ends(path), self.engine.as_mut()) {
             (Some(ends), Some(engine)) if is_stream && success => {
                 engine.answer(now, ends, &message);
             }
-            _ => _ = self.feed_engine(now, path, message),
+            _ => {
+                // It takes none to a check of ours, nor of a pair that it has formed anew.
+                if !self.feed_engine(now, path, message) && !was_checked {
+                    self.paths.uncheck(path);
+                }
+            }
         }
         if is_new && self.paths.selected() != Some(path) {
             self.follow_choice(now, path);
+        }
+        if success {
+            self.take_first_valid(now, path);
         }
         if success
             && self.paths.selected() == Some(path)
@@ -190,6 +209,31 @@ impl IceAgent {
         self.review_doubts(now);
         if self.state == IceState::Connected && self.paths.count_checked() >= self.pair_count() {
             self.upkeep.settle_soon(now);
+        }
+    }
+
+    /// Checks a path on which a check has come and none of ours was answered: it is worth a copy of
+    /// our last one there, as that may have come to a NAT too early (RFC 8445 §7.3.1.4). The
+    /// engine, which makes no such checks, takes the response for that of its own.
+    fn check_back(&mut self, now: Instant, path: Path, ends: Ends) {
+        if self.paths.is_checked(path) || !self.upkeep.allows(path) || self.paths.is_barred(path) {
+            return;
+        }
+        let interval = self.config.timing.check_interval;
+        let Some(sent) = self.transactions.last_on(path) else { return };
+        let (id, nominated) = (sent.id, sent.nominates);
+        if now.saturating_duration_since(sent.last) < interval {
+            return;
+        }
+        // Not where the other one did not: by its identifier, the response says what that was.
+        let is_chosen = self.state == IceState::Connected && self.paths.selected() == Some(path);
+        let nominates = nominated && is_chosen;
+        let Some(check) = self.make_check(ends, id, nominates) else { return };
+        if self.may_reach(path, ends, check.len()) {
+            self.transactions.repeated(now, &id);
+            self.count_check(path);
+            self.paths.note_check(now, path, nominates);
+            self.send(now, path, check);
         }
     }
 

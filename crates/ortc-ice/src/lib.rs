@@ -40,7 +40,8 @@
 //!
 //! What a TURN server relays is a path with the encapsulation
 //! [`ChannelData`](ortc_io::Encapsulation::ChannelData), which the socket port frames. Peers are
-//! reached through channels alone: the first check to one waits until its channel is bound.
+//! reached through channels, which are bound as soon as both candidates are known; only checks to another
+//! port of an address that has one go as Send indications, until that port has its own.
 //! Allocations are given back at the end. One that is lost, as its server has restarted or the
 //! stream to it has broken, is withdrawn and made again by itself: after half a second, then more
 //! and more seldom, for half an hour. The new one is another candidate, to be set and signalled. A
@@ -84,8 +85,23 @@
 //!   succeeds, and both go back to a spare when the selected pair fails (§8.1.1).
 //! - There is no failed state (§6.1.3): while disconnected, all pairs are formed again every
 //!   two seconds, so that a peer that comes late, or back, is found.
-//! - Triggered checks (§7.3.1.4) are replaced: while requests of the peer come in and no
-//!   pair is selected, every pair is checked four times as often.
+//! - A triggered check (§7.3.1.4) is a copy of the last one of its pair, if that was not answered.
+//!   And while requests of the peer come in and no pair is selected, every pair is checked four
+//!   times as often.
+//! - A peer-reflexive candidate gets the priority of a relayed one when the signalling says that it
+//!   is one (§7.3.1.3 leaves that of its checks, by which a relay would rank before what a STUN
+//!   server has told of).
+//! - The controlling side tells of its choice by checks of its own: of the selected pair until one
+//!   is answered, and without a nomination of those that were selected before (§8.1.1 ends with the
+//!   first nomination).
+//! - Requests to servers wait 150 ms for a first answer, and then for one and a half of the round
+//!   trips that were measured, by any request to that server, between 50 and 500 ms (RFC 8489 §6.2.1
+//!   has 500 ms, unless more is known). The second copy waits as long as the first, and only those
+//!   after it twice as long each.
+//! - A controlled side selects the first pair of its own that works, and later what the peer nominates
+//!   (§12.1.1 lets it send there; §8.1.1 would have it select nothing). It stays there when the peer
+//!   nominates others, too, as those with aggressive nomination do (RFC 5245 §8.1.1.2), and leaves it
+//!   for what was nominated when its own is not any more.
 //! - Ten seconds after connecting, only the selected pair and two spares are checked (§8.3
 //!   would free the other candidates; here they go on answering).
 //! - If both sides are controlled, the one with the smaller tie-breaker takes control
@@ -104,8 +120,9 @@
 //!
 //! # What is left out for now
 //!
-//! TURN over DTLS, simultaneous opens of TCP, link-local addresses over TCP, and answering a restart
-//! of the peer without new credentials from the owner. What takes no part for such a reason is reported by
+//! TURN over DTLS, simultaneous opens of TCP, link-local addresses over TCP, answering a restart
+//! of the peer without new credentials from the owner, and restarting a side that others share or
+//! that streams are opened to. What takes no part for such a reason is reported by
 //! [`IceEvent::CandidateIgnored`] and counted in [`IceStats`].
 
 #![forbid(unsafe_code)]
@@ -131,6 +148,7 @@ mod nomination;
 mod paths;
 mod random;
 mod remote;
+mod restart;
 mod server;
 mod servers;
 mod state;

@@ -217,6 +217,7 @@ impl Gathering {
         }
         self.admitted = preferred_order(&self.filter, interfaces);
         self.admitted.truncate(MAX_LOCAL);
+        self.admitted.shrink_to_fit();
         let addresses = self.addresses(interfaces);
         let gone = |local: &Local| !addresses.contains(&with_port(local.address, 0));
         let mut difference = Difference {
@@ -237,6 +238,7 @@ impl Gathering {
             let token = self.next_token;
             let pending = Pending { token, address, first_port, tried: 0, shared };
             self.next_token += 1;
+            self.pending.reserve_exact(1);
             self.pending.push(pending);
             difference.wanted.push(self.wanted(pending));
         }
@@ -298,6 +300,9 @@ impl Gathering {
     ) -> Option<&Local> {
         let index = self.pending.iter().position(|pending| pending.token == token)?;
         let pending = self.pending.remove(index);
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
         let preference = self.next_preference;
         // 65,535 addresses later they are no longer unique, which costs an order, no more.
         self.next_preference = self.next_preference.saturating_sub(1).max(1);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use actix::Message;
 
 use crate::{
@@ -27,6 +29,11 @@ pub enum IceCommand {
         /// The role to begin with; role conflicts are settled by tie-breaker.
         controlling: bool,
     },
+    /// Takes these credentials in place of ours, which the owner signals (RFC 8445 §9): checks
+    /// begin anew, and media goes on meanwhile. The sockets and candidates stay, and requests
+    /// with the former ones are answered until the first with these. Refused and counted where
+    /// the sockets are [shared](crate::IceConfig::shared), and with passive TCP candidates.
+    Restart(RTCIceConnectionInfo),
     /// Gathers again: reports what is new, withdraws what is gone.
     Update,
     /// Lets forks join the sockets of this agent, and those that it will have, under its
@@ -78,6 +85,9 @@ pub enum IceEvent {
         /// Why.
         reason: ServerFailure,
     },
+    /// How long the selected path takes there and back, at most; told before the state is
+    /// [`Connected`](IceState::Connected), for timers of what uses the path then.
+    RoundTrip(Duration),
     /// The state has changed.
     StateChanged(IceState),
     /// The pair that media uses from now on; comes again when a better one is found.

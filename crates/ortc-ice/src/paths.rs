@@ -30,12 +30,29 @@ struct Known {
     nominated: Option<Instant>,
     /// Since when it has done so with every check.
     nominated_since: Option<Instant>,
+    /// Since when its checks do not nominate it any more.
+    taken_back: Option<Instant>,
     /// The time from a check to its response, the last one.
     round_trip: Option<Duration>,
+    /// The least time from the first copy of a check to its response: a round trip and no less.
+    longest_trip: Option<Duration>,
     /// Responses since [`Paths::count_anew`].
     answers: u32,
     /// Bytes that may go out on it before anything has been answered.
     credit: usize,
+}
+
+/// A path that we have nominated, until an answered check has taken that back.
+///
+/// It may be one on which nothing has come, or nothing comes any more: the peer may have heard all
+/// the same.
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    path: Path,
+    /// When that was sent last.
+    at: Instant,
+    /// Whether the peer has answered it.
+    agreed: bool,
 }
 
 impl Known {
@@ -48,17 +65,27 @@ impl Known {
             checked: false,
             nominated: None,
             nominated_since: None,
+            taken_back: None,
             round_trip: None,
+            longest_trip: None,
             answers: 0,
             credit: 0,
         }
     }
 
     fn nominated(&mut self, now: Instant, nominates: bool) {
+        let was = self.taken_back.or(self.nominated.map(|_| now));
+        self.taken_back = was.filter(|_| !nominates);
         self.nominated = nominates.then_some(now);
         self.nominated_since = self.nominated_since.or(Some(now)).filter(|_| nominates);
     }
 }
+
+/// Most paths that are remembered as nominated; the oldest are forgotten first.
+const MAX_NAMED: usize = 32;
+
+/// For how long that is remembered of a path on which nothing comes: consent lasts half as long.
+const NAMED_FOR: Duration = Duration::from_secs(60);
 
 /// The paths of a connection, as far up the ladder of [`PathUpdate`] as each has come.
 #[derive(Debug, Default)]
@@ -68,6 +95,8 @@ pub(crate) struct Paths {
     /// Taken by newer connections: not used any more, or the two would take them from each
     /// other for ever.
     barred: Vec<Path>,
+    /// Those that the peer may take for nominated.
+    named: Vec<Named>,
 }
 
 impl Paths {
@@ -84,6 +113,7 @@ impl Paths {
             }
             self.barred.push(path);
         }
+        self.named.retain(|named| named.path != path);
         self.remove(|known| known.path == path);
         self.selected.take_if(|selected| *selected == path).is_some()
     }
@@ -102,6 +132,12 @@ impl Paths {
         self.known.len() < MAX_PATHS || self.find(path).is_some()
     }
 
+    fn add(&mut self, known: Known) {
+        // Few, and kept for as long as the connection.
+        self.known.reserve_exact(1);
+        self.known.push(known);
+    }
+
     /// Notes an authenticated request.
     pub(crate) fn note_request(
         &mut self,
@@ -116,21 +152,21 @@ impl Paths {
         }
         let mut known = Known::new(now, path);
         known.nominated(now, nominates);
-        self.known.push(known);
+        self.add(known);
         Some(PathUpdate::Authenticated(path))
     }
 
-    /// Notes an authenticated response to a check that was sent at `sent`.
+    /// Notes an authenticated response to a check that was sent `first` and, at `last`, again.
     pub(crate) fn note_response(
         &mut self,
         now: Instant,
         path: Path,
-        sent: Instant,
+        (first, last): (Instant, Instant),
     ) -> Option<PathUpdate> {
         let index = match self.find(path) {
             Some(index) => index,
             None if self.known.len() < MAX_PATHS => {
-                self.known.push(Known::new(now, path));
+                self.add(Known::new(now, path));
                 self.known.len() - 1
             }
             None => return None,
@@ -138,10 +174,80 @@ impl Paths {
         let known = &mut self.known[index];
         known.heard = now;
         known.checked = true;
-        known.round_trip = Some(now.saturating_duration_since(sent));
+        known.round_trip = Some(now.saturating_duration_since(last));
+        let longest = now.saturating_duration_since(first);
+        known.longest_trip = Some(known.longest_trip.map_or(longest, |least| least.min(longest)));
         known.answers = known.answers.saturating_add(1);
         let first = known.answered.replace(now).is_none();
         first.then_some(PathUpdate::Validated(path))
+    }
+
+    /// Notes that a check went out on a path, which nominates it or not.
+    pub(crate) fn note_check(&mut self, now: Instant, path: Path, nominates: bool) {
+        let named = self.named.iter_mut().find(|named| named.path == path);
+        if !nominates {
+            // It may be heard and its answer lost.
+            if let Some(named) = named {
+                named.agreed = false;
+            }
+            return;
+        }
+        if let Some(named) = named {
+            named.at = now;
+            return;
+        }
+        if self.named.len() >= MAX_NAMED {
+            self.named.remove(0);
+        }
+        // Mostly it is the only one, for as long as the connection.
+        self.named.reserve_exact(1);
+        self.named.push(Named { path, at: now, agreed: false });
+    }
+
+    /// Notes that the peer has answered a check that was sent at `sent`, and so knows whether the
+    /// path is nominated.
+    pub(crate) fn note_told(&mut self, path: Path, sent: Instant, nominates: bool) {
+        // Where none is found, a nomination comes late: it was taken back.
+        let Some(index) = self.named.iter().position(|named| named.path == path) else { return };
+        if nominates {
+            self.named[index].agreed = true;
+        } else if self.named[index].at < sent {
+            // Of two that were sent at once, the other may be the last.
+            self.named.remove(index);
+        }
+    }
+
+    /// Whether the peer knows that we have nominated a path.
+    pub(crate) fn is_agreed(&self, path: Path) -> bool {
+        self.named.iter().any(|named| named.path == path && named.agreed)
+    }
+
+    /// Paths other than the selected one that the peer may take for nominated.
+    pub(crate) fn still_named(&mut self, now: Instant) -> Vec<Path> {
+        let Self { known, named, selected, .. } = self;
+        named.retain(|Named { path, at, .. }| {
+            let is_fresh = now.saturating_duration_since(*at) < NAMED_FOR;
+            is_fresh || *selected == Some(*path) || known.iter().any(|it| it.path == *path)
+        });
+        named.iter().map(|named| named.path).filter(|path| Some(*path) != *selected).collect()
+    }
+
+    /// Forgets what the peer was told: it has restarted.
+    pub(crate) fn forget_told(&mut self) {
+        self.named.clear();
+    }
+
+    /// Has a path be checked again: the engine does not know the check that was answered.
+    pub(crate) fn uncheck(&mut self, path: Path) {
+        if let Some(index) = self.find(path) {
+            self.known[index].checked = false;
+        }
+    }
+
+    /// Has the paths that `again` names be checked again.
+    pub(crate) fn check_again_where(&mut self, again: impl Fn(Path) -> bool) {
+        let known = self.known.iter_mut().filter(|known| again(known.path));
+        known.for_each(|known| known.checked = false);
     }
 
     /// Counts responses from zero.
@@ -157,6 +263,11 @@ impl Paths {
     /// The time from a check on a path to its response, the last one.
     pub(crate) fn round_trip(&self, path: Path) -> Option<Duration> {
         self.find(path).and_then(|index| self.known[index].round_trip)
+    }
+
+    /// How long a round trip on a path takes at most.
+    pub(crate) fn longest_trip(&self, path: Path) -> Option<Duration> {
+        self.find(path).and_then(|index| self.known[index].longest_trip)
     }
 
     /// The best of the other paths that have had as many responses as `answers`: one that the
@@ -226,6 +337,15 @@ impl Paths {
         nominated.max_by_key(|(at, _)| *at).map(|(_, path)| path)
     }
 
+    /// Whether the peer has taken back its nomination of one path, if there was any, for that of the
+    /// other: that one came later, or no more than `before` it.
+    pub(crate) fn is_for(&self, from: Path, to: Path, before: Duration) -> bool {
+        let (Some(from), Some(to)) = (self.find(from), self.find(to)) else { return true };
+        let (from, to) = (&self.known[from], &self.known[to]);
+        from.taken_back
+            .is_none_or(|at| to.nominated.is_some_and(|nominated| nominated + before >= at))
+    }
+
     /// Whether the peer looks to have moved from one path to another: nothing has come on the
     /// first since the second is known or nominated, nor for `silence`.
     pub(crate) fn has_moved(&self, now: Instant, from: Path, to: Path, silence: Duration) -> bool {
@@ -238,7 +358,7 @@ impl Paths {
     /// Forgets what the peer has nominated.
     pub(crate) fn forget_nominations(&mut self) {
         for known in &mut self.known {
-            (known.nominated, known.nominated_since) = (None, None);
+            (known.nominated, known.nominated_since, known.taken_back) = (None, None, None);
         }
     }
 
@@ -267,12 +387,14 @@ impl Paths {
         if self.selected.is_some_and(|path| path.socket == socket) {
             self.selected = None;
         }
+        self.named.retain(|named| named.path.socket != socket);
         self.remove(|known| known.path.socket == socket)
     }
 
     /// Forgets every path that `gone` names, be it the selected one.
     pub(crate) fn remove_where(&mut self, gone: impl Fn(Path) -> bool) -> Vec<Path> {
         self.selected.take_if(|path| gone(*path));
+        self.named.retain(|named| !gone(named.path));
         self.remove(|known| gone(known.path))
     }
 
@@ -353,8 +475,8 @@ mod tests {
         assert_eq!(paths.note_request(now, p, false), Some(PathUpdate::Authenticated(p)));
         assert_eq!(paths.note_request(now, p, false), None);
         assert!(!paths.is_answered(p));
-        assert_eq!(paths.note_response(now, p, now), Some(PathUpdate::Validated(p)));
-        assert_eq!(paths.note_response(now, p, now), None);
+        assert_eq!(paths.note_response(now, p, (now, now)), Some(PathUpdate::Validated(p)));
+        assert_eq!(paths.note_response(now, p, (now, now)), None);
         assert!(paths.is_answered(p));
         assert_eq!(paths.select(p), Some(now));
     }
@@ -375,10 +497,45 @@ mod tests {
     }
 
     #[test]
+    fn a_nomination_is_taken_back_by_a_later_check_that_was_answered() {
+        let (mut paths, start) = (Paths::default(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        let (old, new) = (path(0, 1), path(0, 2));
+        for path in [old, new] {
+            paths.note_response(start, path, (start, start));
+        }
+        paths.note_check(after(1), old, true);
+        paths.note_told(old, after(1), true);
+        assert!(paths.is_agreed(old) && !paths.is_agreed(new));
+        paths.select(new);
+        assert_eq!(paths.still_named(after(3)), [old]);
+        paths.note_told(old, after(1), false);
+        assert_eq!(paths.still_named(after(3)), [old], "that was sent before, perhaps");
+        paths.note_told(old, after(2), false);
+        assert_eq!(paths.still_named(after(3)), []);
+        paths.note_told(old, after(1), true);
+        assert!(!paths.is_agreed(old), "it came late");
+    }
+
+    #[test]
+    fn a_nomination_of_a_path_on_which_nothing_comes_is_remembered_while_the_peer_may_use_it() {
+        let (mut paths, start) = (Paths::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let [silent, old, new] = [1, 2, 3].map(|port| path(0, port));
+        paths.note_check(start, silent, true);
+        paths.note_response(start, old, (start, start));
+        paths.note_check(start, old, true);
+        paths.select(new);
+        assert_eq!(paths.expire(after(10), Duration::from_secs(10)), [old]);
+        assert_eq!(paths.still_named(after(59)), [silent, old]);
+        assert_eq!(paths.still_named(after(60)), []);
+    }
+
+    #[test]
     fn spares_are_on_other_sockets_if_there_are_any() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         for p in [path(0, 1), path(0, 2), path(0, 3), path(1, 1)] {
-            paths.note_response(now, p, now);
+            paths.note_response(now, p, (now, now));
         }
         paths.note_request(now, path(2, 1), false);
         paths.select(path(0, 1));
@@ -389,8 +546,8 @@ mod tests {
     fn a_silent_path_is_lost_but_for_the_selected_one() {
         let (mut paths, now) = (Paths::default(), Instant::now());
         let idle = Duration::from_secs(40);
-        paths.note_response(now, path(0, 1), now);
-        paths.note_response(now, path(0, 2), now);
+        paths.note_response(now, path(0, 1), (now, now));
+        paths.note_response(now, path(0, 2), (now, now));
         paths.select(path(0, 1));
         assert_eq!(paths.next_expiry(idle), Some(now + idle));
         assert_eq!(paths.expire(now + idle, idle), [path(0, 2)]);
@@ -402,7 +559,7 @@ mod tests {
     #[test]
     fn a_barred_path_is_gone_and_the_number_of_bars_is_bounded() {
         let (mut paths, now) = (Paths::default(), Instant::now());
-        paths.note_response(now, path(0, 1), now);
+        paths.note_response(now, path(0, 1), (now, now));
         paths.select(path(0, 1));
         assert!(!paths.bar(path(0, 2)));
         assert!(paths.bar(path(0, 1)));
@@ -426,6 +583,6 @@ mod tests {
         }
         assert!(!paths.has_room_for(path(0, 257)));
         assert!(paths.has_room_for(path(0, 256)));
-        assert_eq!(paths.note_response(now, path(0, 257), now), None);
+        assert_eq!(paths.note_response(now, path(0, 257), (now, now)), None);
     }
 }

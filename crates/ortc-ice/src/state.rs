@@ -5,8 +5,8 @@ use crate::IceState;
 pub(crate) enum Cause {
     /// The owner sent the first credentials of the peer.
     ConnectRequested,
-    /// The owner sent other credentials: the peer has restarted.
-    RemoteRestarted,
+    /// The owner sent other credentials: one side has restarted.
+    Restarted,
     /// A pair was selected where there was none.
     PairSelected,
     /// No response came on the selected pair for the consent timeout (RFC 7675 §5.1).
@@ -25,7 +25,7 @@ pub(crate) const fn next(state: IceState, cause: Cause) -> Option<IceState> {
     use IceState::*;
     match (state, cause) {
         (AwaitingConnect, ConnectRequested) => Some(Checking),
-        (Checking | Connected | Disconnected, RemoteRestarted) => Some(Checking),
+        (Checking | Connected | Disconnected, Restarted) => Some(Checking),
         (Checking | Disconnected, PairSelected) => Some(Connected),
         (Connected, ConsentExpired | PathTaken) => Some(Disconnected),
         (Checking | Connected, PairsFailed) => Some(Disconnected),
@@ -47,7 +47,7 @@ mod tests {
         for state in [AwaitingConnect, Checking, Connected, Disconnected, Closed] {
             for cause in [
                 ConnectRequested,
-                RemoteRestarted,
+                Restarted,
                 PairSelected,
                 ConsentExpired,
                 PairsFailed,
@@ -64,16 +64,16 @@ mod tests {
             "\
 AwaitingConnect -- ConnectRequested -> Checking
 AwaitingConnect -- CloseRequested -> Closed
-Checking -- RemoteRestarted -> Checking
+Checking -- Restarted -> Checking
 Checking -- PairSelected -> Connected
 Checking -- PairsFailed -> Disconnected
 Checking -- CloseRequested -> Closed
-Connected -- RemoteRestarted -> Checking
+Connected -- Restarted -> Checking
 Connected -- ConsentExpired -> Disconnected
 Connected -- PairsFailed -> Disconnected
 Connected -- PathTaken -> Disconnected
 Connected -- CloseRequested -> Closed
-Disconnected -- RemoteRestarted -> Checking
+Disconnected -- Restarted -> Checking
 Disconnected -- PairSelected -> Connected
 Disconnected -- CloseRequested -> Closed
 "

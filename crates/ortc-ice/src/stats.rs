@@ -2,6 +2,9 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IceStats {
+    /// Whether this side is the controlling one; `None` before there is a peer. A conflict of roles
+    /// changes it.
+    pub is_controlling: Option<bool>,
     /// Checks sent.
     pub requests_sent: u64,
     /// Checks not sent because the connection has settled on other pairs, or has lost the path

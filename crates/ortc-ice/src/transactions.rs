@@ -23,16 +23,22 @@ pub(crate) struct Transactions {
     sent: VecDeque<Sent>,
 }
 
-#[derive(Debug)]
-struct Sent {
-    at: Instant,
-    id: TransactionId,
+/// A request of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// When it was sent first.
+    pub(crate) at: Instant,
+    /// When it, or a copy, was sent last.
+    pub(crate) last: Instant,
+    pub(crate) id: TransactionId,
     path: Path,
+    /// Whether it nominates the path.
+    pub(crate) nominates: bool,
 }
 
 impl Transactions {
-    /// Remembers a request; the oldest make room.
-    pub(crate) fn insert(&mut self, now: Instant, id: TransactionId, path: Path) {
+    /// Remembers a request, and whether it nominates its path; the oldest make room.
+    pub(crate) fn insert(&mut self, now: Instant, id: TransactionId, path: Path, nominates: bool) {
         while let Some(oldest) = self.sent.front() {
             let is_late = now.saturating_duration_since(oldest.at) >= LIFETIME;
             if self.sent.len() < CAPACITY && !is_late {
@@ -44,7 +50,7 @@ impl Transactions {
             // What the search for a path took is not needed to keep it.
             self.sent.shrink_to(self.sent.len() * 2);
         }
-        self.sent.push_back(Sent { at: now, id, path });
+        self.sent.push_back(Sent { at: now, last: now, id, path, nominates });
     }
 
     /// Whether a request with this identifier went out on this very path.
@@ -52,10 +58,22 @@ impl Transactions {
         self.sent.iter().rev().any(|sent| sent.id == *id && sent.path == path)
     }
 
-    /// Forgets a request that has been answered; returns when it was sent.
-    pub(crate) fn answered(&mut self, id: &TransactionId) -> Option<Instant> {
+    /// Forgets a request that has been answered, and returns it.
+    pub(crate) fn answered(&mut self, id: &TransactionId) -> Option<Sent> {
         let at = self.sent.iter().rposition(|sent| sent.id == *id)?;
-        self.sent.remove(at).map(|sent| sent.at)
+        self.sent.remove(at)
+    }
+
+    /// Notes that a copy of a request went out.
+    pub(crate) fn repeated(&mut self, now: Instant, id: &TransactionId) {
+        if let Some(sent) = self.sent.iter_mut().rev().find(|sent| sent.id == *id) {
+            sent.last = now;
+        }
+    }
+
+    /// The last request on a path that has not been answered.
+    pub(crate) fn last_on(&self, path: Path) -> Option<&Sent> {
+        self.sent.iter().rev().find(|sent| sent.path == path)
     }
 }
 
@@ -78,7 +96,7 @@ mod tests {
     fn a_response_must_come_from_the_address_that_was_asked() {
         let mut transactions = Transactions::default();
         let now = Instant::now();
-        transactions.insert(now, id(1), path(1));
+        transactions.insert(now, id(1), path(1), false);
         assert!(transactions.sent_on(&id(1), path(1)));
         assert!(!transactions.sent_on(&id(1), path(2)));
         assert!(!transactions.sent_on(&id(2), path(1)));
@@ -90,9 +108,20 @@ mod tests {
     fn a_request_is_answered_once() {
         let mut transactions = Transactions::default();
         let now = Instant::now();
-        transactions.insert(now, id(1), path(1));
-        transactions.insert(now, id(2), path(1));
-        transactions.answered(&id(1));
+        transactions.insert(now, id(1), path(1), false);
+        transactions.insert(now, id(2), path(1), true);
+        let last = transactions.last_on(path(1)).unwrap();
+        assert_eq!((last.last, last.id, last.nominates), (now, id(2), true));
+        let later = now + Duration::from_millis(20);
+        transactions.repeated(later, &id(2));
+        assert_eq!(
+            transactions.last_on(path(1)).map(|sent| (sent.at, sent.last)),
+            Some((now, later))
+        );
+        let answered = transactions.answered(&id(1)).unwrap();
+        assert_eq!((answered.at, answered.nominates), (now, false));
+        assert_eq!(transactions.answered(&id(1)), None);
+        assert_eq!(transactions.last_on(path(2)), None);
         assert!(!transactions.sent_on(&id(1), path(1)));
         assert!(transactions.sent_on(&id(2), path(1)));
     }
@@ -102,12 +131,12 @@ mod tests {
         let mut transactions = Transactions::default();
         let now = Instant::now();
         for n in 0..5000 {
-            transactions.insert(now, id(n), path(1));
+            transactions.insert(now, id(n), path(1), false);
         }
         assert_eq!(transactions.sent.len(), CAPACITY);
         assert!(transactions.sent_on(&id(4999), path(1)));
         assert!(!transactions.sent_on(&id(0), path(1)));
-        transactions.insert(now + LIFETIME, id(9999), path(1));
+        transactions.insert(now + LIFETIME, id(9999), path(1), false);
         assert_eq!(transactions.sent.len(), 1);
         assert!(transactions.sent.capacity() < 16);
     }

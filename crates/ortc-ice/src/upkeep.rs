@@ -222,6 +222,11 @@ impl Upkeep {
         self.retry_at = Some(now + period);
     }
 
+    /// The same, unless it is to be earlier.
+    pub(crate) fn retry_within(&mut self, now: Instant, period: Duration) {
+        self.retry_at.get_or_insert(now + period);
+    }
+
     /// No retry any more.
     pub(crate) fn stop_retrying(&mut self) {
         self.retry_at = None;

@@ -11,14 +11,7 @@ use ortc_io::PathUpdate;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn connected(seed: u64, delegated: bool) -> Pair {
-    let mut pair = Pair::new(seed, &["192.0.2.1", "192.0.2.2"], &["198.51.100.1"]);
-    if delegated {
-        pair.delegate();
-    }
-    pair.start();
-    pair.drive_until_connected(SECOND);
-    pair.advance(60 * SECOND);
-    pair
+    Pair::connected_for(60 * SECOND, seed, delegated)
 }
 
 /// The second side is another agent from now on, with other credentials; it knows those of the

@@ -229,6 +229,53 @@ fn update_reports_what_is_new_and_withdraws_what_is_gone() {
     });
 }
 
+/// Has one of three addresses after the other be gone for 300 ms, and all be there for as long.
+fn change_addresses(pair: &mut Pair, rounds: usize) {
+    let all = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+    for round in 0..rounds {
+        for there in
+            [all.iter().filter(|it| **it != all[round % 3]).collect(), all.iter().collect()]
+        {
+            let there: Vec<&&str> = there;
+            pair.sides[0].interfaces = there.into_iter().map(|it| interface(it)).collect();
+            pair.command(0, IceCommand::Update);
+            pair.advance(Duration::from_millis(300));
+        }
+    }
+}
+
+#[test]
+fn who_has_lost_its_address_and_is_answered_on_no_other_says_so_in_two_seconds() {
+    for seed in 0..10 {
+        let all = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let mut pair = connected(seed, &all, &["198.51.100.1"]);
+        pair.advance(Duration::from_secs(seed));
+        assert_eq!(pair.a().selected().unwrap().0.ip(), address("192.0.2.1:0").ip());
+        // The peer is gone, and its goodbye was lost.
+        pair.blocks = Box::new(|_, _| true);
+        let start = pair.elapsed();
+        change_addresses(&mut pair, 10);
+        let (at, last) = pair.a().states().pop().unwrap();
+        assert_eq!(last, IceState::Disconnected, "seed {seed}");
+        // The other two have been answered before, so each is taken until it goes, at 1.2 s.
+        assert!(at - start <= Duration::from_millis(3_300), "seed {seed}: {:?}", at - start);
+        pair.blocks = Box::new(|_, _| false);
+        let end = pair.elapsed();
+        assert!(pair.drive_until_connected(10 * SECOND) - end < 3 * SECOND, "seed {seed}");
+    }
+}
+
+#[test]
+fn addresses_that_come_and_go_end_no_connection_that_another_one_carries() {
+    for seed in 0..10 {
+        let all = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let mut pair = connected(seed, &all, &["198.51.100.1"]);
+        pair.advance(Duration::from_secs(seed));
+        change_addresses(&mut pair, 30);
+        assert_eq!(pair.a().states().len(), 2, "seed {seed}: {:?}", pair.a().states());
+    }
+}
+
 #[test]
 fn a_socket_that_fails_is_withdrawn() {
     let mut pair = connected(8, &["192.0.2.1", "192.0.2.2"], &["198.51.100.1"]);

@@ -103,7 +103,9 @@
 //!   of as many calls; so write them in that order.
 //! - **The features** are `sim`, the simulated network, its virtual clock and the test probes, and
 //!   `fuzzing`, entrances to private parsers. Nothing of either is in a production build.
-//! - **Unsafe code** is in one file, the Linux system calls.
+//! - **Unsafe code** is round system calls that have no safe wrapper (`udp/sys_linux.rs`), the
+//!   registration of one descriptor (`interface_watch.rs`) and one instruction that fetches memory
+//!   (`prefetch.rs`).
 //!
 //! What this crate leaves out on purpose: it parses nothing beyond the first two bytes of a
 //! datagram (RFC 7983), on a shared socket what names the connection in a STUN message, binding
@@ -130,6 +132,7 @@ pub mod ring;
 pub mod shared;
 mod socket_actor;
 mod stream;
+mod tally;
 mod udp;
 
 #[cfg(feature = "sim")]
@@ -158,4 +161,5 @@ pub use stream::{
     AcceptedStream, ListenerStats, Listening, StreamEnd, StreamListener, StreamTask,
     open_peer_stream, open_stream,
 };
+pub use tally::Tally;
 pub use udp::{Offload, UdpConfig, UdpIo, UdpStats, run_in_real_time};

@@ -77,6 +77,9 @@ pub enum SocketCommand {
     Unbind(ConnectionId, SocketId),
     /// Sends one control datagram (STUN, DTLS). Never media.
     SendControl(SendControl),
+    /// Sends one control datagram on every path that works, the selected one first: a goodbye, which
+    /// is said once, and is not to be lost with a path that has just died.
+    SendEverywhere(ConnectionId, Bytes),
     /// What ICE has found out about a path.
     Path(ConnectionId, PathUpdate),
     /// Hands the consent of a settled path over; answered with

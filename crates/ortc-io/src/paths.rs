@@ -46,7 +46,7 @@
 //!    about media (it only reads, and is one look-up in a socket's table of addresses, which
 //!    costs the same for ten paths and for ten thousand).
 //! 4. Ask [`sending_path`](PathTable::sending_path) for media, [`outgoing`](PathTable::outgoing)
-//!    for control.
+//!    for control, [`sending_paths`](PathTable::sending_paths) for a goodbye.
 //! 5. At [`poll_timeout`](PathTable::poll_timeout), call
 //!    [`handle_timeout`](PathTable::handle_timeout).
 
@@ -66,7 +66,7 @@ pub use self::error::PathError;
 use self::hash::AddressHash;
 use self::shared::{Shared, TransactionId};
 pub use self::stats::{PathStats, SharedStats};
-use crate::{ConnectionId, DatagramKind, Encapsulation, Path, PathUpdate, SocketId};
+use crate::{ConnectionId, DatagramKind, Encapsulation, Path, PathUpdate, SocketId, prefetch};
 
 /// How long a lost path is still received from: longer than what may be in flight or queued
 /// on any path worth using.
@@ -81,6 +81,9 @@ pub const MAX_PARKED_BYTES: usize = 10_000;
 /// Most paths of one connection. Each stands for an authenticated request, but a request can
 /// be replayed from any number of addresses.
 pub const MAX_PATHS: usize = 256;
+
+/// Most paths that something is sent on at once: of a connection that has settled there are three.
+const MAX_EVERYWHERE: usize = 8;
 
 /// Most connections of one table: a slot number beyond is a mistake, not a load.
 const MAX_CONNECTIONS: u32 = 1 << 20;
@@ -251,7 +254,9 @@ impl PathTable {
         socket: SocketId,
         local: SocketAddr,
     ) -> Result<(), PathError> {
-        self.get_mut(connection)?.sockets.push(socket);
+        let sockets = &mut self.get_mut(connection)?.sockets;
+        sockets.reserve_exact(1);
+        sockets.push(socket);
         self.insert_socket(socket, local, Tenancy::Owned(connection));
         Ok(())
     }
@@ -369,6 +374,7 @@ impl PathTable {
                 self.insert(connection, path, Standing::Validated)?;
                 let state = self.get_mut(connection)?;
                 if !state.validated.contains(&path) {
+                    state.validated.reserve_exact(1);
                     state.validated.push(path);
                 }
                 Ok(state.release(path))
@@ -488,6 +494,23 @@ impl PathTable {
         state.selected.or_else(|| state.validated.last().copied())
     }
 
+    /// Where a connection may send: [where it does](Self::sending_path), then what was validated last;
+    /// at most eight paths, none while sending is suspended.
+    pub fn sending_paths(&self, connection: ConnectionId) -> Vec<Path> {
+        let Some(first) = self.sending_path(connection) else { return Vec::new() };
+        let validated = self.get(connection).map_or(&[][..], |state| &state.validated);
+        let others = validated.iter().rev().copied().filter(|path| *path != first);
+        std::iter::once(first).chain(others).take(MAX_EVERYWHERE).collect()
+    }
+
+    /// Has the processor fetch what [`sending_path`](Self::sending_path) looks at.
+    #[inline]
+    pub fn prefetch(&self, slot: u32) {
+        if let Some(slot) = self.connections.get(slot as usize) {
+            prefetch(slot);
+        }
+    }
+
     /// Where a control datagram goes that asks for `path`; `None`, counted, when nowhere.
     ///
     /// A path that is named need not be known (connectivity checks go anywhere, and do so
@@ -601,7 +624,10 @@ impl PathTable {
         }
         if is_new {
             self.displace(path);
-            self.get_mut(connection)?.paths.push(path);
+            // Most have one or two, for as long as they live.
+            let paths = &mut self.get_mut(connection)?.paths;
+            paths.reserve_exact(1);
+            paths.push(path);
         }
         let socket = self.socket_mut(path.socket).ok_or(PathError::ForeignSocket(path.socket))?;
         socket.paths.insert((path.remote, path.encapsulation), Entry { connection, standing });

@@ -18,13 +18,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1);
     let from = arguments.next().map_or_else(|| PathBuf::from(SPEECH), PathBuf::from);
     let to = arguments.next().map_or_else(|| env::temp_dir().join("copy.ogg"), PathBuf::from);
-    let mut reader = OggOpusReader::new(BufReader::new(File::open(from)?))?;
+    let file = File::open(&from).map_err(|error| format!("{}: {error}", from.display()))?;
+    let mut reader = OggOpusReader::new(BufReader::new(file))?;
     let config = OggOpusConfig {
         channels: reader.channels(),
         pre_skip: reader.pre_skip(),
         ..OggOpusConfig::default()
     };
-    let mut writer = OggOpusWriter::new(File::create(&to)?, config)?;
+    let file = File::create(&to).map_err(|error| format!("{}: {error}", to.display()))?;
+    let mut writer = OggOpusWriter::new(file, config)?;
     let (mut time, mut index) = (0, 0);
     while let Some(packet) = reader.read_packet()? {
         if index % 10 != 5 {

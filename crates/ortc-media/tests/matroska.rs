@@ -90,6 +90,23 @@ impl Seek for Disk {
 }
 
 #[test]
+fn no_two_frames_of_a_track_have_one_time() {
+    let mut writer = MatroskaWriter::new(Cursor::new(Vec::new()), Container::WebM);
+    let tracks = [0, 1].map(|_| writer.add_track(MediaFormat::Opus, &opus(0)).unwrap());
+    for ms in [0, 30, 30, 29, 31, 60] {
+        for track in tracks {
+            writer.write(track, Duration::from_millis(ms), &opus(1)).unwrap();
+        }
+    }
+    let file = writer.finish().unwrap().0.into_inner();
+    for track in [1, 2] {
+        let frames = frames(&file);
+        let times = of_track(&frames, track).into_iter().map(|it| it.position.as_millis());
+        assert_eq!(times.collect::<Vec<_>>(), [0, 30, 31, 32, 33, 60]);
+    }
+}
+
+#[test]
 fn after_every_write_the_file_holds_all_but_the_last_moments() {
     let disk = Disk::default();
     let mut seen = 0;

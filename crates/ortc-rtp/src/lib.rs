@@ -163,9 +163,9 @@ pub use opus::{
 };
 pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
-    DatagramCounts, EarlyLimits, ForwardTarget, MAX_PADDING, OpenedRtp, ReceiveDrops,
-    ReceiverSnapshot, RecoveryStats, Retransmission, RtpSession, SendDrops, SenderSnapshot,
-    SessionOptions, SessionSnapshot, SessionStats, SourceReport,
+    DatagramCounts, EarlyLimits, ForwardTarget, MAX_PADDING, OpenedRtp, QualityLimitation,
+    QualityLimitations, ReceiveDrops, ReceiverSnapshot, RecoveryStats, Retransmission, RtpSession,
+    SendDrops, SenderSnapshot, SessionOptions, SessionSnapshot, SessionStats, SourceReport,
 };
 pub use srtp::{
     RtpOpened, Seal, SealJob, SealMark, SealTicket, SerialSeal, SrtpReceiver, SrtpSender,

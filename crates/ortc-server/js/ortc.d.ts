@@ -1,14 +1,13 @@
-// The types of ortc.js. What is signalled comes from docs/ortc.d.ts, which is generated from the
-// Rust types; beside this package in an installed copy, in `docs/` in the repository.
+// The types of ortc.js. What is signalled is in a file of its own, which is generated from the Rust types.
 
 import type {
   RTCCodec, RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer, RTCMediaAttributes, RTCTrackDescription,
-} from "../../../docs/ortc";
+} from "./signalled.js";
 
 export type {
   RTCCodec, RTCCodecParam, RTCIceCandidateDescription, RTCIceConnectionInfo, RTCIceServer, RTCMediaAttributes,
   RTCTrackDescription,
-} from "../../../docs/ortc";
+} from "./signalled.js";
 
 /** The fingerprints of a certificate, by hash function: `sha-256`; of the peer also `sha-1`. */
 export type CertificateFingerprint = Readonly<Record<string, ArrayBuffer>>;
@@ -48,10 +47,21 @@ export class RTCConnection extends EventTarget {
   setRemoteCandidate(candidate: RTCIceCandidateDescription): void;
   /** An addition of ours, optional. */
   setRemoteEndOfCandidates(): void;
+  /** Once more with other credentials of the peer, of the same certificate, it follows the peer's restart of ICE. */
   connect(): void;
+  /**
+   * Restarts ICE with new credentials, which it returns, to be signalled to the peer: an addition of ours. Where
+   * `RTCCapabilities.restartIce` is false, a NotSupportedError.
+   */
+  restartIce(): RTCIceConnectionInfo;
   /** A NotSupportedError: see `RTCCapabilities.keepCredentialsOnUpdate`. */
   update(): void;
-  addStream(stream: MediaStream, autostart?: boolean | null, options?: { simulcast?: boolean }): void;
+  addStream(stream: MediaStream, autostart?: boolean | null, options?: {
+    /** Pictures in three sizes at once, an addition of ours. */
+    simulcast?: boolean;
+    /** Pictures in layers of one stream, such as "L3T3_KEY": VP9 and AV1 in Chromium. An addition of ours. */
+    scalabilityMode?: string;
+  }): void;
   removeStream(stream: MediaStream): void;
   track(track: MediaStreamTrack): RTCTrack | null;
   tracks(filter?: RTCTrackFilter | null): RTCTrack[];
@@ -71,6 +81,11 @@ export class RTCConnection extends EventTarget {
   onactivecandidate: Handler<RTCConnection, {
     localCandidate: RTCIceCandidateDescription; remoteCandidate: RTCIceCandidateDescription;
   }>;
+  /**
+   * The browser has taken new credentials of its own to follow the peer's restart of ICE: they are to be signalled to
+   * the peer. Only where `RTCCapabilities.keepCredentialsOnPeerRestart` is false; an addition of ours.
+   */
+  onicerestart: Handler<RTCConnection, { ice: RTCIceConnectionInfo }>;
   onconnected: Handler<RTCConnection>;
   ondisconnected: Handler<RTCConnection, { reason: "path-lost" | "closed-by-peer" | "closed" }>;
   onaddstream: Handler<RTCConnection, { stream: MediaStream }>;
@@ -140,6 +155,8 @@ export interface RTCCapabilities {
   unknownTracks: boolean;
   holdTones: boolean;
   keepCredentialsOnUpdate: boolean;
+  restartIce: boolean;
+  keepCredentialsOnPeerRestart: boolean;
   reasons: Record<string, string>;
 }
 
@@ -168,6 +185,8 @@ export interface RTCTrackStats {
   framesPerSecond: number | null;
   frames: number | null;
   freezes: number | null;
+  /** Of pictures that are sent, what keeps them from being better, if the browser says so. */
+  limitation: "none" | "cpu" | "bandwidth" | "other" | null;
 }
 
 /** Also as `navigator.getRTCCapabilities()`. */

@@ -219,6 +219,10 @@ pub struct CallArgs {
     /// other peer leaves (in a room, until this program is interrupted).
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// Restart ICE this often: new credentials in the middle of the call, which the other peer is
+    /// told and has to follow. The call goes on meanwhile.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub restart_ice: Option<Duration>,
     /// The newest DTLS that is spoken: 1.3 falls back to 1.2 with a peer that does not have it.
     /// 1.2 by default.
     #[arg(long, value_name = "VERSION")]
@@ -367,7 +371,7 @@ mod tests {
     fn a_call_takes_several_files() {
         let line = "call --signal ws://localhost:1/pairs/x --play a.ogg --play bars --record out \
                     --record-as webm --duration 2.5 --wav-codec alaw --frame-rate 25 --dtmf 1,2# --dtmf-in-band --dtls 1.2 --json \
-                    --redundancy 2 --stats 0.5 --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns --link-local \
+                    --redundancy 2 --stats 0.5 --restart-ice 7 --ice-server stun:stun.example.net --relay-only --tls-ca ca.pem --tcp --mdns --link-local \
                     --ice-server turn:alice:se@cret@[::1]:3478?transport=tcp";
         let cli = parse(line).unwrap();
         let expected = CallArgs {
@@ -394,6 +398,7 @@ mod tests {
             dtmf_in_band: true,
             dtls: Some(DtlsArg::V12),
             duration: Some(Duration::from_millis(2500)),
+            restart_ice: Some(Duration::from_secs(7)),
             redundancy: 2,
             stats: Some(Duration::from_millis(500)),
             json: true,

@@ -94,6 +94,7 @@ impl DemoPeers {
                 dtmf_in_band: false,
                 dtmf: None,
                 duration: Some(STAY),
+                restart_ice: None,
                 dtls: DtlsVersion::default(),
                 redundancy: 0,
                 stats: None,

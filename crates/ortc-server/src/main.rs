@@ -76,7 +76,9 @@ async fn serve(args: ServeArgs) -> ExitCode {
 
 async fn make_call(args: CallArgs) -> ExitCode {
     let CallArgs { signal, tls_ca, play, wav_codec, frame_rate, record, .. } = args;
-    let CallArgs { dtmf, dtmf_in_band, duration, dtls, json, stats, redundancy, .. } = args;
+    let CallArgs {
+        dtmf, dtmf_in_band, duration, restart_ice, dtls, json, stats, redundancy, ..
+    } = args;
     let (ice_servers, relay_only) = (args.ice_server, args.relay_only);
     let (tcp, mdns, link_local) = (args.tcp, args.mdns, args.link_local);
     let law = wav_codec.map(|codec| match codec {
@@ -108,6 +110,7 @@ async fn make_call(args: CallArgs) -> ExitCode {
         link_local,
         dtmf_in_band,
         duration,
+        restart_ice,
         dtls,
         progress: !json,
         redundancy,

@@ -381,6 +381,22 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_counted_is_told_of_in_the_manual() {
+        let stats = ForwarderStats::default();
+        let page = render(now(), (4, PairCounts::default()), DoorCounts::default(), Some(&stats));
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let manual = std::fs::read_to_string(root.join("docs/serve.md")).unwrap();
+        let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        // Those of pairs are those of rooms.
+        let names = names.filter(|name| !name.starts_with("ortc_pair_"));
+        let told = |name: &str| {
+            manual.contains(&format!("`{name}`")) || manual.contains(&format!("`{name}{{"))
+        };
+        assert_eq!(names.filter(|name| !told(name)).collect::<Vec<_>>(), [""; 0]);
+        assert!(!told("ortc_rooms_total"), "the test tells names apart");
+    }
+
+    #[test]
     fn a_histogram_adds_up() {
         let mut runs = RunHistogram::default();
         (runs.lengths[0], runs.lengths[7], runs.lengths[15]) = (5, 2, 1);

@@ -150,8 +150,8 @@ pub enum Complaint {
     Malformed(String),
     /// It says nothing that is known here.
     #[error(
-        "the message says nothing that a room knows: iceInfo, candidate, track, trackEnded, \
-         endOfCandidates, bye"
+        "the message says nothing that a room knows: iceInfo, candidate, candidateWithdrawn, \
+         endOfCandidates, track, trackEnded, trackLimit, capabilities, bye"
     )]
     Unknown,
     /// The credentials cannot be used.
@@ -707,8 +707,9 @@ mod tests {
             "the message is not JSON: EOF while parsing an object at line 1 column 1",
         );
         is("[1]", "not-an-object", "the message is not a JSON object: send {\"name\": …}");
-        let unknown = "the message says nothing that a room knows: iceInfo, candidate, track, \
-                       trackEnded, endOfCandidates, bye";
+        let unknown = "the message says nothing that a room knows: iceInfo, candidate, \
+                       candidateWithdrawn, endOfCandidates, track, trackEnded, trackLimit, \
+                       capabilities, bye";
         is(r#"{"hello":{}}"#, "unknown", unknown);
         let text = r#"{"track":{"kind":"audio"}}"#;
         is(text, "malformed", "track: missing field `ssrc`");

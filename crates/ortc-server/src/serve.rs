@@ -150,6 +150,14 @@ pub enum ServeError {
     /// The UDP address for media cannot be had.
     #[error("cannot take UDP for media: {0}; choose another address with --udp ADDR:PORT")]
     Udp(#[from] BindError),
+    /// The TCP address for media cannot be had.
+    #[error("cannot take TCP for media: {0}; choose another address with --tcp ADDR:PORT")]
+    Tcp(BindError),
+    /// Recordings of connections that fail cannot be written there.
+    #[error(
+        "cannot record failures into {dir}: {1}; choose another directory with --record-failures DIR", dir = .0.display()
+    )]
+    Recordings(PathBuf, io::Error),
     /// The announced address makes no sense.
     #[error("cannot announce that address: {0}")]
     Announce(#[from] AnnounceError),
@@ -217,6 +225,9 @@ impl Server {
             engine = engine.with_socket_buffer(bytes);
         }
         if let Some(directory) = record_failures {
+            // Whoever needs a recording later needs to hear of it now.
+            let made = tokio::fs::create_dir_all(&directory).await;
+            made.map_err(|error| ServeError::Recordings(directory.clone(), error))?;
             engine = engine.with_flight_dumps(directory);
         }
         let engine = Engine::new(engine).map_err(ServeError::Engine)?;
@@ -229,7 +240,7 @@ impl Server {
             sockets = announced.collect::<Result<_, _>>()?;
         }
         let tcp = match tcp {
-            Some(tcp) => Some(RTCTcpPort::bind_on(&engine, tcp).await?),
+            Some(tcp) => Some(RTCTcpPort::bind_on(&engine, tcp).await.map_err(ServeError::Tcp)?),
             None => None,
         };
         Ok(Self {
@@ -264,10 +275,15 @@ impl Server {
     pub fn services(&self) -> String {
         let url = self.url();
         let socket = url.replacen("http", "ws", 1);
+        // Which it is, whoever started this knows, and no log has to.
+        let (link, query) = match self.access.token {
+            Some(_) => ("#token=TOKEN", "?token=TOKEN"),
+            None => ("", ""),
+        };
         format!(
-            "  {url}/r/NAME    the page of a room: open it in two tabs\n  \
-             {socket}/rooms/NAME  a room: forwards everybody's streams to everybody else\n  \
-             {socket}/pairs/NAME  a pair: introduces two peers, who connect directly\n  \
+            "  {url}/r/NAME{link}    the page of a room: open it in two tabs\n  \
+             {socket}/rooms/NAME{query}  a room: forwards everybody's streams to everybody else\n  \
+             {socket}/pairs/NAME{query}  a pair: introduces two peers, who connect directly\n  \
              {url}/metrics   what is counted, for Prometheus"
         ) + &self.udp_addrs().iter().map(|address| format!("\n  udp {address}")).collect::<String>()
             + &self.tcp_addr().map(|address| format!("\n  tcp {address}")).unwrap_or_default()
@@ -297,6 +313,7 @@ impl Server {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
+        let url = self.url();
         let (closing, is_closing) = watch::channel(false);
         let (alive, mut ended) = mpsc::channel(1);
         let relay = Relay::new(self.pairs, is_closing.clone(), alive.clone());
@@ -323,7 +340,7 @@ impl Server {
         );
         // Whoever opens the address of a server of this host alone, in two tabs, meets there.
         let lobby = self.address.ip().is_loopback().then(room_name);
-        let site = Site::new(self.page_source, reachable(self.address).to_string(), lobby);
+        let site = Site::new(self.page_source, url, lobby);
         let (engine, access, door) = (self.engine, self.access, self.door.clone());
         let app = App { relay, rooms, engine, site, demo, access, door };
         let listener = Door::new(self.listener, self.door.clone());
@@ -629,6 +646,13 @@ mod tests {
         assert_eq!(lines[0].split("  ").nth(1), Some(&*format!("http://{host}/r/NAME")));
         assert!(lines[1].starts_with(&format!("  ws://{host}/rooms/NAME  a room: ")), "{services}");
         assert!(lines[2].starts_with(&format!("  ws://{host}/pairs/NAME  a pair: ")), "{services}");
+        let token = Some("s3cret".to_owned());
+        let access = AccessConfig { token, ..AccessConfig::default() };
+        let asking = ServerConfig { access, ..config("127.0.0.1:0") };
+        let services = Server::bind(asking).await.unwrap().services();
+        let links =
+            ["/r/NAME#token=TOKEN ", "/rooms/NAME?token=TOKEN ", "/pairs/NAME?token=TOKEN "];
+        assert!(links.iter().all(|link| services.contains(link)), "{services}");
     }
 
     #[tokio::test]

@@ -106,6 +106,38 @@ fn an_interrupted_caller_says_goodbye_and_finishes_its_file() {
 }
 
 #[test]
+fn a_caller_tells_how_it_goes_while_it_lasts() {
+    let server = Serving::start();
+    let options = ["--play", SPEECH, "--redundancy", "1", "--duration", "3", "--stats", "0.5"];
+    let (json, text) = ([&options[..], &["--json"]].concat(), options);
+    let callers = [server.call("x", &json), server.call("x", &text)];
+    let [json, text] = callers.map(|caller| caller.wait_with_output().unwrap());
+    assert_eq!((json.status.code(), text.status.code()), (Some(0), Some(0)), "{json:?} {text:?}");
+    let mut lines: Vec<Value> = String::from_utf8(json.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.pop().unwrap()["connected"], true, "the summary is the last");
+    assert!((3..=7).contains(&lines.len()), "{} lines", lines.len());
+    let inbound = |line: &Value| {
+        let stats = line["stats"].as_array().unwrap();
+        stats.iter().find(|it| it["type"] == "inbound-rtp").cloned()
+    };
+    let last = inbound(lines.last().unwrap()).unwrap();
+    let (came, repeated) = (&last["packetsReceived"], &last["fecPacketsReceived"]);
+    assert!(came.as_u64().unwrap() > 50, "{last}");
+    // Each but the first repeats one, and nothing is lost on loopback.
+    assert!(repeated.as_u64().unwrap() + 1 >= came.as_u64().unwrap(), "{last}");
+    assert_eq!(repeated, &last["fecPacketsDiscarded"], "{last}");
+    let told = String::from_utf8(text.stderr).unwrap();
+    let sent = told.lines().filter(|line| line.starts_with("  sent audio ")).count();
+    assert!((3..=7).contains(&sent), "{told}");
+    assert!(told.contains(" s: sends ") && told.contains(" kbit/s, round trip "), "{told}");
+    assert!(told.contains("  received audio "), "{told}");
+}
+
+#[test]
 fn a_third_caller_is_told_why_not() {
     let server = Serving::start();
     let mut callers = [server.call("x", &[]), server.call("x", &[])];
@@ -158,6 +190,34 @@ fn what_cannot_be_begun_is_not() {
              with --listen 127.0.0.1:PORT (0 lets the system choose)\n"
         ),
     );
+}
+
+#[test]
+fn what_can_never_come_about_is_not_begun() {
+    let output = ortc(&[
+        "call",
+        "--signal",
+        "ws://127.0.0.1:1/rooms/x",
+        "--relay-only",
+        "--ice-server",
+        "stun:x",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "ortc: --relay-only needs a TURN server: --ice-server turn:USER:SECRET@HOST:PORT\n"
+    );
+    let output = ortc(&["serve", "--listen", "127.0.0.1:0", "--record-failures", "/dev/null"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("ortc: cannot record failures into /dev/null: "), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = ortc(&["serve", "--listen", "127.0.0.1:0", "--tcp", &address]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("ortc: cannot take TCP for media: "), "{said}");
+    assert!(said.ends_with("; choose another address with --tcp ADDR:PORT\n"), "{said}");
 }
 
 #[test]
@@ -287,17 +347,27 @@ fn a_server_is_called_over_tls_if_its_certificate_is_trusted() {
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(summary["received"][0]["codec"], "ulaw", "{summary}");
     }
-    for (arguments, expected) in [
-        (&["--json"][..], "is not trusted"),
-        (&["--tls-ca", &empty, "--json"], "holds no certificate"),
-        (&["--tls-ca", "/does/not/exist", "--json"], "/does/not/exist"),
-    ] {
-        let output = server.call("y", arguments).wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let error = summary["error"].as_str().unwrap();
-        assert!(error.contains(expected), "{error}");
+    let output = server.call("y", &["--json"]).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let error = summary["error"].as_str().unwrap();
+    assert!(error.contains("is not trusted"), "{error}");
+    // Nobody is asked for that.
+    for (file, expected) in
+        [(&*empty, "holds no certificate\n"), ("/does/not/exist", "No such file")]
+    {
+        let output = ortc(&["call", "--signal", "ws://127.0.0.1:1/pairs/y", "--tls-ca", file]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with(&format!("ortc: --tls-ca: {file}")), "{said}");
+        assert!(said.contains(expected), "{said}");
     }
+    // Somebody without TLS here, where there is TLS.
+    let signal = format!("{}/pairs/x", server.url.replacen("https", "ws", 1));
+    let output = ortc(&["call", "--signal", &signal]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(&format!("what answers at {signal} is no signalling server")), "{said}");
+    assert!(said.ends_with("one with TLS is reached by wss://\n"), "{said}");
     // Somebody without TLS at the other end.
     let plain = Serving::start();
     let signal = format!("{}/pairs/x", plain.url.replacen("http", "wss", 1));
@@ -307,4 +377,5 @@ fn a_server_is_called_over_tls_if_its_certificate_is_trusted() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("there is no TLS with wss://127.0.0.1"), "{said}");
+    assert!(said.ends_with("a server without TLS is reached by ws://\n"), "{said}");
 }

@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use ortc_api::{FrameReceiver, FrameSender, MediaFormat, MediaFrame};
-use ortc_server::{ServerConfig, StreamLimits};
+use ortc_server::{ServerConfig, StreamLimits, TlsFiles};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::interval;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
 mod support;
 
-use support::members::{Member, Running, heard_first, patiently};
+use support::Scratch;
+use support::members::{Member, Running, Wire, heard_first, patiently};
 
 /// What one value of `/metrics` is.
 async fn metric(server: &Running, name: &str) -> u64 {
@@ -37,7 +39,32 @@ struct Call {
 impl Call {
     async fn begin(streams: StreamLimits) -> Self {
         let config = ServerConfig { streams, ..ServerConfig::default() };
-        let server = Running::start_with(config).await;
+        Self::begin_on(Running::start_with(config).await).await
+    }
+
+    /// The same over TLS.
+    async fn begin_over_tls(streams: StreamLimits) -> Self {
+        let scratch = Scratch::new("hostile-tls");
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let files =
+            TlsFiles { certificate: scratch.0.join("cert.pem"), key: scratch.0.join("key.pem") };
+        std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        let config = ServerConfig { streams, tls: Some(files), ..ServerConfig::default() };
+        let mut server = Running::start_with(config).await;
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let trusting = ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        server.tls = Some(trusting.into());
+        Self::begin_on(server).await
+    }
+
+    async fn begin_on(server: Running) -> Self {
         let (a, mut b) = (server.join("x").await, server.join("x").await);
         let source = a.publish("s", MediaFormat::Opus);
         let track = b.track().await;
@@ -148,6 +175,85 @@ async fn who_asks_byte_by_byte_is_cut_off_and_who_is_answered_is_not() {
     }
     assert!(begun.elapsed() >= Duration::from_millis(450), "not at once");
     assert_eq!(metric(&call.server, "ortc_http_streams_total{what=\"too_slow\"}").await, 40);
+    // The members have said nothing for longer than that, and are there.
+    call.is_unharmed().await;
+    call.end().await;
+}
+
+/// The first bytes of a record of TLS that is to carry a hello of 512 bytes, and never does.
+const HALF_A_HELLO: [u8; 9] = [22, 3, 1, 2, 0, 1, 0, 1, 252];
+
+#[tokio::test]
+async fn handshakes_of_tls_that_are_not_finished_make_room_and_are_cut_off() {
+    let streams = StreamLimits {
+        newcomers_of_address: 16,
+        first_response: Duration::from_millis(1_500),
+        ..StreamLimits::default()
+    };
+    let mut call = Call::begin_over_tls(streams).await;
+    let address = call.server.address;
+    let mut idle = Vec::new();
+    for n in 0..300 {
+        let said = [&b""[..], &HALF_A_HELLO[..1], &HALF_A_HELLO[..]][n % 3];
+        let mut stream = patiently(TcpStream::connect(address)).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        idle.push(stream);
+    }
+    call.is_unharmed().await;
+    // Somebody comes in, past all of them: a handshake and a WebSocket.
+    let newcomer = call.server.join("x").await;
+    // Those that were not displaced are cut off when their time is over.
+    for stream in &mut idle {
+        is_closed(stream).await;
+    }
+    let [displaced, too_slow] = [
+        metric(&call.server, "ortc_http_streams_total{what=\"displaced\"}").await,
+        metric(&call.server, "ortc_http_streams_total{what=\"too_slow\"}").await,
+    ];
+    assert!(displaced >= 280 && displaced + too_slow == 300, "{displaced} and {too_slow}");
+    drop(newcomer);
+    call.end().await;
+}
+
+#[tokio::test]
+async fn handshakes_and_requests_over_tls_byte_by_byte_are_cut_off() {
+    let streams =
+        StreamLimits { first_response: Duration::from_millis(1_500), ..StreamLimits::default() };
+    let mut call = Call::begin_over_tls(streams).await;
+    let begun = Instant::now();
+    let mut slow = Vec::new();
+    for n in 0..30 {
+        // Half of them finish the handshake, and take their time with the request within.
+        let (mut stream, bytes): (Box<dyn Wire>, &[u8]) = match n % 2 {
+            0 => {
+                let stream = patiently(TcpStream::connect(call.server.address)).await.unwrap();
+                (Box::new(stream), &HALF_A_HELLO)
+            }
+            _ => (call.server.open().await, b"GET / HTTP/1.1\r\nhost: x\r\n"),
+        };
+        slow.push(tokio::spawn(async move {
+            let mut tick = interval(Duration::from_millis(20));
+            // Never what would complete it.
+            let mut rest = bytes.iter().copied().chain(std::iter::repeat(b'a'));
+            let mut answer = [0];
+            loop {
+                tokio::select! {
+                    read = stream.read(&mut answer) => return read.unwrap_or(0),
+                    _ = tick.tick() => {
+                        // What it meets is what is read next.
+                        let _ = stream.write_all(&[rest.next().unwrap()]).await;
+                        let _ = stream.flush().await;
+                    }
+                }
+            }
+        }));
+    }
+    call.is_unharmed().await;
+    for one in slow {
+        assert_eq!(patiently(one).await.unwrap(), 0, "it is not answered");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1_400), "not at once");
+    assert_eq!(metric(&call.server, "ortc_http_streams_total{what=\"too_slow\"}").await, 30);
     // The members have said nothing for longer than that, and are there.
     call.is_unharmed().await;
     call.end().await;

@@ -17,7 +17,7 @@ const BROWSER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 
 #[test]
 fn what_is_pure_in_ortc_js_does_as_it_says() {
-    let files = ["candidates", "description", "identity", "tones"];
+    let files = ["candidates", "description", "identity", "package", "tones"];
     node(
         &files.map(|name| Path::new(JS).join(format!("test/{name}.test.js"))),
         Command::new("node"),
@@ -40,6 +40,11 @@ fn pages_and_rust_peers_see_and_hear_each_other() {
 }
 
 #[test]
+fn pages_and_rust_peers_restart_ice_in_the_middle_of_a_call() {
+    in_browsers("restart");
+}
+
+#[test]
 fn candidates_that_chromium_has_by_itself_connect() {
     in_browsers("candidates");
 }
@@ -52,6 +57,11 @@ fn people_meet_on_the_page_of_a_room() {
 #[test]
 fn members_of_a_room_get_pictures_of_the_size_that_they_have_room_for() {
     in_browsers("simulcast");
+}
+
+#[test]
+fn layers_of_h264_vp9_and_av1_are_chosen_for_each_member_of_a_room() {
+    in_browsers("layers");
 }
 
 #[test]
@@ -78,9 +88,19 @@ fn a_page_is_served_over_tls() {
 /// Two hosts on this one, in a namespace of their own: as root, or where users may have them.
 #[test]
 fn a_call_goes_on_over_a_network_that_loses_packets() {
+    node(&[Path::new(BROWSER).join("loss.test.mjs")], in_a_namespace());
+}
+
+/// The same, on one host.
+#[test]
+fn sound_that_repeats_itself_outlives_lost_packets_in_chromium() {
+    node(&[Path::new(BROWSER).join("lost-sound.test.mjs")], in_a_namespace());
+}
+
+fn in_a_namespace() -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user", "--net", "--mount", "--", "node"]);
-    node(&[Path::new(BROWSER).join("loss.test.mjs")], unshare);
+    unshare
 }
 
 /// Several browsers at a time are enough: each test has its own, and they are not to wait for

@@ -14,6 +14,12 @@ use support::netns::{Host, Namespace, Nat, can_make_namespaces, in_namespace, in
 /// that does ten other things at a time no more than ten times that.
 const LIMIT_MS: f64 = 10_000.0;
 
+/// What a pair takes but for chance: several losses in a row, or a machine with other things to do.
+const SOON_MS: f64 = 1_000.0;
+
+/// Of sixteen pairs, so many may take longer. Of a thousand in a simulated network four do.
+const MAY_BE_LATE: usize = 4;
+
 const SERVER: &str = "203.0.113.1";
 
 /// `ortc serve`, where both hosts reach it.
@@ -140,8 +146,7 @@ fn every_pair_connects(is_bad: bool) {
     }
     // Where the last flight of a handshake is lost, one side connects a second or more before the
     // other, and is not to have hung up by then.
-    // And where a relayed pair is the first to work, the better one takes some seconds to settle.
-    let seconds = if is_bad { "12" } else { "6" };
+    let seconds = if is_bad { "6" } else { "2" };
     let meet = |(one, host): &(Nat, Host), (other, peer): &(Nat, Host)| {
         let (name, begun) = (format!("{one:?}-{other:?}"), Instant::now());
         let summaries = call(&name, [host, peer], &servers, seconds);
@@ -150,16 +155,21 @@ fn every_pair_connects(is_bad: bool) {
         // made for, and who has a port-restricted one cannot know that.
         let needs_relay =
             matches!((one, other), (Nat::Sym, Nat::Port | Nat::Sym) | (Nat::Port, Nat::Sym));
-        // With losses a relayed pair may be the first, and a better one come after the call.
-        assert!(is_relayed == needs_relay || is_bad && is_relayed, "{name}: {summaries:?}");
+        assert_eq!(is_relayed, needs_relay, "{name}: {summaries:?}");
+        let late = summaries.iter().any(|it| it["connect_ms"].as_f64() >= Some(SOON_MS));
+        late.then_some(name)
     };
+    let mut late = Vec::new();
     for one in &ours {
-        std::thread::scope(|scope| {
-            for other in &others {
-                scope.spawn(|| meet(one, other));
-            }
+        let found = std::thread::scope(|scope| {
+            let meet = &meet;
+            let calls = others.iter().map(|other| scope.spawn(move || meet(one, other)));
+            let calls: Vec<_> = calls.collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect::<Vec<_>>()
         });
+        late.extend(found.into_iter().flatten());
     }
+    assert!(late.len() <= MAY_BE_LATE, "more than {SOON_MS} ms: {late:?}");
 }
 
 #[test]

@@ -162,7 +162,8 @@ async fn http_says_what_is_there_and_what_is_not() {
 
     let (status, page) = server.get("/start").await;
     assert_eq!(status, 200);
-    let signal = format!("--signal ws://{}/pairs/hello", server.address);
+    let socket = format!("<span class=\"socket\">ws://{}</span>", server.address);
+    let signal = format!("--signal {socket}/pairs/hello");
     assert_eq!(page.matches(&signal).count(), 2, "two commands to copy: {page}");
     assert!(!page.contains('{'), "everything is filled in");
     let (_, head) = server.get_raw("/").await;

@@ -230,7 +230,7 @@ impl Handler<DtlsCommand> for WebrtcDtlsActor {
             }
             DtlsCommand::SendApplicationData(data) => self.ask(Wish::Send(data), context),
             // That engine sends again by itself, and gives up in its own time.
-            DtlsCommand::PathLost | DtlsCommand::PathFound => {}
+            DtlsCommand::PathLost | DtlsCommand::PathFound | DtlsCommand::RoundTrip(_) => {}
             DtlsCommand::Close => self.ask(Wish::Close, context),
         }
     }
@@ -333,7 +333,9 @@ impl Association {
             .map_err(|error| DtlsFailure::Protocol(error.to_string()))?;
         let keys = SrtpKeys::from_exported(profile, &material, self.is_client)
             .ok_or(DtlsFailure::NoSrtpProfile)?;
-        Ok((dtls, DtlsEvent::Connected { keys, certificate }))
+        // It has no other.
+        let version = 0xfefd;
+        Ok((dtls, DtlsEvent::Connected { keys, certificate, version }))
     }
 
     fn report(&self, event: DtlsEvent) {

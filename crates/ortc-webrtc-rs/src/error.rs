@@ -25,12 +25,16 @@ pub enum Unsupported {
     /// TCP candidates: there are none then.
     #[error("webrtc-ice has no TCP candidates over our sockets")]
     TcpCandidates,
-    /// Names in place of addresses: there is no candidate then.
-    #[error("webrtc-ice hides no addresses: there is no candidate")]
+    /// Names in place of addresses. Of ours there is no candidate then, and those of the peer are
+    /// ignored: it is heard if it can reach us by itself.
+    #[error("webrtc-ice has no names in place of addresses here: ours are no candidates")]
     HiddenAddresses,
     /// A side that only answers (RFC 8445 §2.5): it is a full one all the same.
     #[error("webrtc-ice is no lite side over our sockets: it checks as ever")]
     IceLite,
+    /// Other credentials for our side in the middle of a connection (RFC 8445 §9): they stay.
+    #[error("webrtc-ice restarts with other credentials of the peer only")]
+    IceRestart,
     /// A role conflict (RFC 8445 §7.3.1.1): the stack drops the requests of a peer in the
     /// same role. Roles that follow from the credentials never conflict; a browser's do.
     #[error("webrtc-ice does not settle role conflicts: the peer claims our own role")]

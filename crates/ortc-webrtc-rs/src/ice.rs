@@ -74,6 +74,8 @@ struct Local {
 
 /// The pair that an agent has nominated, or its peer has.
 struct Pair {
+    /// By which credentials of the peer.
+    session: u32,
     remote: SocketAddr,
     kind: CandidateType,
     priority: u32,
@@ -222,6 +224,9 @@ impl WebrtcIceActor {
 
     fn set_remote(&mut self, candidate: RTCIceCandidateDescription, context: &mut Context<Self>) {
         if let Some(reason) = unusable(&candidate) {
+            if reason == IgnoredReason::NameUnresolved {
+                self.limits.tell(Unsupported::HiddenAddresses);
+            }
             return self.ignore(candidate, reason, context);
         }
         if self.remotes.contains(&candidate) {
@@ -259,8 +264,28 @@ impl WebrtcIceActor {
         }
         if first {
             self.change(IceState::Checking, context);
+        } else {
+            self.let_go_of_former(context);
         }
         self.start_agents(context);
+    }
+
+    /// The peer has restarted: pairs of its former credentials go on for as long as consent lasts
+    /// (RFC 7675 §5.1), since nobody renews it any more.
+    fn let_go_of_former(&self, context: &mut Context<Self>) {
+        let session = self.session;
+        context.run_later(self.config.timing.consent_timeout, move |actor, context| {
+            let mut former = Vec::new();
+            for local in &mut actor.locals {
+                if let Some(pair) = local.pair.as_mut().filter(|pair| pair.session < session) {
+                    pair.alive = false;
+                    former.push(local.socket);
+                }
+            }
+            if actor.state != IceState::Closed {
+                former.into_iter().for_each(|socket| actor.lost(socket, context));
+            }
+        });
     }
 
     /// Starts the agents of candidates that are set and have none.
@@ -476,6 +501,7 @@ impl Handler<IceCommand> for WebrtcIceActor {
                 self.tell(shared, context);
             }
             IceCommand::RemoveRemoteCandidate(candidate) => self.leave(&candidate, context),
+            IceCommand::Restart(_) => self.limits.tell(Unsupported::IceRestart),
             // It has joined none.
             IceCommand::AddShared { .. } => {}
             // The stack has no use for it: it goes on checking either way.
@@ -551,7 +577,8 @@ impl Handler<AgentReport> for WebrtcIceActor {
         }
         match event {
             AgentEvent::Selected { remote, kind, priority } => {
-                self.nominated(socket, Pair { remote, kind, priority, alive: true }, context);
+                let pair = Pair { session, remote, kind, priority, alive: true };
+                self.nominated(socket, pair, context);
             }
             AgentEvent::Alive => self.hears(socket, true, context),
             AgentEvent::Silent => self.hears(socket, false, context),

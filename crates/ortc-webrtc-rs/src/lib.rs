@@ -53,7 +53,9 @@
 //!   one, a browser that begins as controlling may.
 //! - **STUN and TURN servers** ([`Unsupported::IceServers`]), **TCP**
 //!   ([`Unsupported::TcpCandidates`]), names as addresses, the peer's or ours
-//!   ([`Unsupported::HiddenAddresses`]), and lite sides ([`Unsupported::IceLite`]).
+//!   ([`Unsupported::HiddenAddresses`]), lite sides ([`Unsupported::IceLite`]), and restarts of our
+//!   own side ([`Unsupported::IceRestart`]). Those of the peer are followed, by agents that begin
+//!   afresh; media goes on meanwhile, as long as consent lasts.
 //! - **A socket shared by connections** ([`Unsupported::SharedSocket`]).
 //! - **DTLS 1.3** ([`Unsupported::Dtls13`]).
 //! - **Forwarding** ([`Unsupported::Forwarding`]), and **taps** of a track, and so telephone keys

@@ -5,11 +5,15 @@ use std::sync::{Arc, Mutex};
 use actix::Actor;
 use bytes::Bytes;
 use ortc_dtls::{Certificate, DtlsCommand, DtlsConfig, DtlsEvent, DtlsRole, DtlsVersion};
-use ortc_ice::{IceCommand, IceConfig, IceEvent, RTCIceConnectionInfo, TcpCandidates};
+use ortc_ice::{
+    IceCommand, IceConfig, IceEvent, IgnoredReason, RTCIceCandidateDescription,
+    RTCIceConnectionInfo, TcpCandidates,
+};
 use ortc_io::probe::Probe;
 use ortc_io::ring::ring;
 use ortc_io::{
-    ConnectionId, DatagramReceived, FlightRecording, Path, RecordingReply, SocketCommand, SocketId,
+    ConnectionId, DatagramReceived, FlightRecording, LinkNames, Path, RecordingReply,
+    SocketCommand, SocketId,
 };
 use ortc_rtp::congestion::BandwidthLimits;
 use ortc_rtp::{
@@ -54,16 +58,50 @@ async fn ice_tells_what_its_configuration_asks_too_much_of_it() {
     actor.send(IceCommand::ShareSockets).await.unwrap();
     assert!(matches!(owner.next().await, IceEvent::SocketsShared { complete: true, .. }));
     actor.send(IceCommand::ShareSockets).await.unwrap();
+    let others = RTCIceConnectionInfo::from_random([3; 32]);
+    actor.send(IceCommand::Restart(others)).await.unwrap();
     assert_eq!(
         told.take(),
         [
             Unsupported::IceServers,
             Unsupported::TcpCandidates,
             Unsupported::IceLite,
-            Unsupported::SharedSocket
+            Unsupported::SharedSocket,
+            Unsupported::IceRestart
         ],
         "each once"
     );
+    actor.do_send(IceCommand::Close);
+}
+
+/// Neither ours nor the peer's: what was to be kept is not told, and what cannot be asked for is
+/// ignored.
+#[actix::test]
+async fn ice_has_no_names_in_place_of_addresses() {
+    let (told, mut sockets) = (Told::default(), Probe::<SocketCommand>::new());
+    let mut owner = Probe::<IceEvent>::new();
+    let start = |config, owner: &Probe<IceEvent>, sockets: &Probe<SocketCommand>| {
+        WebrtcIceActor::new(config, ID, sockets.recipient(), owner.weak_recipient())
+            .with_report(told.report())
+            .start()
+    };
+    let actor = start(ice_config().with_hidden_addresses(LinkNames::new()), &owner, &sockets);
+    for command in [IceCommand::Gather, IceCommand::Update] {
+        actor.send(command).await.unwrap();
+        assert_eq!(owner.next().await, IceEvent::EndOfCandidates, "with none before it");
+    }
+    assert_eq!(told.take(), [Unsupported::HiddenAddresses], "once");
+    assert!(sockets.drain().is_empty(), "no address was asked for");
+    actor.do_send(IceCommand::Close);
+
+    let mut owner = Probe::<IceEvent>::new();
+    let actor = start(ice_config(), &owner, &sockets);
+    let line = "candidate:1 1 udp 1 0c4f1d0e-7f0b-4d8b-9d0d-0c4f1d0e7f0b.local 9 typ host";
+    let candidate: RTCIceCandidateDescription = line.parse().unwrap();
+    actor.send(IceCommand::SetRemoteCandidate(candidate.clone())).await.unwrap();
+    let reason = IgnoredReason::NameUnresolved;
+    assert_eq!(owner.next().await, IceEvent::CandidateIgnored { candidate, reason });
+    assert_eq!(told.take(), [Unsupported::HiddenAddresses]);
     actor.do_send(IceCommand::Close);
 }
 

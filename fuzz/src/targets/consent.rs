@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ortc_io::consent::{
-    CONSENT_BUFFER, ConsentCredentials, ConsentDelegation, ConsentTable, ConsentVerdict,
+    CONSENT_BUFFER, CheckCounters, ConsentCredentials, ConsentDelegation, ConsentTable,
+    ConsentVerdict,
 };
 use ortc_io::{ConnectionId, Path, SocketId};
 
@@ -35,6 +36,7 @@ pub(crate) fn run(data: &[u8]) {
             patience: Duration::from_secs(30),
             answered: now,
             seed: n as u64,
+            counters: CheckCounters::default(),
         };
         table.delegate(now, CONNECTION, &delegation);
     }

@@ -180,7 +180,7 @@ impl World {
                 DtlsOutput::Transmit(datagram) if self.flying.len() < MAX_FLYING => {
                     self.flying.push_back((1 - n, datagram));
                 }
-                DtlsOutput::Connected { keys, certificate } => {
+                DtlsOutput::Connected { keys, certificate, .. } => {
                     assert!(peer.may_connect, "the certificate is not the expected one");
                     assert!(peer.keys.is_none(), "connected twice");
                     assert_eq!(certificate, certificates()[1 - n].der());

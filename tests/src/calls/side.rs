@@ -187,7 +187,9 @@ impl Side {
         match event {
             RTCEvent::Candidate(candidate) => {
                 check("a candidate is found once", !self.found.contains(&candidate), || who)?;
-                self.gone.retain(|gone| *gone != candidate);
+                // It is back, with another priority maybe; withdrawn once more, it would be gone again.
+                let end = |it: &RTCIceCandidateDescription| (Peer::address(it), it.kind.clone());
+                self.gone.retain(|gone| end(gone) != end(&candidate));
                 self.found.push(candidate);
             }
             RTCEvent::CandidateWithdrawn(candidate) => {
@@ -213,9 +215,10 @@ impl Side {
             RTCEvent::Connected => self.is_connected(who, peer)?,
             RTCEvent::Disconnected(reason) => self.is_lost(at, reason, peer, is_calm)?,
             RTCEvent::AddStream(stream) => {
-                let count = self.announced.len();
-                self.announced.retain(|id| id != stream.id());
-                check("a new stream is told once", self.announced.len() + 1 == count, || who)?;
+                // One that was forgotten, and described again, comes twice.
+                let place = self.announced.iter().position(|id| id == stream.id());
+                check("a new stream is told once", place.is_some(), || who)?;
+                place.map(|place| self.announced.remove(place));
             }
             RTCEvent::UnknownTrack(_) | RTCEvent::Bandwidth(_) => {}
             other => return fail("such an event has no cause", format!("{who}: {other:?}")),

@@ -39,6 +39,8 @@ pub(super) struct World<'a> {
     watch: Watch,
     pub(super) heard: Heard,
     due: Vec<Due>,
+    /// Who wants to hear no more of a track, until it is described again: what comes is dropped.
+    forgotten: BTreeSet<Ear>,
     silent: Silent,
     /// Until when each host was suspended; what it had to say goes out only then.
     suspended: [Option<Duration>; HOSTS],
@@ -66,6 +68,7 @@ impl<'a> World<'a> {
             delay: LinkConfig::default().delay,
             heard: Heard::default(),
             due: Vec::new(),
+            forgotten: BTreeSet::new(),
             silent: Silent::default(),
             suspended: [None; HOSTS],
             net,
@@ -433,6 +436,7 @@ impl<'a> World<'a> {
                 return fail("a new track has frames", format!("{ear:?}"));
             };
             peer.receiving.insert(ssrc, Receiving { track, msid, since: now, origin });
+            self.forgotten.remove(&ear);
             self.heard.listen(ear, frames);
         }
         Ok(())
@@ -450,6 +454,7 @@ impl<'a> World<'a> {
             if let Some(gone) = peer.receiving.remove(&ssrc) {
                 handle.stop_receiving(&gone.track);
                 self.due.retain(|due| due.ear != (to, ssrc.clone()));
+                self.forgotten.insert((to, ssrc));
                 return;
             }
         }
@@ -487,7 +492,7 @@ impl<'a> World<'a> {
         let can_hear = side.connected && !side.is_closed();
         match sent.enabled {
             false if has_settled => self.silent.add(ear, n),
-            true if has_settled && can_hear && self.is_calm => {
+            true if has_settled && can_hear && self.is_calm && !self.forgotten.contains(&ear) => {
                 self.due.push(Due { ear, origin, n, at });
             }
             _ => {}

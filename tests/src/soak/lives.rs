@@ -24,10 +24,19 @@ pub(super) struct Stage {
     moves: bool,
 }
 
+/// Of what the two sides of a life are made.
+struct Plan {
+    near: RTCConnectionOptions,
+    far: RTCConnectionOptions,
+    /// Whether addresses vanish under them.
+    moves: bool,
+}
+
 /// One side of a call.
 struct Side {
     conn: RTCConnection,
     events: RTCEvents,
+    moves: bool,
 }
 
 impl Stage {
@@ -55,21 +64,22 @@ impl Stage {
     ) -> impl Future<Output = Result<u64, String>> + Send + 'static {
         let options =
             || RTCConnectionOptions::new().with_loopback(true).with_network_changes(self.moves);
-        let near = options().with_engine(self.near.clone());
+        let (moves, near) = (self.moves, options().with_engine(self.near.clone()));
         let far = match n % 2 {
             0 => options().with_engine(self.far.clone()),
             _ => options().with_socket(self.port.clone()),
         };
+        let plan = Plan { near, far, moves };
         async move {
             let lived = match n % 9 {
-                0 => closed_by_one(&near, &far).await,
-                1 => closed_by_both(&near, &far).await,
-                2 => updated(&near, &far).await,
-                3 => dropped_in_a_call(&near, &far).await,
-                4 => dropped_in_the_handshake(&near, &far).await,
-                5 => closed_before_it_is_connected(&near, &far).await,
-                6 => never_connected(&near).await,
-                _ => forwarded(&near, &far).await,
+                0 => closed_by_one(&plan).await,
+                1 => closed_by_both(&plan).await,
+                2 => updated(&plan).await,
+                3 => dropped_in_a_call(&plan).await,
+                4 => dropped_in_the_handshake(&plan).await,
+                5 => closed_before_it_is_connected(&plan).await,
+                6 => never_connected(&plan).await,
+                _ => forwarded(&plan).await,
             };
             lived.map_err(|error| format!("life {n}: {error}"))
         }
@@ -77,10 +87,11 @@ impl Stage {
 }
 
 /// Two connections that signal each other all they find.
-fn pair(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> Result<[Side; 2], String> {
+fn pair(plan: &Plan) -> Result<[Side; 2], String> {
+    let Plan { near, far, moves } = plan;
     let make = |options: &RTCConnectionOptions| {
         let conn = RTCConnection::new(options.clone()).map_err(|error| error.to_string())?;
-        Ok::<_, String>(Side { events: conn.events(), conn })
+        Ok::<_, String>(Side { events: conn.events(), conn, moves: *moves })
     };
     let pair = [make(near)?, make(far)?];
     trickle(&pair[0].conn, &pair[1].conn)?;
@@ -118,6 +129,25 @@ impl Side {
         in_time("closed", self.conn.closed()).await
     }
 
+    /// Waits until it has ended because the other side has. A goodbye is said once: if every path
+    /// that is known to work vanishes under it, no path is found again in two seconds where it was
+    /// our address, or consent tells in half a minute, and the application hangs up.
+    async fn left(&mut self) -> Result<(), String> {
+        if !self.moves {
+            return self.closed().await;
+        }
+        let told = async {
+            while let Some(event) = self.events.recv().await {
+                if matches!(event, RTCEvent::Disconnected(_)) {
+                    break;
+                }
+            }
+        };
+        in_time_of(2 * LIMIT, "left", told).await?;
+        self.conn.close();
+        self.closed().await
+    }
+
     /// Sends a stream with a track of Opus.
     fn publish(&self) -> Result<FrameSender, String> {
         let (track, frames) = MediaStreamTrack::local(MediaFormat::Opus);
@@ -139,15 +169,20 @@ impl Side {
 }
 
 async fn in_time<T>(what: &str, wait: impl Future<Output = T>) -> Result<T, String> {
-    tokio::time::timeout(LIMIT, wait).await.map_err(|_| format!("not {what} within {LIMIT:?}"))
+    in_time_of(LIMIT, what, wait).await
+}
+
+async fn in_time_of<T>(
+    limit: Duration,
+    what: &str,
+    wait: impl Future<Output = T>,
+) -> Result<T, String> {
+    tokio::time::timeout(limit, wait).await.map_err(|_| format!("not {what} within {limit:?}"))
 }
 
 /// A connected pair, the first of which sends audio to the second.
-async fn call(
-    near: &RTCConnectionOptions,
-    far: &RTCConnectionOptions,
-) -> Result<([Side; 2], FrameSender, FrameReceiver), String> {
-    let [mut one, mut two] = pair(near, far)?;
+async fn call(plan: &Plan) -> Result<([Side; 2], FrameSender, FrameReceiver), String> {
+    let [mut one, mut two] = pair(plan)?;
     one.connected().await?;
     two.connected().await?;
     let source = one.publish()?;
@@ -174,23 +209,17 @@ async fn hear(source: &FrameSender, heard: &mut FrameReceiver, from: u64) -> Res
     in_time("heard", wait).await?.map(|_| ()).ok_or_else(|| "the track has ended".to_owned())
 }
 
-async fn closed_by_one(
-    near: &RTCConnectionOptions,
-    far: &RTCConnectionOptions,
-) -> Result<u64, String> {
-    let ([one, two], source, mut heard) = call(near, far).await?;
+async fn closed_by_one(plan: &Plan) -> Result<u64, String> {
+    let ([one, mut two], source, mut heard) = call(plan).await?;
     hear(&source, &mut heard, 0).await?;
     one.conn.close();
     one.closed().await?;
-    two.closed().await?;
+    two.left().await?;
     Ok(2)
 }
 
-async fn closed_by_both(
-    near: &RTCConnectionOptions,
-    far: &RTCConnectionOptions,
-) -> Result<u64, String> {
-    let ([one, two], ..) = call(near, far).await?;
+async fn closed_by_both(plan: &Plan) -> Result<u64, String> {
+    let ([one, two], ..) = call(plan).await?;
     one.conn.close();
     two.conn.close();
     one.conn.close();
@@ -200,59 +229,50 @@ async fn closed_by_both(
 }
 
 /// Gathers anew in the middle of a call.
-async fn updated(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> Result<u64, String> {
-    let ([mut one, two], source, mut heard) = call(near, far).await?;
+async fn updated(plan: &Plan) -> Result<u64, String> {
+    let ([mut one, two], source, mut heard) = call(plan).await?;
     hear(&source, &mut heard, 0).await?;
     one.conn.update().map_err(|error| error.to_string())?;
     one.until("gathered anew", |event| *event == RTCEvent::EndOfCandidates).await?;
     hear(&source, &mut heard, 10_000).await?;
     two.conn.close();
-    one.closed().await?;
+    one.left().await?;
     two.closed().await?;
     Ok(2)
 }
 
-async fn dropped_in_a_call(
-    near: &RTCConnectionOptions,
-    far: &RTCConnectionOptions,
-) -> Result<u64, String> {
-    let ([one, two], source, mut heard) = call(near, far).await?;
+async fn dropped_in_a_call(plan: &Plan) -> Result<u64, String> {
+    let ([one, mut two], source, mut heard) = call(plan).await?;
     hear(&source, &mut heard, 0).await?;
     drop(one);
-    two.closed().await?;
+    two.left().await?;
     Ok(2)
 }
 
-async fn dropped_in_the_handshake(
-    near: &RTCConnectionOptions,
-    far: &RTCConnectionOptions,
-) -> Result<u64, String> {
-    let [mut one, _two] = pair(near, far)?;
+async fn dropped_in_the_handshake(plan: &Plan) -> Result<u64, String> {
+    let [mut one, _two] = pair(plan)?;
     one.until("a path", |event| matches!(event, RTCEvent::ActiveCandidate { .. })).await?;
     Ok(2)
 }
 
-async fn closed_before_it_is_connected(
-    near: &RTCConnectionOptions,
-    far: &RTCConnectionOptions,
-) -> Result<u64, String> {
-    let [one, _two] = pair(near, far)?;
+async fn closed_before_it_is_connected(plan: &Plan) -> Result<u64, String> {
+    let [one, _two] = pair(plan)?;
     one.conn.close();
     one.closed().await?;
     Ok(2)
 }
 
-async fn never_connected(near: &RTCConnectionOptions) -> Result<u64, String> {
-    let conn = RTCConnection::new(near.clone()).map_err(|error| error.to_string())?;
-    let mut side = Side { events: conn.events(), conn };
+async fn never_connected(plan: &Plan) -> Result<u64, String> {
+    let conn = RTCConnection::new(plan.near.clone()).map_err(|error| error.to_string())?;
+    let mut side = Side { events: conn.events(), conn, moves: plan.moves };
     side.until("gathered", |event| *event == RTCEvent::EndOfCandidates).await?;
     Ok(1)
 }
 
 /// What one peer sends, a server sends on to another.
-async fn forwarded(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> Result<u64, String> {
-    let [mut publisher, mut from] = pair(near, far)?;
-    let [mut listener, mut to] = pair(near, far)?;
+async fn forwarded(plan: &Plan) -> Result<u64, String> {
+    let [mut publisher, mut from] = pair(plan)?;
+    let [mut listener, mut to] = pair(plan)?;
     for side in [&mut publisher, &mut from, &mut listener, &mut to] {
         side.connected().await?;
     }
@@ -266,8 +286,8 @@ async fn forwarded(near: &RTCConnectionOptions, far: &RTCConnectionOptions) -> R
     hear(&source, &mut heard, 0).await?;
     // The publisher leaves first, and the room is closed behind it.
     publisher.conn.close();
-    from.closed().await?;
+    from.left().await?;
     to.conn.close();
-    listener.closed().await?;
+    listener.left().await?;
     Ok(4)
 }

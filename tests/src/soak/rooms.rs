@@ -61,6 +61,7 @@ impl Rooms {
                 dtmf_in_band: false,
                 // They leave one after the other.
                 duration: Some(Duration::from_millis(500 + 250 * member)),
+                restart_ice: None,
                 dtls: DtlsVersion::default(),
                 redundancy: 0,
                 stats: None,

@@ -35,6 +35,17 @@ impl Sample {
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
         }
     }
+
+    /// This one, with the fewest descriptors, threads and tasks that any of these has.
+    pub(super) fn with_least_of(&self, samples: &[Self]) -> Self {
+        let least = |of: fn(&Self) -> u64| samples.iter().chain([self]).map(of).min().unwrap_or(0);
+        Self {
+            descriptors: least(|sample| sample.descriptors),
+            threads: least(|sample| sample.threads),
+            tasks: least(|sample| sample.tasks),
+            ..*self
+        }
+    }
 }
 
 /// What one sample has more than another.
@@ -85,6 +96,26 @@ mod tests {
         let growth = Growth::between(&from, &to);
         assert_eq!(growth.bytes_per_connection, 2_048.0);
         assert_eq!((growth.connections, growth.descriptors, growth.tasks), (1_000, 0, -1));
+    }
+
+    #[test]
+    fn what_closes_in_one_sample_is_no_growth_and_what_stays_in_all_is() {
+        let calm = Sample {
+            elapsed: Duration::ZERO,
+            connections: 0,
+            resident_kb: 1,
+            descriptors: 34,
+            threads: 9,
+            tasks: 2,
+        };
+        let at = |connections, descriptors| Sample { connections, descriptors, ..calm };
+        let of = |counts: &[u64]| {
+            let samples: Vec<_> = (0..).zip(counts).map(|(n, count)| at(n, *count)).collect();
+            crate::soak::growth(&samples).map(|growth| growth.descriptors)
+        };
+        assert_eq!(of(&[9, 9, 9, 9, 34, 35, 34, 34, 34, 35, 34, 35]), Some(0));
+        assert_eq!(of(&[9, 9, 9, 9, 34, 35, 34, 34, 35, 35, 36, 35]), Some(1));
+        assert_eq!(of(&[9, 9, 9, 9, 34]), None);
     }
 
     #[tokio::test]

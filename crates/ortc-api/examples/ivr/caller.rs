@@ -56,7 +56,8 @@ pub(super) async fn call(menu: &RTCConnection, speech: PathBuf) -> Result<RTCCon
 
 /// Sends the first packets of a file in real time.
 pub(super) async fn play(file: &Path, frames: &FrameSender, packets: usize) -> Result<()> {
-    let mut file = OggOpusReader::new(File::open(file)?)?;
+    let opened = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let mut file = OggOpusReader::new(opened)?;
     let (mut timestamp, mut tick) = (0, interval(Duration::from_millis(20)));
     for _ in 0..packets {
         let Some(packet) = file.read_packet()? else { break };

@@ -31,7 +31,8 @@ impl RTCConnection {
             let state = lock(&shared.state);
             Sources {
                 facts: state.transport.clone(),
-                username_frag: shared.local.ice.username_frag.clone(),
+                checks: shared.checks.read(),
+                username_frag: shared.side(&state).ice.username_frag,
                 local_certificate: shared.certificate.der().to_vec(),
                 found: state.found.clone(),
                 sending: state.sending.clone(),

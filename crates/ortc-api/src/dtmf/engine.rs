@@ -195,18 +195,23 @@ impl fmt::Debug for Tones {
 
 /// The tasks that run the tones of one connection; they end with it.
 pub(crate) struct ToneTasks {
-    connected: watch::Sender<bool>,
+    /// Whether there is a connection, and what says so: made with the first task.
+    is_connected: bool,
+    connected: Option<watch::Sender<bool>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl ToneTasks {
     pub(crate) fn new() -> Self {
-        Self { connected: watch::Sender::new(false), tasks: Vec::new() }
+        Self { is_connected: false, connected: None, tasks: Vec::new() }
     }
 
     /// From now on there is somebody to hear a tone.
-    pub(crate) fn connected(&self) {
-        self.connected.send_replace(true);
+    pub(crate) fn connected(&mut self) {
+        self.is_connected = true;
+        if let Some(connected) = &self.connected {
+            connected.send_replace(true);
+        }
     }
 
     /// Runs a task on this thread; it is given what says whether there is a connection.
@@ -215,7 +220,9 @@ impl ToneTasks {
         F: Future<Output = ()> + 'static,
     {
         self.tasks.retain(|task| !task.is_finished());
-        self.tasks.push(actix_rt::spawn(task(self.connected.subscribe())));
+        let is_connected = self.is_connected;
+        let connected = self.connected.get_or_insert_with(|| watch::Sender::new(is_connected));
+        self.tasks.push(actix_rt::spawn(task(connected.subscribe())));
     }
 
     pub(crate) fn close(&mut self) {

@@ -1,7 +1,7 @@
 use bytes::Bytes;
-use ortc_dtls::{DtlsEvent, DtlsRole};
-use ortc_ice::{IceEvent, IceState, RTCIceCandidateDescription};
-use ortc_io::SrtpProfile;
+use ortc_dtls::{DtlsEvent, DtlsRole, DtlsStats};
+use ortc_ice::{IceEvent, IceState, IceStats, RTCIceCandidateDescription};
+use ortc_io::{SrtpProfile, Tally};
 
 use crate::core::Peer;
 
@@ -12,10 +12,14 @@ pub(crate) struct TransportFacts {
     pub(super) dtls: Dtls,
     pub(super) role: Option<DtlsRole>,
     pub(super) srtp: Option<SrtpProfile>,
+    pub(super) version: Option<u16>,
     /// Ours and the peer's.
     pub(super) pair: Option<Box<(RTCIceCandidateDescription, RTCIceCandidateDescription)>>,
     pub(super) pair_changes: u32,
     pub(super) remote_certificate: Option<Bytes>,
+    /// What the actors have counted, where they are the default ones.
+    pub(super) ice_counts: Tally<IceStats>,
+    pub(super) dtls_counts: Tally<DtlsStats>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,6 +33,12 @@ pub(super) enum Dtls {
 }
 
 impl TransportFacts {
+    /// Takes over where the actors are going to put what they count.
+    pub(crate) fn read_counts_of(&mut self, ice: &Tally<IceStats>, dtls: &Tally<DtlsStats>) {
+        self.ice_counts = ice.clone();
+        self.dtls_counts = dtls.clone();
+    }
+
     pub(crate) fn on_connect(&mut self, peer: &Peer) {
         // The role is decided once.
         self.role.get_or_insert(peer.roles.dtls);
@@ -53,8 +63,9 @@ impl TransportFacts {
 
     pub(crate) fn on_dtls(&mut self, event: &DtlsEvent) {
         match event {
-            DtlsEvent::Connected { keys, certificate } => {
+            DtlsEvent::Connected { keys, certificate, version } => {
                 self.dtls = Dtls::Connected;
+                self.version = Some(*version);
                 self.srtp = Some(keys.profile);
                 self.remote_certificate = Some(certificate.clone());
             }

@@ -2,11 +2,13 @@
 //! Statistics API").
 
 mod facts;
+mod quality;
 mod report;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use facts::TransportFacts;
+pub use quality::{QualityLimitationDurations, QualityLimitationReason};
 pub(crate) use report::Sources;
 
 /// All statistics of a connection at one moment: what
@@ -17,8 +19,8 @@ pub(crate) use report::Sources;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RTCStatsReport {
-    /// The objects, in a fixed order: connection, transport, candidates, certificates, codecs,
-    /// tracks.
+    /// The objects, in a fixed order: connection, refused input, transport, candidates, certificates,
+    /// codecs, tracks.
     pub stats: Vec<RTCStats>,
 }
 
@@ -29,6 +31,8 @@ pub struct RTCStatsReport {
 pub enum RTCStats {
     /// What the connection has dropped: an addition of ours.
     Connection(RTCConnectionStats),
+    /// What has come to ICE and DTLS and was refused: an addition of ours.
+    RefusedInput(RTCRefusedInputStats),
     /// The path, and what protects it.
     Transport(RTCTransportStats),
     /// The pair of candidates in use.
@@ -58,6 +62,7 @@ impl RTCStats {
     pub fn id(&self) -> &str {
         match self {
             Self::Connection(stats) => &stats.id,
+            Self::RefusedInput(stats) => &stats.id,
             Self::Transport(stats) => &stats.id,
             Self::CandidatePair(stats) => &stats.id,
             Self::LocalCandidate(stats) | Self::RemoteCandidate(stats) => &stats.id,
@@ -76,6 +81,14 @@ impl RTCStatsReport {
     /// The object of this id.
     pub fn get(&self, id: &str) -> Option<&RTCStats> {
         self.stats.iter().find(|stats| stats.id() == id)
+    }
+
+    /// What was refused of what came to ICE and DTLS.
+    pub fn refused_input(&self) -> Option<&RTCRefusedInputStats> {
+        self.stats.iter().find_map(|stats| match stats {
+            RTCStats::RefusedInput(stats) => Some(stats),
+            _ => None,
+        })
     }
 
     /// The tracks that are received.
@@ -148,6 +161,58 @@ stats! {
         packets_discarded_on_send: u64,
     }
 
+    /// `refused-input`: what has come to ICE and DTLS of this connection and was dropped, or was
+    /// answered with less than it asked for; not of W3C. All of it is 0 with transport actors other
+    /// than the default ones. What nobody could be found for is counted by the engine
+    /// ([`Engine::stats`](crate::Engine::stats)), and media in `connection`.
+    ///
+    /// Some of it is quite usual: a peer that has not been told yet, a check that took its time. Who
+    /// sees thousands is attacked, or has two ends that were signalled crosswise.
+    RTCRefusedInputStats {
+        /// STUN messages that break their grammar, or are no binding messages.
+        stun_malformed: u64,
+        /// Requests with another username fragment than ours.
+        stun_foreign_username: u64,
+        /// Messages whose MESSAGE-INTEGRITY is missing or wrong: forged, or of an earlier session. On
+        /// a path that has settled the engine counts them, for all of its connections
+        /// (`ForwarderStats::consent`).
+        stun_bad_integrity: u64,
+        /// Responses that nobody has asked for, or from elsewhere: replayed, as a rule.
+        stun_unasked_responses: u64,
+        /// Messages to a candidate of ours that was not set.
+        stun_not_set: u64,
+        /// Authentic requests that waited for the peer's credentials, and were dropped: over 32, or
+        /// older than 10 s.
+        stun_requests_dropped: u64,
+        /// Checks and responses that were not sent, as an address that has not answered would have
+        /// got more than three times what came from it.
+        stun_replies_withheld: u64,
+        /// Datagrams on paths that a newer connection has taken.
+        stun_barred: u64,
+        /// What was dropped because a list was full: paths, learned addresses.
+        stun_over_limit: u64,
+        /// Candidates of the peer's signalling that take no part.
+        candidates_ignored: u64,
+        /// Datagrams that could be no DTLS record of an honest peer: too long, cut short, of
+        /// another protocol or version.
+        dtls_implausible: u64,
+        /// What came too early, over the eight datagrams that wait, or to a client before its hello.
+        dtls_too_early: u64,
+        /// What came to a client that waits for a first answer, and was none.
+        dtls_unrecognized: u64,
+        /// Hellos of other clients in the midst of a handshake, after too many of them.
+        dtls_foreign_hellos: u64,
+        /// Handshakes that were begun afresh, as something had spoiled them.
+        dtls_restarts: u64,
+        /// What came after the handshake. An honest peer sends a few datagrams then, to repeat its
+        /// last flight and to close; of all others nothing follows, as they are not authentic.
+        dtls_after_handshake: u64,
+        /// What came after the end.
+        dtls_too_late: u64,
+        /// Datagrams that were not sent for the limit on amplification.
+        dtls_replies_withheld: u64,
+    }
+
     /// `transport`. What ICE and DTLS exchange is not counted.
     RTCTransportStats {
         /// RTP and RTCP datagrams sent.
@@ -173,10 +238,15 @@ stats! {
         selected_candidate_pair_id: String,
         /// The peer's certificate.
         remote_certificate_id: String,
+        /// `controlling` or `controlled`, once there is a peer; absent where another ICE actor does
+        /// not tell.
+        ice_role: String,
         /// `client` or `server`.
         dtls_role: String,
         /// The protection profile, as IANA has it.
         srtp_cipher: String,
+        /// The version of DTLS, as two bytes in hexadecimal: `FEFD` is 1.2, `FEFC` is 1.3.
+        tls_version: String,
     }
 
     /// `candidate-pair`: the one that is in use.
@@ -207,6 +277,17 @@ stats! {
         available_outgoing_bitrate: f64,
         /// What the peer may send, where that is found out here and told to it (REMB).
         available_incoming_bitrate: f64,
+        /// Checks sent, on all pairs, since the connection was made; as the four that follow, absent
+        /// where another ICE actor counts none.
+        requests_sent: u64,
+        /// Authentic checks that have come, those that renew consent included: nobody can tell.
+        requests_received: u64,
+        /// Responses sent.
+        responses_sent: u64,
+        /// Authentic responses.
+        responses_received: u64,
+        /// Requests sent to renew consent (RFC 7675).
+        consent_requests_sent: u64,
     }
 
     /// `local-candidate` and `remote-candidate`.
@@ -230,6 +311,10 @@ stats! {
         related_address: String,
         /// The port of that.
         related_port: u16,
+        /// Of TCP, `active`, `passive` or `so` (RFC 6544 §4.5).
+        tcp_type: String,
+        /// The username fragment that it is checked with; of a candidate of ours.
+        username_fragment: String,
     }
 
     /// `certificate`.
@@ -272,6 +357,8 @@ stats! {
         packets_received: u64,
         /// Payload bytes received.
         bytes_received: u64,
+        /// Bytes of the headers and the padding of RTP.
+        header_bytes_received: u64,
         /// Packets lost; negative when duplicates outnumber them.
         packets_lost: i64,
         /// Interarrival jitter in seconds (RFC 3550 §6.4.1).
@@ -290,7 +377,14 @@ stats! {
         fec_packets_received: u64,
         /// Of those, such as had come by themselves.
         fec_packets_discarded: u64,
+        /// The bytes of all that they have repeated.
+        fec_bytes_received: u64,
         ?
+        /// The SSRC with which the peer sends packets again (RFC 4588), where it has one.
+        rtx_ssrc: u32,
+        /// Packets that were put in order too late to become a frame, or too slowly; of a track that
+        /// the application reads.
+        packets_discarded: u64,
         /// Pictures whose last packet has come; of video.
         frames_received: u64,
         /// Key frames that the application has read; of video that it reads.
@@ -317,6 +411,10 @@ stats! {
         packets_sent: u64,
         /// Payload bytes sent, likewise.
         bytes_sent: u64,
+        /// Bytes of the headers and the padding of RTP, probes included.
+        header_bytes_sent: u64,
+        /// Which of the encodings of its track it is, the least being 0; 0 where there is one.
+        encoding_index: u32,
         /// Packets sent again (RFC 4585, RFC 4588).
         retransmitted_packets_sent: u64,
         /// Their payload bytes.
@@ -330,8 +428,21 @@ stats! {
         /// Whether it is being sent, and not stopped.
         active: bool,
         ?
+        /// The SSRC with which packets are sent again (RFC 4588), where there is one.
+        rtx_ssrc: u32,
+        /// The name of its encoding, where its track has several.
+        rid: String,
+        /// The layers of its encoding, as they were described.
+        scalability_mode: String,
         /// Pictures sent; of video.
         frames_sent: u64,
+        /// What keeps it from being sent better at the moment; of video.
+        quality_limitation_reason: QualityLimitationReason,
+        /// How long each of them did, since the track was added; of video.
+        quality_limitation_durations: QualityLimitationDurations,
+        /// How often pictures of another size were sent for that; of video that is forwarded in one of
+        /// several layers, since the size of other pictures is not known here.
+        quality_limitation_resolution_changes: u64,
         /// The codec.
         codec_id: String,
         /// What the peer says of it.
@@ -350,6 +461,8 @@ stats! {
         transport_id: String,
         /// The track that is sent.
         local_id: String,
+        /// Packets that the peer has received, as its report has it.
+        packets_received: u64,
         /// Packets that the peer has lost; negative when duplicates outnumber them.
         packets_lost: i64,
         /// Of late, 0 to 1.
@@ -383,6 +496,8 @@ stats! {
         bytes_sent: u64,
         /// When it said so by its own clock, in milliseconds since 1970.
         remote_timestamp: f64,
+        /// How often it has said so.
+        reports_sent: u64,
         ?
         /// The codec.
         codec_id: String,

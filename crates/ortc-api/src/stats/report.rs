@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ortc_dtls::{CertificateFingerprint, DtlsRole};
 use ortc_ice::{IceState, RTCIceCandidateDescription};
+use ortc_io::consent::CheckCounts;
 use ortc_rtp::{
     PayloadType, RTCTrackDescription, ReceiverSnapshot, SenderSnapshot, SessionSnapshot, TrackKind,
 };
@@ -11,8 +12,8 @@ use ortc_rtp::{
 use super::{
     RTCCertificateStats, RTCCodecStats, RTCConnectionStats, RTCIceCandidatePairStats,
     RTCIceCandidateStats, RTCInboundRtpStreamStats, RTCOutboundRtpStreamStats,
-    RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats, RTCRouteStats, RTCStats,
-    RTCStatsReport, RTCTransportStats, TransportFacts,
+    RTCRefusedInputStats, RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats,
+    RTCRouteStats, RTCStats, RTCStatsReport, RTCTransportStats, TransportFacts,
 };
 use crate::media::MediaStreamTrack;
 use crate::track::RTCTrack;
@@ -27,6 +28,7 @@ const UNIX_EPOCH: u64 = 2_208_988_800;
 /// What a report is made of, as it was at one moment.
 pub(crate) struct Sources {
     pub(crate) facts: TransportFacts,
+    pub(crate) checks: CheckCounts,
     pub(crate) username_frag: String,
     pub(crate) local_certificate: Vec<u8>,
     /// Local candidates that were found.
@@ -54,6 +56,7 @@ struct Report {
 impl Report {
     fn assemble(mut self, sources: &Sources) -> RTCStatsReport {
         self.connection(sources.media.as_ref());
+        self.refused_input(&sources.facts);
         self.transport(sources);
         self.certificates(sources);
         if let Some(media) = &sources.media {
@@ -82,6 +85,32 @@ impl Report {
         }));
     }
 
+    fn refused_input(&mut self, facts: &TransportFacts) {
+        let (ice, dtls) = (facts.ice_counts.read(), facts.dtls_counts.read());
+        self.stats.push(RTCStats::RefusedInput(RTCRefusedInputStats {
+            id: "RI".to_owned(),
+            timestamp: self.timestamp,
+            stun_malformed: ice.malformed,
+            stun_foreign_username: ice.foreign_username,
+            stun_bad_integrity: ice.bad_integrity,
+            stun_unasked_responses: ice.unasked_responses,
+            stun_not_set: ice.not_set,
+            stun_requests_dropped: ice.requests_held_dropped,
+            stun_replies_withheld: ice.amplification_withheld,
+            stun_barred: ice.barred,
+            stun_over_limit: ice.over_limit,
+            candidates_ignored: ice.candidates_ignored,
+            dtls_implausible: dtls.dropped_implausible,
+            dtls_too_early: dtls.dropped_parked,
+            dtls_unrecognized: dtls.dropped_unrecognized,
+            dtls_foreign_hellos: dtls.dropped_hellos,
+            dtls_restarts: dtls.restarts,
+            dtls_after_handshake: dtls.received_connected,
+            dtls_too_late: dtls.dropped_stopped,
+            dtls_replies_withheld: dtls.dropped_amplification,
+        }));
+    }
+
     fn transport(&mut self, sources: &Sources) {
         let (facts, timestamp) = (&sources.facts, self.timestamp);
         let counts = sources.media.as_ref().map(|media| media.datagrams).unwrap_or_default();
@@ -106,17 +135,23 @@ impl Report {
                 .remote_certificate
                 .as_ref()
                 .map(|_| REMOTE_CERTIFICATE.to_owned()),
+            ice_role: facts.ice_counts.read().is_controlling.map(|is_controlling| {
+                if is_controlling { "controlling" } else { "controlled" }.to_owned()
+            }),
             dtls_role: facts.role.map(|role| match role {
                 DtlsRole::Client => "client".to_owned(),
                 DtlsRole::Server => "server".to_owned(),
             }),
             srtp_cipher: facts.srtp_cipher().map(str::to_owned),
+            tls_version: facts.version.map(|version| format!("{version:04X}")),
         }));
         let mut locals: Vec<_> = sources.found.iter().collect();
         if let (Some((local, remote)), Some(id)) = (pair, pair_id) {
             let works = facts.ice == Some(IceState::Connected);
             let bitrate =
                 |of: fn(&SessionSnapshot) -> Option<u64>| Some(of(sources.media.as_ref()?)? as f64);
+            // There is no pair without a check.
+            let checks = Some(sources.checks).filter(|it| *it != CheckCounts::default());
             self.stats.push(RTCStats::CandidatePair(RTCIceCandidatePairStats {
                 id,
                 timestamp,
@@ -132,14 +167,20 @@ impl Report {
                 current_round_trip_time: sources.media.as_ref().and_then(round_trip),
                 available_outgoing_bitrate: bitrate(|media| media.available_outgoing),
                 available_incoming_bitrate: bitrate(|media| media.available_incoming),
+                requests_sent: checks.map(|it| it.requests_sent),
+                requests_received: checks.map(|it| it.requests_received),
+                responses_sent: checks.map(|it| it.responses_sent),
+                responses_received: checks.map(|it| it.responses_received),
+                consent_requests_sent: checks.map(|it| it.consent_requests_sent),
             }));
             // One that was withdrawn meanwhile, or that the peer alone knows.
             if !locals.contains(&local) {
                 locals.push(local);
             }
-            self.stats.push(RTCStats::RemoteCandidate(candidate(timestamp, 'R', remote)));
+            self.stats.push(RTCStats::RemoteCandidate(candidate(timestamp, 'R', remote, None)));
         }
-        let locals = locals.into_iter().map(|local| candidate(timestamp, 'L', local));
+        let ours = Some(&sources.username_frag);
+        let locals = locals.into_iter().map(|local| candidate(timestamp, 'L', local, ours));
         self.stats.extend(locals.map(RTCStats::LocalCandidate));
     }
 
@@ -208,6 +249,7 @@ impl Report {
             track_identifier: track.id().to_owned(),
             packets_received: receiver.stats.packets,
             bytes_received: receiver.stats.octets,
+            header_bytes_received: receiver.stats.header_octets,
             packets_lost: receiver.stats.lost,
             jitter: seconds(receiver.stats.jitter, clock_rate),
             nack_count: receiver.stats.nacks,
@@ -217,6 +259,9 @@ impl Report {
             retransmitted_bytes_received: receiver.stats.recovered_octets,
             fec_packets_received: receiver.redundancy.received,
             fec_packets_discarded: receiver.redundancy.discarded,
+            fec_bytes_received: receiver.redundancy.octets,
+            rtx_ssrc: receiver.rtx_ssrc.map(|ssrc| ssrc.0),
+            packets_discarded: track.reception().and_then(|it| it.described.discarded()),
             frames_received: is_video.then_some(receiver.stats.frames),
             key_frames_received: track
                 .reception()
@@ -239,6 +284,7 @@ impl Report {
                 packets_sent: report.packets.into(),
                 bytes_sent: report.octets.into(),
                 remote_timestamp: from_ntp(report.ntp),
+                reports_sent: receiver.stats.sender_reports,
                 codec_id,
             }));
         }
@@ -256,6 +302,11 @@ impl Report {
         let kind = kind(description.kind).to_owned();
         let remote = sender.stats.remote;
         let is_video = description.kind == TrackKind::Video;
+        let quality = sender.quality.as_ref().filter(|_| is_video);
+        let encodings = track.sent_encodings();
+        let encoding_index = encodings.iter().position(|it| it.ssrc == sender.ssrc).unwrap_or(0);
+        let encoding = description.encodings.get(encoding_index);
+        let rtx_ssrc = track.ssrcs().into_iter().find(|(ssrc, _)| *ssrc == sender.ssrc);
         self.stats.push(RTCStats::OutboundRtp(RTCOutboundRtpStreamStats {
             id: id.clone(),
             timestamp,
@@ -265,12 +316,20 @@ impl Report {
             track_identifier: track.source().id().to_owned(),
             packets_sent: sender.stats.packets + sender.stats.resent_packets,
             bytes_sent: sender.stats.octets + sender.stats.resent_octets,
+            header_bytes_sent: sender.stats.header_octets,
+            encoding_index: encoding_index as u32,
             retransmitted_packets_sent: sender.stats.resent_packets,
             retransmitted_bytes_sent: sender.stats.resent_octets,
             nack_count: sender.stats.nacks,
             pli_count: sender.stats.picture_losses,
             fir_count: sender.stats.full_intra_requests,
+            rtx_ssrc: rtx_ssrc.and_then(|(_, rtx)| rtx).map(|ssrc| ssrc.0),
+            rid: encoding.map(|it| it.rid.clone()),
+            scalability_mode: encoding.and_then(|it| it.scalability_mode.clone()),
             frames_sent: is_video.then_some(sender.stats.frames),
+            quality_limitation_reason: quality.map(|it| it.reason.into()),
+            quality_limitation_durations: quality.map(Into::into),
+            quality_limitation_resolution_changes: quality.and_then(|it| it.resolution_changes),
             active: sender.enabled,
             codec_id: codec_id.clone(),
             remote_id: remote.map(|_| remote_id.clone()),
@@ -284,6 +343,7 @@ impl Report {
                 kind,
                 transport_id: TRANSPORT.to_owned(),
                 local_id: id.clone(),
+                packets_received: remote.received,
                 packets_lost: remote.cumulative_lost.into(),
                 fraction_lost: f64::from(remote.fraction_lost) / 256.0,
                 jitter: seconds(remote.jitter, Some(sender.clock_rate)),
@@ -326,6 +386,7 @@ fn candidate(
     timestamp: f64,
     side: char,
     candidate: &RTCIceCandidateDescription,
+    username_fragment: Option<&String>,
 ) -> RTCIceCandidateStats {
     RTCIceCandidateStats {
         id: candidate_id(side, candidate),
@@ -339,6 +400,8 @@ fn candidate(
         foundation: candidate.foundation.clone(),
         related_address: candidate.rel_address.clone(),
         related_port: candidate.rel_port,
+        tcp_type: candidate.tcp_type.clone(),
+        username_fragment: username_fragment.cloned(),
     }
 }
 

@@ -199,7 +199,7 @@ impl Pair {
             assert_eq!(peer.stopped, None, "nothing comes after Stopped");
             match output {
                 DtlsOutput::Transmit(datagram) => self.send(side, datagram),
-                DtlsOutput::Connected { keys, certificate } => {
+                DtlsOutput::Connected { keys, certificate, .. } => {
                     assert!(peer.keys.is_none(), "connected twice");
                     peer.keys = Some(keys);
                     peer.peer_certificate = Some(certificate);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ortc_io::consent::CheckCounters;
 use ortc_io::sim;
 use ortc_io::{ConsentCredentials, ConsentDelegation, ConsentReturn, ConsentStats};
 
@@ -26,6 +27,7 @@ fn delegation(path: Path, token: u64, ours: &str, theirs: &str) -> ConsentDelega
         patience: 7 * SECOND,
         answered: ortc_io::now(),
         seed: 7,
+        counters: CheckCounters::default(),
     }
 }
 

@@ -135,6 +135,25 @@ pub(super) fn sent_ssrc(n: usize) -> Ssrc {
 }
 
 #[test]
+fn a_subscriber_that_panics_while_it_is_told_of_a_track_costs_nobody_else() {
+    sim::run(3, |net| async move {
+        let room = Room::new(&net, 3).await;
+        let [mut one, mut other] = [1, 2].map(|n| room.subscribe(n));
+        let sender = room.publish();
+        settle().await;
+        let source = TrackSource { connection: room.clients[0].at_server, ssrc: SSRC };
+        room.servers[0].send(ForwarderCommand::PanicTelling(source, sent_ssrc(1)));
+        settle().await;
+        (0..5).for_each(|n| sender.push(packet(n)).unwrap());
+        settle().await;
+        assert_eq!(drain(&mut one).len(), 0);
+        assert_eq!(drain(&mut other).iter().map(number).collect::<Vec<_>>(), all(0..5));
+        let stats = room.servers[0].stats().await;
+        assert_eq!((stats.panicked_connections, stats.connections), (1, 2));
+    });
+}
+
+#[test]
 fn every_subscriber_gets_every_packet_and_the_publisher_one_request() {
     sim::run(1, |net| async move {
         let room = Room::new(&net, 6).await;

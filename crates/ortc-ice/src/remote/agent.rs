@@ -6,7 +6,7 @@ use std::time::Instant;
 use ortc_io::Encapsulation;
 use tracing::debug;
 
-use crate::description::Carrier;
+use crate::description::{Carrier, Usable};
 use crate::engine::MAX_PAIRS;
 use crate::local::Local;
 use crate::{IceAgent, IceEvent, IgnoredReason, RTCIceCandidateDescription};
@@ -31,8 +31,12 @@ impl IceAgent {
             }
             _ => {}
         }
+        let learned = self.remotes.learned_of(&candidate);
         match self.remotes.insert(candidate.clone()) {
             Ok(Some(usables)) => {
+                if let Some(learned) = learned.filter(|it| it.1.priority > candidate.priority) {
+                    self.unlearn_priority(&candidate, learned);
+                }
                 if let Some(engine) = &mut self.engine {
                     for usable in usables {
                         engine.add_remote(usable, &candidate);
@@ -44,6 +48,31 @@ impl IceAgent {
             Err(IgnoredReason::NameUnresolved) if self.resolve(&candidate) => {}
             Err(reason) => self.ignore(candidate, reason),
         }
+    }
+
+    /// A relay of the peer's, the checks of which have come before word of it, was taken for a
+    /// peer-reflexive candidate, and those rank above server-reflexive ones (RFC 8445 §7.1.1): a
+    /// direct pair would come after the relayed one here, and before it at the peer. The engine
+    /// keeps the priority of pairs that it has, so these are formed and checked anew.
+    fn unlearn_priority(
+        &mut self,
+        candidate: &RTCIceCandidateDescription,
+        (usable, learned): (Usable, RTCIceCandidateDescription),
+    ) {
+        if candidate.kind != "relay" {
+            return; // All that is direct stays before all that is relayed.
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.withdraw_remote(usable, &learned);
+        }
+        let servers = &self.servers;
+        self.paths.check_again_where(|path| match path.encapsulation {
+            Encapsulation::Plain => path.remote == usable.address,
+            Encapsulation::ChannelData(_) => {
+                servers.ends(path).is_some_and(|(_, remote)| remote == usable.address)
+            }
+            Encapsulation::Rfc4571 => false,
+        });
     }
 
     pub(crate) fn ignore(&mut self, candidate: RTCIceCandidateDescription, reason: IgnoredReason) {

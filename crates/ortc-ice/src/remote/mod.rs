@@ -169,8 +169,19 @@ impl RemoteCandidates {
             tcp_type,
         };
         let usable = Usable { carrier, address, kind: Kind::PeerReflexive };
+        self.known.reserve_exact(1);
         self.known.push(Known { usable, description, learned: true });
         self.known.last().map(|known| (known.usable, &known.description))
+    }
+
+    /// What was learned of the end of a candidate.
+    pub(crate) fn learned_of(
+        &self,
+        candidate: &RTCIceCandidateDescription,
+    ) -> Option<(Usable, RTCIceCandidateDescription)> {
+        let end = candidate.usable().ok()?.end();
+        let known = self.known.iter().find(|it| it.learned && it.usable.end() == end)?;
+        Some((known.usable, known.description.clone()))
     }
 
     /// Forgets an end that was learned.

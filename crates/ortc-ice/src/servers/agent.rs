@@ -12,6 +12,7 @@ use super::{Done, Sorted, Taken};
 use crate::aliases::Aliases;
 use crate::description::Carrier;
 use crate::engine::{Ends, verify};
+use crate::link_local::is_on_one_link;
 use crate::local::Local;
 use crate::{IceAgent, IceEvent, IceState, IgnoredReason, Output, RTCIceCandidateDescription};
 
@@ -138,6 +139,29 @@ impl IceAgent {
         } else {
             self.output(Output::Transmit { path, datagram });
         }
+    }
+
+    /// Has the channels bound that checks of a search will need, so that none waits for its turn
+    /// and then for its channel.
+    pub(crate) fn prepare_channels(&mut self, now: Instant) {
+        if self.engine.is_none() || self.state == IceState::Connected {
+            return;
+        }
+        let relayed: Vec<SocketAddr> =
+            self.gathering.set_bases().filter(|it| it.is_relayed()).map(|it| it.address).collect();
+        if relayed.is_empty() {
+            return;
+        }
+        let signalled = self.remotes.signalled().map(|(usable, _)| usable);
+        let peers: Vec<SocketAddr> =
+            signalled.filter(|it| it.carrier == Carrier::Udp).map(|it| it.address).collect();
+        for relay in relayed {
+            let reached = peers.iter().filter(|peer| is_on_one_link(relay, **peer));
+            for peer in reached.filter(|peer| peer.is_ipv4() == relay.is_ipv4()) {
+                self.servers.prepare(now, relay, *peer);
+            }
+        }
+        self.take_done(now);
     }
 
     /// Tells the owner of a candidate, if it wants to hear of its type.

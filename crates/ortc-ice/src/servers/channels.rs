@@ -10,6 +10,9 @@ const FIRST: u16 = 0x4000;
 /// Most peers of an allocation: those that are signalled, and some that are learned.
 pub(crate) const MAX_PEERS: usize = 128;
 
+/// How many are left for those.
+const LEARNED: usize = 28;
+
 /// Datagrams to one peer that wait for its channel: a check, and its retransmissions.
 pub(crate) const MAX_QUEUED: usize = 4;
 
@@ -65,6 +68,11 @@ impl Channels {
         Some(FIRST + index as u16)
     }
 
+    /// Whether those that are left are for peers that are learned of.
+    pub(crate) fn are_few_left(&self) -> bool {
+        self.channels.len() + LEARNED >= MAX_PEERS
+    }
+
     fn get(&self, number: u16) -> Option<&Channel> {
         self.channels.get(usize::from(number.checked_sub(FIRST)?))
     }
@@ -83,18 +91,38 @@ impl Channels {
         matches!(state, Some(State::Bound(_) | State::Rebinding))
     }
 
+    /// The peer of a channel that is not bound, if the server is known to relay to its address, as
+    /// another channel to that is bound.
+    pub(crate) fn permitted(&self, number: u16) -> Option<SocketAddr> {
+        let Channel { peer, state, .. } = self.get(number)?;
+        let is_bound = |state| matches!(state, State::Bound(_) | State::Rebinding);
+        let is_refused = matches!(state, State::Refused(_));
+        let mut others = self.channels.iter().filter(|channel| is_bound(channel.state));
+        let is_permitted = !is_refused && others.any(|channel| channel.peer.ip() == peer.ip());
+        is_permitted.then_some(*peer)
+    }
+
+    /// Whether the channel is to be bound now, which it counts as being from then on.
+    pub(crate) fn begin(&mut self, now: Instant, number: u16) -> bool {
+        let Some(channel) = self.get_mut(number) else { return false };
+        let begins = match channel.state {
+            State::Idle => true,
+            State::Refused(until) => until <= now,
+            _ => false,
+        };
+        if begins {
+            channel.state = State::Binding;
+        }
+        begins
+    }
+
     /// Keeps a datagram until the channel is bound; the oldest makes room. Returns whether it
     /// was kept, and whether the channel is to be bound now.
     pub(crate) fn queue(&mut self, now: Instant, number: u16, datagram: Bytes) -> (bool, bool) {
+        let bind = self.begin(now, number);
         let Some(channel) = self.get_mut(number) else { return (false, false) };
-        let bind = match channel.state {
-            State::Idle => true,
-            State::Refused(until) if until <= now => true,
-            State::Refused(_) => return (false, false),
-            _ => false,
-        };
-        if bind {
-            channel.state = State::Binding;
+        if matches!(channel.state, State::Refused(_)) {
+            return (false, false);
         }
         if channel.waiting.len() >= MAX_QUEUED {
             channel.waiting.pop_front();

@@ -18,6 +18,7 @@ pub(crate) mod method {
     pub(crate) const BINDING: u16 = 0x001;
     pub(crate) const ALLOCATE: u16 = 0x003;
     pub(crate) const REFRESH: u16 = 0x004;
+    pub(crate) const SEND: u16 = 0x006;
     pub(crate) const DATA: u16 = 0x007;
     pub(crate) const CHANNEL_BIND: u16 = 0x009;
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod channels;
+mod client;
 mod failure;
 pub(crate) mod message;
 mod retry;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use ortc_io::{Encapsulation, Path, SocketId};
 
+use self::client::{Client, Core, Link};
 pub use self::failure::ServerFailure;
 pub(crate) use self::failure::{Login, unusable};
 use self::message::{Class, Message, attribute, method};
@@ -146,101 +148,6 @@ struct Base {
     socket: SocketId,
     address: SocketAddr,
     shared: bool,
-}
-
-#[derive(Debug)]
-enum Core {
-    Stun(StunClient),
-    Turn(Box<TurnClient>),
-}
-
-#[derive(Debug)]
-struct Client {
-    server: usize,
-    address: SocketAddr,
-    link: Link,
-    core: Core,
-    redirects: u8,
-    held: Held,
-    /// Attempts to make it again since it was lost.
-    retries: u32,
-    /// When the next one is due.
-    again: Option<Instant>,
-    /// The socket of a candidate that it asks for; `None` if it has a stream.
-    base: Option<SocketId>,
-}
-
-/// What a client speaks through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
-    Socket(SocketId),
-    Stream(SocketId),
-    Opening {
-        token: u64,
-        until: Instant,
-    },
-    /// The stream has closed.
-    Closed,
-}
-
-impl Client {
-    fn new(
-        server: usize,
-        address: SocketAddr,
-        link: Link,
-        core: Core,
-        redirects: u8,
-        base: Option<SocketId>,
-    ) -> Self {
-        let (held, retries, again) = (Held::Never, 0, None);
-        Self { server, address, link, core, redirects, held, retries, again, base }
-    }
-
-    fn socket(&self) -> Option<SocketId> {
-        match self.link {
-            Link::Socket(socket) | Link::Stream(socket) => Some(socket),
-            Link::Opening { .. } | Link::Closed => None,
-        }
-    }
-
-    /// Whether it has a socket of its own, as that of the candidate is shared.
-    fn has_own_socket(&self) -> bool {
-        self.base.is_some() && self.base != self.socket()
-    }
-
-    /// Whether its socket or stream is of no use without it.
-    fn closes_alone(&self) -> bool {
-        self.has_own_socket() || self.is_stream() && !self.is_turn()
-    }
-
-    fn is_settled(&self) -> bool {
-        match &self.core {
-            Core::Stun(stun) => stun.is_settled(),
-            Core::Turn(turn) => turn.is_settled(),
-        }
-    }
-
-    fn has_succeeded(&self) -> bool {
-        match &self.core {
-            Core::Stun(stun) => stun.has_succeeded(),
-            Core::Turn(turn) => turn.relayed().is_some(),
-        }
-    }
-
-    fn is_stream(&self) -> bool {
-        matches!(self.link, Link::Stream(_))
-    }
-
-    fn is_turn(&self) -> bool {
-        matches!(self.core, Core::Turn(_))
-    }
-
-    fn relayed(&self) -> Option<SocketAddr> {
-        match &self.core {
-            Core::Turn(turn) => turn.relayed(),
-            Core::Stun(_) => None,
-        }
-    }
 }
 
 /// All servers of an agent.
@@ -738,10 +645,22 @@ impl Servers {
                         Core::Turn(turn) => turn.handle(now, message, &mut self.ids, &mut actions),
                     };
                     self.carry_out(now, at, actions);
+                    if taken == Taken::Yes {
+                        self.share_round_trip(at);
+                    }
                 }
                 self.fill_room(now);
                 Sorted::Server(taken)
             }
+        }
+    }
+
+    /// What one client knows of its server is of use to those that wait for it.
+    fn share_round_trip(&mut self, at: usize) {
+        let Some(round_trip) = self.clients[at].round_trip() else { return };
+        let address = self.clients[at].address;
+        for client in self.clients.iter_mut().filter(|client| client.address == address) {
+            client.learn(round_trip);
         }
     }
 
@@ -783,6 +702,16 @@ impl Servers {
         let taken = turn.send(now, number, datagram, &mut self.ids, &mut actions);
         self.carry_out(now, at, actions);
         taken
+    }
+
+    /// Has the channel to a peer bound that is about to be checked by way of a relayed address.
+    pub(crate) fn prepare(&mut self, now: Instant, relayed: SocketAddr, peer: SocketAddr) {
+        let Some(at) = self.relay(relayed) else { return };
+        let mut actions = Vec::new();
+        if let Core::Turn(turn) = &mut self.clients[at].core {
+            turn.prepare(now, peer, &mut self.ids, &mut actions);
+        }
+        self.carry_out(now, at, actions);
     }
 
     /// Gives everything back.

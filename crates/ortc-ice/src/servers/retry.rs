@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Client, Core, Done, Link, PREPARATION, ServerFailure, Servers, TurnClient};
+use super::client::{Client, Core, Link};
+use super::{Done, PREPARATION, ServerFailure, Servers, TurnClient};
 
 /// How long after an allocation is lost it is made again, at first: longer each time that it fails,
 /// up to [`LONGEST_RETRY`].

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::message::{Builder, Class, Message, attribute, method};
-use super::transaction::{Step, Transaction};
+use super::transaction::{Step, Transaction, rto};
 use super::{Action, ServerFailure, Taken};
 use crate::random::Seeds;
 
@@ -17,13 +17,16 @@ pub(crate) struct StunClient {
     asked: Option<Transaction>,
     next: Option<Instant>,
     mapped: Option<SocketAddr>,
+    /// The least time that an answer has taken.
+    round_trip: Option<Duration>,
     is_settled: bool,
     is_stream: bool,
 }
 
 impl StunClient {
     pub(crate) fn new(at: Instant, is_stream: bool) -> Self {
-        Self { asked: None, next: Some(at), mapped: None, is_settled: false, is_stream }
+        let (next, round_trip) = (Some(at), None);
+        Self { asked: None, next, mapped: None, round_trip, is_settled: false, is_stream }
     }
 
     /// Whether it has an answer, or has given up.
@@ -33,6 +36,18 @@ impl StunClient {
 
     pub(crate) fn has_succeeded(&self) -> bool {
         self.mapped.is_some()
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// The server has answered somebody in this time.
+    pub(crate) fn learn(&mut self, round_trip: Duration) {
+        self.round_trip = Some(self.round_trip.map_or(round_trip, |least| least.min(round_trip)));
+        if let Some(asked) = &mut self.asked {
+            asked.learn(rto(round_trip));
+        }
     }
 
     /// It cannot be asked any more.
@@ -86,9 +101,10 @@ impl StunClient {
         message: Message<'_>,
         actions: &mut Vec<Action>,
     ) -> Taken {
-        if self.asked.take_if(|asked| asked.id == message.id).is_none() {
+        let Some(asked) = self.asked.take_if(|asked| asked.id == message.id) else {
             return Taken::Unasked;
-        }
+        };
+        self.learn(asked.round_trip(now));
         let mapped = message
             .address(attribute::XOR_MAPPED_ADDRESS)
             .or_else(|| message.address(attribute::MAPPED_ADDRESS));

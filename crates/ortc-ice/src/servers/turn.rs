@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::channels::{Channels, MAX_QUEUED};
 use super::message::{Builder, Class, MAX_TEXT, Message, attribute, method};
-use super::transaction::{Step, Transaction};
+use super::transaction::{FIRST_RTO, Step, Transaction, rto};
 use super::{Action, Login, ServerFailure, Taken, long_term_key};
 use crate::random::Seeds;
 
@@ -69,6 +69,8 @@ pub(crate) struct TurnClient {
     login: Login,
     session: Option<Session>,
     asked: Vec<Asked>,
+    /// The least time that an answer has taken.
+    round_trip: Option<Duration>,
     start: Option<Instant>,
     wants_ipv6: bool,
     is_stream: bool,
@@ -90,6 +92,7 @@ impl TurnClient {
             login,
             session: None,
             asked: Vec::new(),
+            round_trip: None,
             start: Some(at),
             wants_ipv6,
             is_stream,
@@ -116,6 +119,16 @@ impl TurnClient {
             self.doubted = Some(now);
             self.refresh_at = Some(now);
         }
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// The server has answered somebody in this time.
+    pub(crate) fn learn(&mut self, round_trip: Duration) {
+        self.round_trip = Some(self.round_trip.map_or(round_trip, |least| least.min(round_trip)));
+        self.asked.iter_mut().for_each(|asked| asked.transaction.learn(rto(round_trip)));
     }
 
     pub(crate) fn is_settled(&self) -> bool {
@@ -193,7 +206,9 @@ impl TurnClient {
                     .xor_address(attribute::XOR_PEER_ADDRESS, peer)
             }
         };
-        let transaction = Transaction::new(now, id, self.sign(request), self.is_stream);
+        let first = self.round_trip.map_or(FIRST_RTO, rto);
+        let transaction =
+            Transaction::new(now, id, self.sign(request), self.is_stream).with_rto(first);
         self.asked.push(Asked { transaction, purpose, stale });
     }
 
@@ -230,7 +245,8 @@ impl TurnClient {
         {
             return Taken::Forged;
         }
-        self.asked.swap_remove(at);
+        let taken = self.asked.swap_remove(at).transaction.round_trip(now);
+        self.learn(taken);
         match code {
             None if purpose != Purpose::Discard => self.succeeded(now, purpose, message, actions),
             Some(Some(401)) if self.session.is_none() && self.take_session(message) => {
@@ -370,7 +386,28 @@ impl TurnClient {
         self.relayed.and_then(|_| self.channels.peer(number))
     }
 
-    /// Sends to a peer: on its channel, or when that is bound. Returns whether it was taken.
+    /// Has the channel to a peer bound, if it is not yet. Some are left for peers that nobody has
+    /// signalled, whose checks show where they are.
+    pub(crate) fn prepare(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        ids: &mut Seeds,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.relayed.is_none() || self.channels.are_few_left() {
+            return;
+        }
+        let Some(number) = self.channels.number(peer) else { return };
+        if self.channels.begin(now, number) {
+            self.ask(now, Purpose::Bind(number), 0, ids);
+            self.handle_timeout(now, |_| true, ids, actions);
+        }
+    }
+
+    /// Sends to a peer: on its channel, or when that is bound. Until then in an indication, if the
+    /// server has a permission for the peer's address already, from another channel
+    /// (RFC 8656 §12: it is the IP address that counts). Returns whether it was taken.
     pub(crate) fn send(
         &mut self,
         now: Instant,
@@ -383,7 +420,17 @@ impl TurnClient {
             actions.push(Action::TransmitOn(number, datagram));
             return true;
         }
-        let (queued, bind) = self.channels.queue(now, number, datagram);
+        let (queued, bind) = match self.channels.permitted(number) {
+            Some(peer) => {
+                let indication =
+                    Builder::new(Class::Indication, method::SEND, ids.transaction_id())
+                        .xor_address(attribute::XOR_PEER_ADDRESS, peer)
+                        .attribute(attribute::DATA, &datagram);
+                actions.push(Action::Transmit(indication.finish()));
+                (true, self.channels.begin(now, number))
+            }
+            None => self.channels.queue(now, number, datagram),
+        };
         if bind {
             self.ask(now, Purpose::Bind(number), 0, ids);
             self.handle_timeout(now, |_| true, ids, actions);

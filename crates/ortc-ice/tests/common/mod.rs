@@ -310,6 +310,18 @@ impl Pair {
         self.sides.iter_mut().for_each(|side| side.consent = Some(ConsentTable::new()));
     }
 
+    /// Two addresses of the first side and one of the second, connected for so long.
+    pub fn connected_for(time: Duration, seed: u64, delegated: bool) -> Self {
+        let mut pair = Self::new(seed, &["192.0.2.1", "192.0.2.2"], &["198.51.100.1"]);
+        if delegated {
+            pair.delegate();
+        }
+        pair.start();
+        pair.drive_until_connected(Duration::from_secs(1));
+        pair.advance(time);
+        pair
+    }
+
     /// Goes to the next thing that happens, at the latest to `deadline`; false when there.
     fn step(&mut self, deadline: Instant) -> bool {
         let timeouts = self.sides.iter().filter_map(Side::poll_timeout);

@@ -26,6 +26,7 @@ fn delegation(ours: &str, theirs: &str, controlling: bool, now: Instant) -> Cons
         patience: 7 * SECOND,
         answered: now,
         seed: 5,
+        counters: CheckCounters::default(),
     }
 }
 
@@ -240,4 +241,10 @@ fn thousands_are_due_in_fifty_turns_and_each_is_asked_in_its_time() {
 fn secrets_are_not_printed() {
     let printed = format!("{:?}", delegation("anna", "bert", true, Instant::now()));
     assert!(printed.contains("anna") && !printed.contains("password"), "{printed}");
+    let (mut table, now) = (ConsentTable::new(), Instant::now());
+    table.delegate(now, OURS, &delegation("anna", "bert", true, now));
+    let printed = format!("{table:?}");
+    for name in ["anna", "bert"] {
+        assert!(!printed.contains(&credentials(name).password), "{printed}");
+    }
 }

@@ -19,6 +19,9 @@ pub(super) const MAX_HELD: usize = 32;
 /// How long a request waits to be claimed: its peer repeats it long before.
 pub(super) const HELD_LIFETIME: Duration = Duration::from_secs(10);
 
+/// Requests that there is always room for: some 80 kB.
+const SMALL_TABLE: usize = 1_024;
+
 /// How long a response is waited for: longer than any round trip worth having.
 pub(super) const TRANSACTION_LIFETIME: Duration = Duration::from_secs(10);
 
@@ -278,6 +281,10 @@ impl Shared {
     pub(super) fn forget(&mut self, id: &TransactionId, connection: ConnectionId) {
         if self.sent.get(id).is_some_and(|sent| sent.connection == connection) {
             self.sent.remove(id);
+            // What a storm of connections has taken is not needed for the few after it.
+            if self.sent.capacity() > SMALL_TABLE && self.sent.len() < self.sent.capacity() / 8 {
+                self.sent.shrink_to(self.sent.len() * 2);
+            }
         }
     }
 

@@ -48,6 +48,7 @@ impl PathTable {
         let local = entry.local;
         let state = self.get_mut(connection)?;
         if !state.sockets.contains(&socket) {
+            state.sockets.reserve_exact(1);
             state.sockets.push(socket);
         }
         state.username_frag = Some(username_frag.into());
@@ -228,6 +229,18 @@ impl PathTable {
             let socket = self.socket_mut(on);
             if let Some(Tenancy::Shared(shared)) = socket.map(|socket| &mut socket.tenancy) {
                 shared.forget(&oldest, connection);
+            }
+        }
+    }
+
+    /// Forgets what a connection has asked on shared sockets: it has settled, and asks no more.
+    /// A response that is still on its way is as good as lost.
+    pub fn forget_requests(&mut self, connection: ConnectionId) {
+        let Ok(state) = self.get_mut(connection) else { return };
+        for (_, on, id) in std::mem::take(&mut state.requests) {
+            let socket = self.socket_mut(on);
+            if let Some(Tenancy::Shared(shared)) = socket.map(|socket| &mut socket.tenancy) {
+                shared.forget(&id, connection);
             }
         }
     }

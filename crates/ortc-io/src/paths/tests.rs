@@ -42,6 +42,29 @@ fn each_standing_takes_what_the_ladder_says() {
 }
 
 #[test]
+fn everywhere_is_the_selected_path_and_what_else_was_validated_the_newest_first() {
+    let (mut table, now) = table();
+    let everywhere = |table: &PathTable| -> Vec<u16> {
+        table.sending_paths(ALICE).iter().map(|path| path.remote.port()).collect()
+    };
+    table.update(now, ALICE, PathUpdate::Authenticated(path(9))).unwrap();
+    assert_eq!(everywhere(&table), []);
+    for port in 1..=4 {
+        table.update(now, ALICE, PathUpdate::Validated(path(port))).unwrap();
+    }
+    assert_eq!(everywhere(&table), [4, 3, 2, 1]);
+    table.update(now, ALICE, PathUpdate::Selected(path(2))).unwrap();
+    table.update(now, ALICE, PathUpdate::Lost(path(3))).unwrap();
+    assert_eq!(everywhere(&table), [2, 4, 1]);
+    for port in 10..20 {
+        table.update(now, ALICE, PathUpdate::Validated(path(port))).unwrap();
+    }
+    assert_eq!(everywhere(&table), [2, 19, 18, 17, 16, 15, 14, 13]);
+    table.update(now, ALICE, PathUpdate::SendingSuspended).unwrap();
+    assert_eq!(everywhere(&table), []);
+}
+
+#[test]
 fn what_was_parked_is_released_in_order_by_its_own_path_alone() {
     let (mut table, now) = table();
     for port in [1, 2] {

@@ -499,6 +499,12 @@ impl Handler<SocketCommand> for SocketActor {
             }
             SocketCommand::Unbind(connection, socket) => self.unbind(connection, socket),
             SocketCommand::SendControl(control) => self.send_control(&control),
+            SocketCommand::SendEverywhere(connection, datagram) => {
+                for path in self.paths.sending_paths(connection) {
+                    let (path, datagram) = (Some(path), datagram.clone());
+                    self.send_control(&SendControl { connection, path, datagram });
+                }
+            }
             SocketCommand::Path(connection, update) => {
                 match self.paths.update(now(), connection, update) {
                     Ok(released) => {
@@ -516,6 +522,7 @@ impl Handler<SocketCommand> for SocketActor {
             SocketCommand::DelegateConsent(connection, delegation) => {
                 if self.paths.sending_path(connection) == Some(delegation.path) {
                     self.consent.delegate(now(), connection, &delegation);
+                    self.paths.forget_requests(connection);
                     self.tell_of_consent();
                     self.arm_consent(context);
                 } else {

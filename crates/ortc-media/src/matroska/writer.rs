@@ -23,6 +23,9 @@ const TRACKS_ROOM: usize = 3 << 10;
 /// Room for what tells where the other parts are.
 const SEEK_ROOM: usize = 100;
 
+/// How far before the last one of its track a frame is that has only been timed anew, in milliseconds.
+const NEAR: i64 = 100;
+
 /// Places to jump to are no closer than this, in milliseconds.
 const CUE_SPACING: i64 = 2_000;
 
@@ -129,6 +132,8 @@ pub struct MatroskaWriter<W> {
     output: W,
     container: Container,
     tracks: Vec<(MediaFormat, Codec)>,
+    /// The time of the last frame of each.
+    track_times: Vec<Option<i64>>,
     /// What is not written yet: time in milliseconds, track, whether it is a key frame, block.
     blocks: Vec<(i64, usize, bool, Vec<u8>)>,
     block_bytes: usize,
@@ -166,6 +171,7 @@ impl<W: Write + Seek> MatroskaWriter<W> {
             output,
             container,
             tracks: Vec::new(),
+            track_times: Vec::new(),
             blocks: Vec::new(),
             block_bytes: 0,
             segment: None,
@@ -200,12 +206,15 @@ impl<W: Write + Seek> MatroskaWriter<W> {
             self.tracks.pop();
             return Err(MatroskaTrackError::Full);
         }
+        self.track_times.push(None);
         self.has_new_track = true;
         Ok(self.tracks.len() - 1)
     }
 
     /// Appends a frame of a track at its time in the file. Frames of one track have to come in
-    /// order; what is late among those of others finds its place, within a cluster.
+    /// order, and one that is up to 100 ms before the last is put a millisecond behind it, since no
+    /// two of a track may have one time; what is late among those of others finds its place, within
+    /// a cluster.
     ///
     /// What is no frame is dropped and counted: it came from the network.
     ///
@@ -221,6 +230,12 @@ impl<W: Write + Seek> MatroskaWriter<W> {
         }
         // Rounded. A year of milliseconds is far from the end of their range.
         let time = i64::try_from((position.as_micros() + 500) / 1_000).unwrap_or(i64::MAX / 2);
+        let last = &mut self.track_times[track];
+        let time = match *last {
+            Some(last) if (last - NEAR..=last).contains(&time) => last + 1,
+            _ => time,
+        };
+        *last = Some(time);
         let is_key = video::is_key(format, data);
         let first = self.blocks.iter().map(|(time, ..)| *time).min().unwrap_or(time);
         let begins = format.is_video() && is_key && !self.blocks.is_empty();

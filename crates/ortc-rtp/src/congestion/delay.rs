@@ -3,12 +3,14 @@
 //! place of the Kalman filter since).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use ortc_io::prefetch;
 
 use super::history::PacketResult;
 
 /// Packets that were sent within this time are looked at together (§5.2).
-const GROUP: Duration = Duration::from_millis(5);
+const GROUP_US: i64 = 5_000;
 
 /// Packets that come within this time of each other, although they were sent further apart, have
 /// waited together somewhere: a burst of a wireless link, which says nothing about a queue.
@@ -54,8 +56,8 @@ pub(super) enum Usage {
 /// Packets that were sent in one go.
 #[derive(Debug, Clone, Copy)]
 struct Group {
-    first_sent: Instant,
-    sent: Instant,
+    first_sent: i64,
+    sent: i64,
     first_arrived_us: i64,
     arrived_us: i64,
 }
@@ -73,8 +75,8 @@ impl DelayDetector {
     pub(super) fn on_packet(&mut self, now: Instant, packet: &PacketResult) {
         let Some(arrived_us) = packet.arrived_us else { return };
         let new = Group {
-            first_sent: packet.sent_at,
-            sent: packet.sent_at,
+            first_sent: packet.sent_us,
+            sent: packet.sent_us,
             first_arrived_us: arrived_us,
             arrived_us,
         };
@@ -82,39 +84,36 @@ impl DelayDetector {
             self.current = Some(new);
             return;
         };
-        if packet.sent_at < current.first_sent {
+        if packet.sent_us < current.first_sent {
             return;
         }
         let is_burst = {
-            let (sent, arrived) =
-                (since_us(packet.sent_at, current.sent), arrived_us - current.arrived_us);
+            let (sent, arrived) = (packet.sent_us - current.sent, arrived_us - current.arrived_us);
             sent == 0
                 || (arrived < sent
                     && arrived <= BURST_US
                     && arrived_us - current.first_arrived_us < MAX_BURST_US)
         };
-        if is_burst || packet.sent_at - current.first_sent <= GROUP {
-            current.sent = current.sent.max(packet.sent_at);
+        if is_burst || packet.sent_us - current.first_sent <= GROUP_US {
+            current.sent = current.sent.max(packet.sent_us);
             current.arrived_us = current.arrived_us.max(arrived_us);
             return;
         }
         let complete = std::mem::replace(current, new);
         if let Some(before) = self.previous.replace(complete) {
-            let sent = since_us(complete.sent, before.sent);
+            let sent = complete.sent - before.sent;
             let arrived = complete.arrived_us - before.arrived_us;
             self.line.on_group(now, sent as f64 / 1e3, arrived as f64 / 1e3, complete.arrived_us);
         }
     }
 
+    /// Has the processor fetch what its line is drawn through.
+    pub(super) fn prefetch(&self) {
+        prefetch(self.line.delays.as_slices().0);
+    }
+
     pub(super) fn usage(&self) -> Usage {
         self.line.usage
-    }
-}
-
-fn since_us(at: Instant, before: Instant) -> i64 {
-    match at.checked_duration_since(before) {
-        Some(since) => since.as_micros() as i64,
-        None => -((before - at).as_micros() as i64),
     }
 }
 
@@ -217,6 +216,8 @@ impl Trendline {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Sends a packet every 10 ms; `delay_ms` says how long each takes.
@@ -225,17 +226,17 @@ mod tests {
         let mut detector = DelayDetector::default();
         (0..200)
             .map(|n| {
-                let sent_at = start + Duration::from_millis(10 * n);
-                let arrived_us = ((10 * n) as f64 * 1e3 + delay_ms(n) * 1e3) as i64;
+                let sent_us = 10_000 * n as i64;
+                let arrived_us = (sent_us as f64 + delay_ms(n) * 1e3) as i64;
                 let packet = PacketResult {
                     number: n,
-                    sent_at,
+                    sent_us,
                     len: 1_000,
                     arrived_us: Some(arrived_us),
                     was_lost: false,
                     cluster: 0,
                 };
-                detector.on_packet(sent_at + Duration::from_millis(50), &packet);
+                detector.on_packet(start + Duration::from_millis(10 * n + 50), &packet);
                 detector.usage()
             })
             .collect()

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ortc_io::prefetch;
+
 use super::aimd::RateControl;
 use super::alr::LimitDetector;
 use super::arrivals::MAX_INTERVAL;
@@ -110,6 +112,7 @@ pub struct BandwidthEstimator {
     remb_bps: f64,
     cap_bps: f64,
     round_trip: Duration,
+    /// That of the history, too.
     epoch: Instant,
     /// The least delay of the last seconds and of those before, and the least round trip.
     base: [Option<(i64, Duration)>; 2],
@@ -128,7 +131,7 @@ pub struct BandwidthEstimator {
 }
 
 impl BandwidthEstimator {
-    /// Makes one that knows nothing.
+    /// Makes one that knows nothing, at the moment that the history of what is sent is made.
     pub fn new(now: Instant, limits: BandwidthLimits) -> Self {
         let limits = limits.sound();
         Self {
@@ -191,6 +194,12 @@ impl BandwidthEstimator {
     /// longer goes by.
     pub fn estimate(&self) -> u64 {
         self.estimate_bps() as u64
+    }
+
+    /// Whether it ends with what the application wants at the most, by its
+    /// [limits](BandwidthLimits::max) or a [cap](Self::set_cap), and not with what gets through.
+    pub fn is_capped(&self) -> bool {
+        self.estimate_bps() >= self.max_bps()
     }
 
     /// What is sent in a moment at most, in bits per second, if there is as much.
@@ -308,7 +317,9 @@ impl BandwidthEstimator {
             {
                 self.detector.on_packet(now, packet);
                 self.throughput.on_packet(arrived_us, packet.len, in_alr);
-                probed = self.probes.on_packet(packet).or(probed);
+                if packet.cluster > 0 {
+                    probed = self.probes.on_packet(packet).or(probed);
+                }
             }
         }
         self.control(now, probed, in_alr);
@@ -322,18 +333,26 @@ impl BandwidthEstimator {
         self.probe(now, in_alr);
     }
 
+    /// Has the processor fetch what feedback looks at.
+    pub(crate) fn prefetch(&self) {
+        prefetch(self);
+        self.detector.prefetch();
+    }
+
+    /// Microseconds on the clock that moments of sending are told on.
+    fn us(&self, at: Instant) -> i64 {
+        at.saturating_duration_since(self.epoch).as_micros() as i64
+    }
+
     /// Round trip and queue, by the newest packets that came.
     fn on_times(&mut self, now: Instant, results: &[PacketResult]) {
         let came = results.iter().filter(|it| !it.was_lost);
-        let came = came.filter_map(|it| Some((it.sent_at, it.arrived_us?)));
+        let came = came.filter_map(|it| Some((it.sent_us, it.arrived_us?)));
         let Some((newest, _)) = came.clone().next_back() else { return };
-        let sample = now.saturating_duration_since(newest);
+        let age = self.us(now) - newest;
+        let sample = Duration::from_micros(u64::try_from(age).unwrap_or(0));
         self.round_trip = (7 * self.round_trip + sample) / 8;
-        let delay = came
-            .map(|(sent_at, arrived_us)| {
-                arrived_us - sent_at.saturating_duration_since(self.epoch).as_micros() as i64
-            })
-            .min();
+        let delay = came.map(|(sent_us, arrived_us)| arrived_us - sent_us).min();
         let Some(delay) = delay else { return };
         if now >= self.base_at + BASE {
             self.base = [self.base[1], None];
@@ -361,8 +380,7 @@ impl BandwidthEstimator {
         let mut before = None;
         for packet in results.iter().filter(|it| !it.was_lost) {
             let Some(arrived_us) = packet.arrived_us else { continue };
-            let sent_us = packet.sent_at.saturating_duration_since(self.epoch).as_micros() as i64;
-            let has_waited = |before: &i64| before - sent_us - least >= WAITED_US;
+            let has_waited = |before: &i64| before - packet.sent_us - least >= WAITED_US;
             if let Some(before) = before.filter(|it| has_waited(it) && *it < arrived_us) {
                 *bits += 8.0 * packet.len as f64;
                 *seconds += (arrived_us - before) as f64 / 1e6;
@@ -427,7 +445,7 @@ impl BandwidthEstimator {
                     self.loss.on_probe(bps);
                 }
                 let further = self.controller.on_outcome(now, bps, max);
-                self.push_probe(now, further);
+                self.push_probe(further);
             }
             None => self.rate.update(now, usage, through, self.round_trip, in_alr),
         }
@@ -451,14 +469,14 @@ impl BandwidthEstimator {
         let is_congested = self.draining_since.is_some() || self.overused_at.is_some_and(is_recent);
         let (rate, max) = (self.estimate_bps(), self.max_bps().min(self.remb_bps));
         for cluster in self.controller.poll(now, rate, max, in_alr, is_congested) {
-            self.push_probe(now, cluster);
+            self.push_probe(cluster);
         }
     }
 
-    fn push_probe(&mut self, now: Instant, cluster: Option<ProbeCluster>) {
+    fn push_probe(&mut self, cluster: Option<ProbeCluster>) {
         let Some(cluster) = cluster else { return };
         if let Some(free) = self.pending.iter_mut().find(|it| it.is_none()) {
-            self.probes.expect(now, cluster);
+            self.probes.expect(cluster);
             *free = Some(cluster);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ortc_io::prefetch;
+
 use super::ccfb::CongestionFeedback;
 use super::transport_feedback::TransportFeedback;
 use crate::Ssrc;
@@ -19,8 +21,8 @@ const MAX_STREAMS: usize = 32;
 pub struct PacketResult {
     /// Its number, with its rollovers.
     pub number: u64,
-    /// When it was sent.
-    pub sent_at: Instant,
+    /// When it was sent, in microseconds since the history was made.
+    pub sent_us: i64,
     /// Its length in bytes.
     pub len: usize,
     /// When it came, in microseconds of the receiver's clock; `None` if it is lost.
@@ -38,11 +40,15 @@ pub struct PacketResult {
 #[derive(Debug)]
 pub struct SentHistory {
     epoch: Instant,
+    /// The newest moment of sending, and what it is since the epoch: packets come in bursts.
+    moment: (Instant, u32),
     entries: Box<[Entry]>,
     /// The number of the next packet, with its rollovers.
     next: u64,
     /// The lowest number that no feedback has said anything about.
     unacknowledged: u64,
+    /// The lowest number that [`tell_sent`](Self::tell_sent) has not told of.
+    untold: u64,
     in_flight: u64,
     /// The receiver's time at the reference of the newest feedback, and that reference.
     reference: Option<(i64, i32)>,
@@ -73,9 +79,11 @@ impl SentHistory {
         let next = u64::from(first) + (1 << 16);
         Self {
             epoch: now,
+            moment: (now, 0),
             entries: Box::default(),
             next,
             unacknowledged: next,
+            untold: next,
             in_flight: 0,
             reference: None,
         }
@@ -86,17 +94,40 @@ impl SentHistory {
         self.next as u16
     }
 
+    /// Has the processor fetch where the next packets are noted.
+    pub(crate) fn prefetch(&self) {
+        if let [first, .., last] = &*self.entries {
+            let next = self.entries.get(self.at(self.next)).unwrap_or(first);
+            let behind = self.entries.get(self.at(self.next + 4)).unwrap_or(last);
+            prefetch(next);
+            prefetch(behind);
+        }
+    }
+
+    /// Has the processor fetch what feedback is about next, as far as it usually is.
+    pub(crate) fn prefetch_unacknowledged(&self) {
+        // A line of the cache has three of them.
+        for number in (self.unacknowledged..self.next).step_by(3).take(24) {
+            if let Some(entry) = self.entries.get(self.at(number)) {
+                prefetch(entry);
+            }
+        }
+    }
+
     /// Notes a packet that is sent with the next number.
     ///
     /// `cluster` names the probes that it belongs to, and is 0 for none.
     pub fn on_sent(&mut self, now: Instant, ssrc: Ssrc, sequence: u16, len: usize, cluster: u16) {
+        if self.moment.0 != now {
+            self.moment = (now, self.us(now) as u32);
+        }
         if self.next - self.unacknowledged >= self.entries.len() as u64 {
             self.make_room();
         }
         let len = u16::try_from(len).unwrap_or(u16::MAX);
         self.in_flight += u64::from(len);
         let entry = Entry {
-            sent_us: self.us(now),
+            sent_us: self.moment.1,
             ssrc: ssrc.0,
             sequence,
             len,
@@ -127,8 +158,8 @@ impl SentHistory {
         number as usize & (self.entries.len() - 1)
     }
 
-    fn us(&self, at: Instant) -> u32 {
-        at.saturating_duration_since(self.epoch).as_micros() as u32
+    fn us(&self, at: Instant) -> i64 {
+        at.saturating_duration_since(self.epoch).as_micros() as i64
     }
 
     /// Takes the packets below `number` out of what is in flight.
@@ -140,6 +171,37 @@ impl SentHistory {
             }
         }
         self.unacknowledged = self.unacknowledged.max(number.min(self.next));
+    }
+
+    /// How many packets [`tell_sent`](Self::tell_sent) will tell of.
+    pub fn untold(&self) -> u64 {
+        self.next - self.untold
+    }
+
+    /// Tells `each` what was sent since it was asked last, moment by moment: when, how many bytes,
+    /// and how many were [in flight](Self::in_flight) then. What was forgotten meanwhile is left out.
+    pub fn tell_sent(&mut self, mut each: impl FnMut(Instant, usize, u64)) {
+        let room = self.entries.len() as u64;
+        let from = self.untold.max(self.next.saturating_sub(room));
+        self.untold = self.next;
+        let lens = (from..self.next).map(|number| u64::from(self.entries[self.at(number)].len));
+        let mut in_flight = self.in_flight.saturating_sub(lens.sum());
+        let (newest, newest_us) = self.moment;
+        let mut number = from;
+        while number < self.next {
+            let sent_us = self.entries[self.at(number)].sent_us;
+            let mut bytes = 0;
+            while number < self.next
+                && let entry = self.entries[self.at(number)]
+                && entry.sent_us == sent_us
+            {
+                bytes += u64::from(entry.len);
+                number += 1;
+            }
+            in_flight += bytes;
+            let age = Duration::from_micros(newest_us.wrapping_sub(sent_us).into());
+            each(newest.checked_sub(age).unwrap_or(newest), bytes as usize, in_flight);
+        }
     }
 
     /// Bytes that were sent and that no feedback has said anything about.
@@ -166,12 +228,13 @@ impl SentHistory {
             Some((at, before)) => at + i64::from(reference.wrapping_sub(before) << 8 >> 8) * 64_000,
         };
         self.reference = Some((start, reference));
+        let now_us = self.us(now);
         for (number, arrived) in feedback.statuses() {
             let back = u64::from(self.next_number().wrapping_sub(number));
             let number = self.next - back;
             let arrived_us = arrived.map(|ticks| start + ticks * 250);
             if back > 0
-                && let Some(result) = self.settle(now, number, arrived_us)
+                && let Some(result) = self.settle(now_us, number, arrived_us)
             {
                 each(result);
             }
@@ -195,6 +258,7 @@ impl SentHistory {
         };
         self.reference = Some((start, report as i32));
         let oldest = self.next.saturating_sub(self.entries.len() as u64);
+        let now_us = self.us(now);
         for stream in feedback.streams().take(MAX_STREAMS) {
             for number in oldest..self.next {
                 let entry = self.entries[self.at(number)];
@@ -205,7 +269,7 @@ impl SentHistory {
                 let arrived_us = arrival.map(|arrival| {
                     start - i64::from(arrival.before_report.unwrap_or(0)) * 1_000_000 / 1_024
                 });
-                if let Some(result) = self.settle(now, number, arrived_us) {
+                if let Some(result) = self.settle(now_us, number, arrived_us) {
                     each(result);
                 }
             }
@@ -213,9 +277,10 @@ impl SentHistory {
     }
 
     /// Notes what became of a packet; `None` if that was known, or it is not.
+    #[inline]
     fn settle(
         &mut self,
-        now: Instant,
+        now_us: i64,
         number: u64,
         arrived_us: Option<i64>,
     ) -> Option<PacketResult> {
@@ -224,7 +289,7 @@ impl SentHistory {
         }
         self.acknowledge_to(number);
         let at = self.at(number);
-        let (now_us, entry) = (self.us(now), &mut self.entries[at]);
+        let entry = &mut self.entries[at];
         let was_lost = entry.standing == Standing::Lost;
         let standing = if arrived_us.is_some() { Standing::Received } else { Standing::Lost };
         if entry.len == 0 || entry.standing == Standing::Received || entry.standing == standing {
@@ -234,10 +299,10 @@ impl SentHistory {
             self.in_flight = self.in_flight.saturating_sub(u64::from(entry.len));
         }
         entry.standing = standing;
-        let age = Duration::from_micros(u64::from(now_us.wrapping_sub(entry.sent_us)));
+        let age = (now_us as u32).wrapping_sub(entry.sent_us);
         Some(PacketResult {
             number,
-            sent_at: now.checked_sub(age).unwrap_or(now),
+            sent_us: now_us - i64::from(age),
             len: usize::from(entry.len),
             arrived_us,
             was_lost,
@@ -269,6 +334,33 @@ mod tests {
             results.push((it.number, it.arrived_us.is_some(), it.was_lost));
         });
         results
+    }
+
+    #[test]
+    fn what_was_sent_is_told_once_moment_by_moment_with_what_was_in_flight() {
+        let start = Instant::now();
+        let mut history = SentHistory::new(start, 0xffff);
+        let told = |history: &mut SentHistory| {
+            let mut told = Vec::new();
+            history.tell_sent(|sent, bytes, in_flight| told.push((sent, bytes, in_flight)));
+            told
+        };
+        assert_eq!(told(&mut history), []);
+        for (ms, len) in [(0, 100), (0, 50), (10, 200), (25, 300)] {
+            history.on_sent(at(start, ms), Ssrc(7), 1, len, 0);
+        }
+        assert_eq!(history.untold(), 4);
+        let sent = [(at(start, 0), 150, 150), (at(start, 10), 200, 350), (at(start, 25), 300, 650)];
+        assert_eq!(told(&mut history), sent);
+        answer(&mut history, at(start, 40), &[0xffff, 0, 1, 2]);
+        history.on_sent(at(start, 50), Ssrc(7), 2, 40, 0);
+        assert_eq!(told(&mut history), [(at(start, 50), 40, 40)]);
+        assert_eq!(history.untold(), 0);
+        // Of more than there is room for, the oldest are not told of.
+        for number in 0..MAX_ROOM as u64 + 10 {
+            history.on_sent(at(start, 60 + number), Ssrc(7), 3, 1, 0);
+        }
+        assert_eq!(told(&mut history).len(), MAX_ROOM);
     }
 
     #[test]
@@ -306,7 +398,7 @@ mod tests {
             let packet = crate::RtcpPacket { count: 15, packet_type: 205, body: &body };
             let feedback = TransportFeedback::parse(&packet).unwrap().unwrap();
             history.on_feedback(at(start, 64 * n + 9), &feedback, |it| {
-                assert_eq!((it.sent_at, it.cluster), (at(start, 64 * n), n as u16));
+                assert_eq!((it.sent_us, it.cluster), (64_000 * n as i64, n as u16));
                 arrived.extend(it.arrived_us);
             });
         }

@@ -8,12 +8,11 @@
 //! seen is the likeliest.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use super::history::PacketResult;
 
 /// What one observation is made of.
-const OBSERVATION: Duration = Duration::from_millis(250);
+const OBSERVATION_US: i64 = 250_000;
 const MIN_PACKETS: u32 = 10;
 
 /// Observations that are looked at, and how much each counts less than the one after it.
@@ -55,8 +54,8 @@ struct Observation {
 
 #[derive(Debug, Default)]
 struct Partial {
-    began: Option<Instant>,
-    newest: Option<Instant>,
+    began_us: Option<i64>,
+    newest_us: Option<i64>,
     received: u32,
     lost: u32,
     bytes: usize,
@@ -71,8 +70,8 @@ impl LossBound {
             partial.received += 1;
             return;
         }
-        partial.began.get_or_insert(packet.sent_at);
-        partial.newest = partial.newest.max(Some(packet.sent_at));
+        partial.began_us.get_or_insert(packet.sent_us);
+        partial.newest_us = partial.newest_us.max(Some(packet.sent_us));
         partial.bytes += packet.len;
         if packet.arrived_us.is_some() {
             partial.received += 1;
@@ -84,13 +83,13 @@ impl LossBound {
     /// Makes something of what has been taken in; `delay_bps` is the rate by delays, `through_bps`
     /// what gets through.
     pub(super) fn update(&mut self, delay_bps: f64, through_bps: Option<f64>) {
-        let Partial { began: Some(began), newest: Some(newest), received, lost, bytes } =
+        let Partial { began_us: Some(began), newest_us: Some(newest), received, lost, bytes } =
             self.partial
         else {
             return;
         };
         let span = newest - began;
-        if span < OBSERVATION || received + lost < MIN_PACKETS {
+        if span < OBSERVATION_US || received + lost < MIN_PACKETS {
             return;
         }
         self.partial = Partial::default();
@@ -100,7 +99,7 @@ impl LossBound {
         self.observations.push_back(Observation {
             received: f64::from(received),
             lost: f64::from(lost),
-            sent_bps: (bytes * 8) as f64 / span.as_secs_f64(),
+            sent_bps: (bytes * 8) as f64 / (span as f64 / 1e6),
         });
         self.choose(delay_bps, through_bps);
     }
@@ -197,7 +196,6 @@ mod tests {
     /// Sends at the bound for so many seconds, and loses what is above the bandwidth, and a share
     /// anyway; the bound at the end.
     fn run(seconds: u64, delay_bps: f64, bandwidth: f64, anyway: f64) -> f64 {
-        let start = Instant::now();
         let mut random = fastrand::Rng::with_seed(9);
         let mut bound = LossBound::default();
         let (mut at, mut number) = (0.0, 0);
@@ -208,7 +206,7 @@ mod tests {
             through += (f64::from(u8::from(!lost)) * rate - through) * 0.05;
             bound.on_packet(&PacketResult {
                 number,
-                sent_at: start + Duration::from_secs_f64(at),
+                sent_us: (at * 1e6) as i64,
                 len: 1_000,
                 arrived_us: (!lost).then_some((at * 1e6) as i64),
                 was_lost: false,
@@ -241,11 +239,10 @@ mod tests {
     #[test]
     fn what_was_held_back_is_let_go_of_when_nothing_is_lost_any_more() {
         let mut bound = LossBound { bandwidth_bps: Some(5e5), ..LossBound::default() };
-        let start = Instant::now();
         for number in 0..2_000 {
             bound.on_packet(&PacketResult {
                 number,
-                sent_at: start + Duration::from_millis(5 * number),
+                sent_us: 5_000 * number as i64,
                 len: 1_000,
                 arrived_us: Some(0),
                 was_lost: false,

@@ -223,8 +223,8 @@ struct Burst {
     cluster: ProbeCluster,
     packets: usize,
     bytes: usize,
-    first_sent: Instant,
-    last_sent: Instant,
+    first_sent: i64,
+    last_sent: i64,
     /// Of what was sent last, and of what came first: they are outside of the spans that the
     /// others took.
     last_sent_bytes: usize,
@@ -235,7 +235,7 @@ struct Burst {
 
 impl ProbeEstimator {
     /// Expects the packets of a cluster.
-    pub(super) fn expect(&mut self, now: Instant, cluster: ProbeCluster) {
+    pub(super) fn expect(&mut self, cluster: ProbeCluster) {
         if self.clusters.len() == MAX_CLUSTERS {
             self.clusters.pop_front();
         }
@@ -243,8 +243,8 @@ impl ProbeEstimator {
             cluster,
             packets: 0,
             bytes: 0,
-            first_sent: now,
-            last_sent: now,
+            first_sent: 0,
+            last_sent: 0,
             last_sent_bytes: 0,
             first_arrived_us: 0,
             last_arrived_us: 0,
@@ -264,16 +264,16 @@ impl ProbeEstimator {
 impl Burst {
     fn take(&mut self, packet: &PacketResult, arrived_us: i64) {
         if self.packets == 0 {
-            (self.first_sent, self.last_sent) = (packet.sent_at, packet.sent_at);
+            (self.first_sent, self.last_sent) = (packet.sent_us, packet.sent_us);
             (self.first_arrived_us, self.last_arrived_us) = (arrived_us, arrived_us);
         }
         self.packets += 1;
         self.bytes += packet.len;
-        self.first_sent = self.first_sent.min(packet.sent_at);
-        if packet.sent_at > self.last_sent {
-            (self.last_sent, self.last_sent_bytes) = (packet.sent_at, 0);
+        self.first_sent = self.first_sent.min(packet.sent_us);
+        if packet.sent_us > self.last_sent {
+            (self.last_sent, self.last_sent_bytes) = (packet.sent_us, 0);
         }
-        if packet.sent_at == self.last_sent {
+        if packet.sent_us == self.last_sent {
             self.last_sent_bytes += packet.len;
         }
         if arrived_us < self.first_arrived_us {
@@ -292,7 +292,7 @@ impl Burst {
         {
             return None;
         }
-        let sent = (self.last_sent - self.first_sent).as_secs_f64();
+        let sent = (self.last_sent - self.first_sent) as f64 / 1e6;
         let arrived = (self.last_arrived_us - self.first_arrived_us) as f64 / 1e6;
         let bits = |without: usize| 8.0 * self.bytes.saturating_sub(without) as f64;
         if !(1e-3..=1.0).contains(&sent) || !(1e-3..=1.0).contains(&arrived) {
@@ -319,14 +319,13 @@ mod tests {
 
     /// Five packets of 1,000 bytes, sent and received at these distances.
     fn outcome(sent_us: u64, arrived_us: i64) -> Option<f64> {
-        let start = Instant::now();
         let mut estimator = ProbeEstimator::default();
-        estimator.expect(start, CLUSTER);
+        estimator.expect(CLUSTER);
         let mut found = None;
         for n in 0..5 {
             let packet = PacketResult {
                 number: n,
-                sent_at: start + Duration::from_micros(sent_us * n),
+                sent_us: (sent_us * n) as i64,
                 len: 1_000,
                 arrived_us: Some(9_000_000 + arrived_us * n as i64),
                 was_lost: false,

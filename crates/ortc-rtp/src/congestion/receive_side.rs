@@ -18,6 +18,9 @@ const UPDATE: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_secs(1);
 const FALL: f64 = 0.97;
 
+/// A timestamp that is further ahead is that of another clock.
+const LONGEST_PAUSE_US: i64 = 10_000_000;
+
 /// The time there and back is not known to one who only receives.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
 
@@ -45,8 +48,8 @@ pub struct ReceiveEstimator {
 struct Stream {
     ssrc: Ssrc,
     detector: DelayDetector,
-    /// The newest timestamp, and the moment that it stands for.
-    newest: (u32, Instant),
+    /// The newest timestamp, and the moment that it stands for, in microseconds since the epoch.
+    newest: (u32, i64),
 }
 
 impl ReceiveEstimator {
@@ -105,28 +108,29 @@ impl ReceiveEstimator {
         let at = match self.streams.iter().position(|stream| stream.ssrc == ssrc) {
             Some(at) => at,
             None if self.streams.len() < MAX_STREAMS => {
-                let newest = (timestamp, now);
+                let newest = (timestamp, arrived_us);
                 self.streams.push(Stream { ssrc, detector: DelayDetector::default(), newest });
                 self.streams.len() - 1
             }
             None => return,
         };
         let stream = &mut self.streams[at];
-        let (before, sent_at) = stream.newest;
+        let (before, sent_us) = stream.newest;
         let passed = timestamp.wrapping_sub(before) as i32;
         // What comes late says nothing about a queue.
         let Ok(passed) = u32::try_from(passed) else { return };
-        let passed = Duration::from_secs_f64(f64::from(passed) / f64::from(clock_rate));
-        if passed > Duration::from_secs(10) {
+        let passed_us = i64::from(passed) * 1_000_000 / i64::from(clock_rate);
+        if passed_us > LONGEST_PAUSE_US {
             // The clock has jumped: another source.
-            *stream = Stream { ssrc, detector: DelayDetector::default(), newest: (timestamp, now) };
+            let newest = (timestamp, arrived_us);
+            *stream = Stream { ssrc, detector: DelayDetector::default(), newest };
             return;
         }
-        let sent_at = sent_at + passed;
-        stream.newest = (timestamp, sent_at);
+        let sent_us = sent_us + passed_us;
+        stream.newest = (timestamp, sent_us);
         let packet = PacketResult {
             number: 0,
-            sent_at,
+            sent_us,
             len,
             arrived_us: Some(arrived_us),
             was_lost: false,

@@ -32,7 +32,9 @@ pub struct TransportFeedback<'a> {
     count: u16,
     reference: i32,
     feedback_count: u8,
-    rest: &'a [u8],
+    chunks: &'a [u8],
+    /// When packets came, of those that have; behind the last chunk.
+    deltas: &'a [u8],
 }
 
 impl<'a> TransportFeedback<'a> {
@@ -51,27 +53,21 @@ impl<'a> TransportFeedback<'a> {
             return Err(RtpError::TooShort);
         }
         let word = i32::from_be_bytes([body[12], body[13], body[14], body[15]]);
-        let feedback = Self {
-            base: u16_at(body, 8),
-            count: u16_at(body, 10),
-            // Shifted as a signed number, the 24 bits keep their sign.
-            reference: word >> 8,
-            feedback_count: body[15],
-            rest: &body[FIXED..],
-        };
-        if usize::from(feedback.count) > MAX_STATUSES {
+        let (base, count, rest) = (u16_at(body, 8), u16_at(body, 10), &body[FIXED..]);
+        if usize::from(count) > MAX_STATUSES {
             return Err(RtpError::Length);
         }
         // The deltas begin behind the last chunk, and are as many as the chunks say.
-        let mut chunks = Chunks { rest: feedback.rest, left: feedback.count, chunk: None };
-        let mut deltas = 0;
-        for symbol in &mut chunks {
-            deltas += delta_len(symbol);
-        }
-        if chunks.left > 0 || chunks.rest.len() < deltas {
+        let mut symbols = Chunks { rest, left: count, chunk: None };
+        let len = symbols.by_ref().map(delta_len).sum();
+        if symbols.left > 0 {
             return Err(RtpError::TooShort);
         }
-        Ok(feedback)
+        let (chunks, deltas) = rest.split_at(rest.len() - symbols.rest.len());
+        let deltas = deltas.get(..len).ok_or(RtpError::TooShort)?;
+        // Shifted as a signed number, the 24 bits keep their sign.
+        let reference = word >> 8;
+        Ok(Self { base, count, reference, feedback_count: body[15], chunks, deltas })
     }
 
     /// The number of the first packet that it is about.
@@ -102,11 +98,9 @@ impl<'a> TransportFeedback<'a> {
     /// The packets that it is about, in their order: the number, and when it came, in ticks of
     /// 250 µs since the [reference time](Self::reference); `None` if it has not.
     pub fn statuses(&self) -> impl Iterator<Item = (u16, Option<i64>)> + use<'a> {
-        let mut behind = Chunks { rest: self.rest, left: self.count, chunk: None };
-        behind.by_ref().for_each(drop);
-        let mut deltas = behind.rest;
+        let mut deltas = self.deltas;
         let mut at = 0;
-        let symbols = Chunks { rest: self.rest, left: self.count, chunk: None };
+        let symbols = Chunks { rest: self.chunks, left: self.count, chunk: None };
         let base = self.base;
         (0..self.count).zip(symbols).map(move |(offset, symbol)| {
             let (delta, rest) = deltas.split_at(delta_len(symbol).min(deltas.len()));

@@ -121,6 +121,19 @@ impl Demand {
         self.steps.as_slice().get(self.step).copied()
     }
 
+    /// What it would get if everything could be sent: the best that the application wants.
+    pub(crate) fn wanted(&self) -> Option<Step> {
+        let steps = self.steps.as_slice();
+        let (least, better) = steps.split_first()?;
+        let fits = better.iter().take_while(|step| step.bits <= self.cap);
+        Some(*fits.last().unwrap_or(least))
+    }
+
+    /// What has to be there for the step that is next to the one that it gets.
+    pub(crate) fn next_needs(&self) -> Option<u64> {
+        self.steps.as_slice().get(self.step + 1).map(|step| self.needs(*step))
+    }
+
     /// What the step takes, as far as it has to be there: more of one that is new.
     fn needs(&self, step: Step) -> u64 {
         let share = match step.layer.cmp(&self.current) {

@@ -5,7 +5,7 @@ use super::rewrite::{Beginning, LayerRewriter, Run};
 use super::vp8::{Descriptor, PictureShift, Pictures};
 use super::{Alignment, Demand, Hold, Layer, LayerMark, LayerRates, Sent};
 use crate::stream::Placed;
-use crate::{CodecName, PayloadType, RtpView};
+use crate::{CodecName, PayloadType, QualityLimitation, RtpView};
 
 /// How often a key frame is asked for that has not come: it takes an encoder some 100 ms, and what
 /// asks or answers may be lost.
@@ -150,6 +150,36 @@ impl LayerSelector {
             self.asked_at = None;
         }
         self.target = Some(next);
+    }
+
+    /// What keeps it from being sent in the best layer there is, by the choice that was made last;
+    /// `before` is what did until then.
+    pub(crate) fn limitation(
+        &self,
+        demand: &Demand,
+        before: QualityLimitation,
+    ) -> QualityLimitation {
+        let all = self.rates.steps(self.is_simulcast, Layer::BEST);
+        let (Some(best), Some(given)) = (all.as_slice().last(), demand.given()) else {
+            return QualityLimitation::None;
+        };
+        let Some(target) = self.target else { return QualityLimitation::None };
+        let is_below = |layer: Layer| layer.spatial < best.layer.spatial;
+        if target == best.layer {
+            // It is on its way up as long as the key frame has not come that it goes there with.
+            return match self.current().is_some_and(is_below) {
+                true => before,
+                false => QualityLimitation::None,
+            };
+        }
+        if target < given.layer {
+            // There is room for more, which has to last before it is used.
+            return before;
+        }
+        match demand.wanted() {
+            Some(wanted) if given.layer < wanted.layer => QualityLimitation::Bandwidth,
+            _ => QualityLimitation::Other,
+        }
     }
 
     /// Whether it is known what is to be sent.

@@ -1,14 +1,18 @@
 //! Congestion control of a connection: numbers that are common to all its tracks, feedback about
 //! them both ways, the estimate, and the pace.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
+
+use ortc_io::prefetch;
 
 use super::RtpSession;
 use super::inbound::Receiver;
 use super::outbound::{Feed, Sender};
+use super::sending::Sending;
 use crate::congestion::{
-    ArrivalLog, BandwidthEstimator, BandwidthLimits, CongestionFeedback, Pacer, PacketResult,
-    ReceiveEstimator, Remb, SentHistory, StreamArrivals, TransportFeedback,
+    ArrivalLog, BandwidthLimits, CongestionFeedback, PacketResult, ReceiveEstimator, Remb,
+    StreamArrivals, TransportFeedback,
 };
 use crate::stream::PICTURE_CLOCK;
 use crate::view::{FIXED_HEADER, NUMBER_ROOM, PADDED, u16_at};
@@ -41,55 +45,64 @@ pub(super) struct Congestion {
     is_held: bool,
 }
 
-#[derive(Debug)]
-struct Sending {
-    history: SentHistory,
-    estimator: BandwidthEstimator,
-    pacer: Pacer,
-    /// What one message of feedback says; kept for its memory.
-    results: Vec<PacketResult>,
+thread_local! {
+    /// What one message of feedback says. Each connection of a thread uses the same memory, which is
+    /// in the caches then.
+    static RESULTS: Cell<Vec<PacketResult>> = const { Cell::new(Vec::new()) };
 }
 
 impl Congestion {
-    fn sending(&mut self, now: Instant, first: u16) -> &mut Sending {
+    #[inline]
+    fn sending(&mut self, now: Instant) -> &mut Sending {
         let (limits, cap) = (self.limits, self.cap);
-        self.sending.get_or_insert_with(|| {
-            let mut estimator = BandwidthEstimator::new(now, limits);
-            estimator.set_cap(cap);
-            Box::new(Sending {
-                history: SentHistory::new(now, first),
-                pacer: Pacer::new(now, estimator.pacing_rate()),
-                estimator,
-                results: Vec::new(),
-            })
-        })
+        self.sending.get_or_insert_with(|| Sending::begin(now, limits, cap))
     }
 
     /// The number of the next packet that is sent with one.
     pub(super) fn next_number(&mut self, now: Instant) -> u16 {
-        self.sending(now, 0).history.next_number()
+        self.sending(now).history.next_number()
     }
 
     /// Notes a packet that is sent, with the next number if it has one; `len` is that of the
     /// datagram.
-    pub(super) fn on_sent(
-        &mut self,
-        now: Instant,
-        counted: Counted,
-        (ssrc, sequence): (Ssrc, u16),
-        len: usize,
-    ) {
-        if counted == Counted::No {
-            return;
-        }
-        let Sending { history, estimator, pacer, .. } = self.sending(now, 0);
+    pub(super) fn on_sent(&mut self, now: Instant, counted: Counted, of: (Ssrc, u16), len: usize) {
         let len = len + DATAGRAM_OVERHEAD;
-        let cluster = pacer.on_sent(now, len);
-        if counted == Counted::Paced {
-            return;
+        match counted {
+            Counted::No => {}
+            Counted::Paced => _ = self.sending(now).pacer.on_sent(now, len),
+            Counted::Acknowledged => self.sending(now).on_sent(now, of, len),
         }
-        history.on_sent(now, ssrc, sequence, len, cluster);
-        estimator.on_sent(now, len, history.in_flight());
+    }
+
+    /// What has been sent, with all that is to be decided by it.
+    fn settled(&mut self) -> Option<&mut Sending> {
+        let sending = self.sending.as_deref_mut()?;
+        sending.settle();
+        Some(sending)
+    }
+
+    /// Has the processor fetch what noting a packet looks at.
+    pub(super) fn prefetch_sending(&self) {
+        if let Some(sending) = &self.sending {
+            prefetch(&sending.history);
+            prefetch(&sending.may_probe);
+        }
+    }
+
+    /// And then what that refers to.
+    pub(super) fn prefetch_sent(&self) {
+        if let Some(sending) = &self.sending {
+            sending.history.prefetch();
+        }
+    }
+
+    /// Has the processor fetch what feedback looks at, while its message is opened.
+    pub(super) fn prefetch_feedback(&self) {
+        if let Some(sending) = &self.sending {
+            sending.history.prefetch_unacknowledged();
+            sending.estimator.prefetch();
+            prefetch(&sending.pacer);
+        }
     }
 
     /// Notes a packet that is sent again, if it was sealed, and if it is numbered.
@@ -109,7 +122,7 @@ impl Congestion {
     /// Whether packets that can wait have to wait now. Before the peer has said anything there is
     /// nothing to wait for.
     fn holds(&mut self, now: Instant) -> bool {
-        match &mut self.sending {
+        match self.settled() {
             Some(sending) if sending.estimator.is_informed() => sending.pacer.next_at(now) > now,
             _ => false,
         }
@@ -156,7 +169,7 @@ impl Sender {
     }
 
     /// Whether one of several layers is sent.
-    fn is_selected(&self) -> bool {
+    pub(super) fn is_selected(&self) -> bool {
         matches!(&self.feed, Feed::Forward(forward) if forward.selector.is_some())
     }
 
@@ -255,6 +268,11 @@ impl RtpSession {
         sending.estimator.is_informed().then(|| sending.estimator.estimate())
     }
 
+    /// Whether it is the application that what may be sent ends with, and not what gets through.
+    pub(super) fn is_estimate_capped(&self) -> bool {
+        self.congestion.sending.as_ref().is_some_and(|sending| sending.estimator.is_capped())
+    }
+
     /// Notes a packet that has come, of a track or of what is sent again of one, if there is to be
     /// feedback about it.
     pub(super) fn note_arrival(&mut self, now: Instant, ssrc: Ssrc, packet: &[u8]) {
@@ -314,8 +332,9 @@ impl RtpSession {
 
     /// Takes feedback that is about congestion; whether it is.
     pub(super) fn on_congestion_feedback(&mut self, now: Instant, packet: &RtcpPacket<'_>) -> bool {
-        let Some(sending) = self.congestion.sending.as_deref_mut() else { return false };
-        let Sending { history, estimator, pacer, results } = sending;
+        let Some(sending) = self.congestion.settled() else { return false };
+        let Sending { history, estimator, pacer, .. } = sending;
+        let mut results = RESULTS.take();
         results.clear();
         if let Some(feedback) = TransportFeedback::parse(packet) {
             match feedback {
@@ -334,12 +353,14 @@ impl RtpSession {
         } else if let Some(remb) = Remb::parse(packet) {
             estimator.on_remb(remb.bits_per_second);
         } else {
+            RESULTS.set(results);
             return false;
         }
-        estimator.on_feedback(now, results, history.in_flight());
+        estimator.on_feedback(now, &results, history.in_flight());
+        RESULTS.set(results);
         pacer.set_rate(now, estimator.pacing_rate());
-        while let Some(cluster) = estimator.poll_probe() {
-            pacer.push_probe(now, cluster);
+        while let Some(cluster) = sending.estimator.poll_probe() {
+            sending.push_probe(now, cluster);
         }
         self.tell_bandwidth(now);
         true
@@ -351,6 +372,7 @@ impl RtpSession {
             self.events.push_back(RouteEvent::BandwidthChanged(self.connection, bits_per_second));
         }
         self.share_layers(now);
+        self.judge_own(now);
     }
 
     /// When feedback is due, or what waits may be sent.
@@ -370,7 +392,7 @@ impl RtpSession {
 
     /// Queues feedback that is due.
     pub(super) fn queue_congestion_feedback(&mut self, now: Instant) {
-        if let Some(sending) = &mut self.congestion.sending {
+        if let Some(sending) = self.congestion.settled() {
             // It is not to ask for the same moment again, even if nothing can be sent.
             sending.pacer.next_at(now);
         }
@@ -394,8 +416,12 @@ impl RtpSession {
 
     /// Whether what can wait has to wait now; asked once for each packet that is readied.
     pub(super) fn holds_pictures(&mut self, now: Instant) -> bool {
+        let waits = |sender: &Sender| sender.is_paced() && sender.feed.waiting() > 0;
+        if !self.congestion.is_held && !self.senders.iter().any(waits) {
+            return false;
+        }
         if std::mem::take(&mut self.congestion.is_held)
-            && let Some(sending) = &mut self.congestion.sending
+            && let Some(sending) = self.congestion.settled()
         {
             // An application that sends more than it is told to does not fill its ring for ever.
             let paced = self.senders.iter().filter(|sender| sender.is_paced());
@@ -421,7 +447,8 @@ impl RtpSession {
     /// packets are sent again on a stream of their own, on that; else one that is between two
     /// pictures.
     pub(super) fn padding_target(&mut self, now: Instant) -> Option<Ssrc> {
-        let sending = self.congestion.sending.as_mut()?;
+        let sending = self.congestion.sending.as_deref_mut().filter(|sending| sending.may_probe)?;
+        sending.settle();
         if !sending.pacer.wants_padding(now) {
             return None;
         }
@@ -471,6 +498,7 @@ impl RtpSession {
                 self.congestion.on_sent(now, counted, (header.ssrc, header.sequence), len);
                 self.stats.padding_sent += 1;
                 self.datagrams.count_sent(len);
+                sender.stream.note_header(len - keys.sender.overhead());
                 Some(len)
             }
             Err(error) => {

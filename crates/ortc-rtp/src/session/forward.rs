@@ -391,6 +391,7 @@ impl RtpSession {
                 self.stats.rtp_sent += 1;
                 self.stats.rtp_forwarded += 1;
                 self.datagrams.count_sent(len);
+                stream.note_header(len - keys.sender.overhead() - payload.len());
                 if let Some(retransmitter) = retransmitter {
                     retransmitter.note_forwarded(now, placed.index, &out[..len]);
                 }

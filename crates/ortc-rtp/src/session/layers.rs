@@ -13,12 +13,13 @@ use crate::layers::{
 };
 use crate::stream::{PICTURE_CLOCK, StreamEvent};
 use crate::{
-    CodecName, KeyFrameFeedback, NtpTime, PayloadType, ReceiveEncodingsConfig, ReceivedEncoding,
-    ReceivedPacket, ReceiverConfig, RecoverConfig, RtpView, RtxStream, SelectLayersConfig, Ssrc,
+    CodecName, KeyFrameFeedback, NtpTime, PayloadType, QualityLimitation, ReceiveEncodingsConfig,
+    ReceivedEncoding, ReceivedPacket, ReceiverConfig, RecoverConfig, RtpView, RtxStream,
+    SelectLayersConfig, Ssrc,
 };
 
 /// What a packet has round it beside its header and payload: those of UDP and IPv4, and the tag.
-const AROUND: usize = 28 + 16;
+pub(super) const AROUND: usize = 28 + 16;
 
 /// How often what may be sent is shared anew at the most.
 const SHARED_EVERY: Duration = Duration::from_millis(100);
@@ -470,10 +471,14 @@ impl RtpSession {
             Feed::Ring(_) => false,
         };
         let is_soon = |at: Instant| now < at + SHARED_EVERY;
-        if self.sharing.shared_at.is_some_and(is_soon) || !self.senders.iter().any(layered) {
+        if self.sharing.shared_at.is_some_and(is_soon) {
             return;
         }
+        // Also where there is nothing to share: to look at all tracks takes its time.
         self.sharing.shared_at = Some(now);
+        if !self.senders.iter().any(layered) {
+            return;
+        }
         let is_numbered = self.senders.iter().any(|it| layered(it) && it.number_id.is_some());
         let budget = match (self.estimated_bitrate(), is_numbered) {
             (Some(bits), _) => bits,
@@ -481,7 +486,10 @@ impl RtpSession {
             // Nothing will ever be known.
             (None, false) => u64::MAX,
         };
-        let budget = budget.saturating_sub(self.measure_others(now, layered));
+        let others = self.measure_others(now, layered);
+        let budget = budget.saturating_sub(others);
+        // What there can ever be, however much gets through.
+        let most = self.congestion.limits.max.saturating_sub(others);
         let mut demands = std::mem::take(&mut self.sharing.demands);
         demands.clear();
         for sender in self.senders.iter().filter(|sender| layered(sender)) {
@@ -492,6 +500,7 @@ impl RtpSession {
             }
         }
         allocate(budget, &mut demands);
+        let is_capped = self.is_estimate_capped();
         let mut given = demands.iter();
         for sender in self.senders.iter_mut().filter(|sender| layered(sender)) {
             if let Feed::Forward(forward) = &mut sender.feed
@@ -501,6 +510,14 @@ impl RtpSession {
                 selector.settle(now, demand);
                 if let Some(encoding) = selector.poll_key_frame_request(now) {
                     self.upstream.push(forward.source, encoding);
+                }
+                if let Some(quality) = &mut sender.quality {
+                    let is_limited = is_capped || demand.next_needs().is_some_and(|it| it > most);
+                    let reason = match selector.limitation(demand, quality.reason()) {
+                        QualityLimitation::Bandwidth if is_limited => QualityLimitation::Other,
+                        reason => reason,
+                    };
+                    quality.judge(now, reason, selector.current().map(|layer| layer.spatial));
                 }
             }
         }

@@ -7,11 +7,14 @@ mod inbound;
 mod layers;
 mod outbound;
 mod prefetch;
+mod quality;
 mod recovery;
 mod retransmit;
+mod sending;
 mod snapshot;
 mod stats;
 mod tones;
+mod unkeyed;
 mod unknown;
 
 #[cfg(test)]
@@ -21,6 +24,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use ortc_io::{ConnectionId, SrtpKeys};
 
 use crate::stream::{
@@ -34,10 +38,12 @@ use crate::{
 use forward::Upstream;
 use inbound::{Parking, Receiver};
 use outbound::{Feed, Outbox, Sender};
+use quality::Quality;
 use retransmit::Resends;
 use unknown::Unknown;
 
 pub use forward::{ForwardTarget, MAX_PADDING, OpenedRtp, SourceReport};
+pub use quality::{QualityLimitation, QualityLimitations};
 pub use retransmit::Retransmission;
 pub use snapshot::{DatagramCounts, ReceiverSnapshot, SenderSnapshot, SessionSnapshot};
 pub use stats::{ReceiveDrops, RecoveryStats, SendDrops, SessionStats};
@@ -108,6 +114,8 @@ pub struct RtpSession {
     /// Those in several layers, sorted by the SSRC of the track.
     layered: Vec<layers::Layered>,
     sharing: layers::Sharing,
+    /// What is sent of all tracks, for whether that is all there is.
+    sent_rate: quality::Rate,
     /// SSRCs of what is sent again, each with that of its track; sorted.
     rtx_receivers: Vec<(Ssrc, Ssrc)>,
     resends: Resends,
@@ -138,8 +146,8 @@ const MAX_RETIRED: usize = 256;
 /// Both directions of SRTP.
 #[derive(Debug)]
 struct Keys {
-    /// What they were derived from, to know the same again.
-    master: SrtpKeys,
+    /// Of the master keys, to know the same again: they themselves are of no use any more.
+    digest: [u8; 32],
     sender: SrtpSender,
     receiver: SrtpReceiver,
 }
@@ -176,6 +184,7 @@ impl RtpSession {
             receivers: Vec::new(),
             layered: Vec::new(),
             sharing: layers::Sharing::default(),
+            sent_rate: quality::Rate::default(),
             rtx_receivers: Vec::new(),
             resends: Resends::default(),
             lost: Vec::new(),
@@ -211,14 +220,16 @@ impl RtpSession {
     /// [`SrtpError::KeyLength`] when a key or salt has not the length of its profile; the
     /// session keeps the keys it had.
     pub fn set_keys(&mut self, now: Instant, keys: &SrtpKeys) -> Result<(), SrtpError> {
-        if self.closed || self.keys.as_ref().is_some_and(|had| is_same(&had.master, keys)) {
+        let digest = digest_of(keys);
+        if self.closed || self.keys.as_ref().is_some_and(|had| had.digest == digest) {
             return Ok(());
         }
         self.keys = Some(Keys {
-            master: keys.clone(),
+            digest,
             sender: SrtpSender::from_keys(keys)?,
             receiver: SrtpReceiver::from_keys(keys)?,
         });
+        self.end_unkeyed(now);
         self.reset_recovery();
         self.open_parked(now);
         Ok(())
@@ -271,7 +282,11 @@ impl RtpSession {
                 at
             }
         };
-        self.senders[at].stream.set_codec(payload_type, clock_rate);
+        let sender = &mut self.senders[at];
+        sender.stream.set_codec(payload_type, clock_rate);
+        if sender.quality.is_none() {
+            sender.quality = Quality::of(now, clock_rate);
+        }
     }
 
     /// Starts or stops sending a track; an SSRC that is none is ignored.
@@ -459,11 +474,16 @@ impl RtpSession {
     }
 }
 
-/// Whether both hold the same master keys.
-fn is_same(one: &SrtpKeys, other: &SrtpKeys) -> bool {
-    one.profile == other.profile
-        && one.local_key == other.local_key
-        && one.local_salt == other.local_salt
-        && one.remote_key == other.remote_key
-        && one.remote_salt == other.remote_salt
+/// Tells master keys from others: SHA-256 of all there is to them, each of the length that its
+/// profile has.
+fn digest_of(keys: &SrtpKeys) -> [u8; 32] {
+    let SrtpKeys { profile, local_key, local_salt, remote_key, remote_salt } = keys;
+    let mut context = Context::new(&SHA256);
+    context.update(&[*profile as u8]);
+    for part in [local_key, local_salt, remote_key, remote_salt] {
+        context.update(part);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }

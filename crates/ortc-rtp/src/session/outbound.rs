@@ -7,8 +7,10 @@ use ortc_io::ring::{Popped, RingReceiver};
 use super::RtpSession;
 use super::ext_headers::SendExtHeaders;
 use super::forward::{Forward, KeyFrameRequests};
+use super::quality::Quality;
 use super::retransmit::Retransmitter;
 use super::tones::SendTones;
+use super::unkeyed::Unkeyed;
 use crate::stream::{MAX_FILLED, MAX_REPETITION, SendStream};
 use crate::view::{FIXED_HEADER, NUMBER_ROOM};
 use crate::{
@@ -23,7 +25,7 @@ pub(super) const MAX_DATAGRAM: usize = 1_472;
 const MAX_COMPOUNDS: usize = 32;
 
 /// Packets dropped in one go: a producer that is faster than the loop must not hold it up.
-const MAX_DROPS: usize = 1_024;
+pub(super) const MAX_DROPS: usize = 1_024;
 
 /// A track that is sent.
 #[derive(Debug)]
@@ -40,12 +42,16 @@ pub(super) struct Sender {
     /// Who has asked for one last by FIR, and the number of the request.
     pub(super) last_intra_request: Option<(Ssrc, u8)>,
     pub(super) enabled: bool,
+    /// What has been pushed before the keys came.
+    pub(super) unkeyed: Option<Box<Unkeyed>>,
     /// The header extension that its packets are numbered in.
     pub(super) number_id: Option<u8>,
     /// What else its peer says about its packets.
     pub(super) feedback: ArrivalFeedback,
     /// What is to be sent of it at most, in bits per second.
     pub(super) max_bitrate: Option<u64>,
+    /// What keeps it from being sent better, if it is one of pictures.
+    pub(super) quality: Option<Box<Quality>>,
     /// Packets sent when the last report was made.
     reported: u64,
 }
@@ -83,7 +89,7 @@ impl Place {
 
 impl Feed {
     /// The next packet of an application, and how it is put among the others.
-    fn pop(&mut self) -> Popped<(OutgoingPacket, Place)> {
+    pub(super) fn pop(&mut self) -> Popped<(OutgoingPacket, Place)> {
         match self {
             Self::Ring(packets) => packets.pop().map(|packet| (packet, Place::Next)),
             Self::Forward(forward) => match &mut forward.inserted {
@@ -130,15 +136,17 @@ impl Sender {
             key_frames: KeyFrameRequests::default(),
             last_intra_request: None,
             enabled,
+            unkeyed: None,
             number_id: None,
             feedback: ArrivalFeedback::None,
             max_bitrate: None,
+            quality: None,
             reported: 0,
         }
     }
 
     /// The next packet: tones before the audio, which they are to silence.
-    fn pop(&mut self) -> Popped<(OutgoingPacket, Place)> {
+    pub(super) fn pop(&mut self) -> Popped<(OutgoingPacket, Place)> {
         if let Some(tones) = &mut self.tones {
             match tones.packets.pop() {
                 Popped::Item(tone) => {
@@ -163,6 +171,11 @@ impl Sender {
             && !enabled
         {
             forward.pause();
+        }
+        if self.enabled != enabled
+            && let Some(quality) = &mut self.quality
+        {
+            quality.lift();
         }
         self.enabled = enabled;
     }
@@ -213,12 +226,11 @@ impl RtpSession {
     /// `None` when nothing waits.
     ///
     /// Asked again without [`write_transmit`](Self::write_transmit), it gives the same
-    /// packet. RTCP goes first; then the senders take turns. Before the keys have come, and
-    /// for senders that are disabled, what was pushed is dropped, counted.
+    /// packet. RTCP goes first; then the senders take turns. For senders that are disabled, and
+    /// more than 200 ms before the keys have come, what was pushed is dropped, counted.
     pub fn next_transmit(&mut self, now: Instant) -> Option<usize> {
         let Some(keys) = &self.keys else {
-            let dropped = self.drain_rings();
-            self.stats.send_drops.no_keys += dropped;
+            self.drop_unkeyed(now);
             return None;
         };
         let (overhead, rtcp_overhead) = (keys.sender.overhead(), keys.sender.rtcp_overhead());
@@ -256,6 +268,10 @@ impl RtpSession {
             match sender.pop() {
                 Popped::Item(_) if !sender.enabled => {
                     drops.disabled += 1;
+                    dropped += 1;
+                }
+                Popped::Item((packet, Place::Next)) if sender.is_cut(packet.timestamp) => {
+                    drops.no_keys += 1;
                     dropped += 1;
                 }
                 Popped::Item((packet, place)) if room(&packet, &place) > MAX_DATAGRAM => {
@@ -372,6 +388,7 @@ impl RtpSession {
                 self.congestion.on_sent(now, counted, (ssrc, header.sequence), len);
                 self.stats.rtp_sent += 1;
                 self.datagrams.count_sent(len);
+                stream.note_header(header_len);
                 if let Some(retransmitter) = retransmitter {
                     // All that comes from here takes the next number.
                     let index = stream.next_index().wrapping_sub(1);
@@ -400,16 +417,8 @@ impl RtpSession {
 
     /// Takes all that is in the rings, at most as much as they hold now.
     fn drain_rings(&mut self) -> u64 {
-        let mut dropped = u64::from(self.outbox.packet.take().is_some());
-        for sender in &mut self.senders {
-            for _ in 0..MAX_DROPS {
-                match sender.pop() {
-                    Popped::Item(_) => dropped += 1,
-                    Popped::Empty | Popped::Closed => break,
-                }
-            }
-        }
-        dropped
+        let readied = u64::from(self.outbox.packet.take().is_some());
+        readied + self.senders.iter_mut().map(Sender::drop_all).sum::<u64>()
     }
 
     /// Queues reports on everything sent and received since the last (RFC 3550 §6.4).

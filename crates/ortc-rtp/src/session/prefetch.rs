@@ -11,7 +11,7 @@ impl RtpSession {
     /// [`write_forward`](Self::write_forward), look at first.
     ///
     /// Most of a forwarder's subscribers have left the caches from one burst to the next. Each of
-    /// the three steps looks at what the one before has fetched, so whoever prepares the next
+    /// the four steps looks at what the one before has fetched, so whoever prepares the next
     /// subscribers while it writes for one never waits for memory.
     #[inline]
     pub fn prefetch(&self) {
@@ -33,6 +33,7 @@ impl RtpSession {
         if let Some(Keys { sender, .. }) = &self.keys {
             sender.prefetch();
         }
+        self.congestion.prefetch_sending();
     }
 
     /// The third step: what the track is made of.
@@ -45,6 +46,16 @@ impl RtpSession {
             if let Some(retransmitter) = retransmitter {
                 retransmitter.prefetch();
             }
+        }
+        self.congestion.prefetch_sent();
+    }
+
+    /// The fourth step: what it is told by what comes.
+    #[inline]
+    pub fn prefetch_tables(&self, target: ForwardTarget) {
+        if let Some(Sender { feed: Feed::Forward(forward), .. }) = self.senders.get(target.place())
+        {
+            forward.rewriter.prefetch();
         }
     }
 }

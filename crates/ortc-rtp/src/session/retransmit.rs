@@ -292,9 +292,12 @@ impl RtpSession {
         octets: usize,
     ) -> Option<usize> {
         let Sender { stream, retransmitter, .. } = &mut self.senders[at];
+        let overhead = self.keys.as_ref().map_or(0, |keys| keys.sender.overhead());
         match sealed {
             Ok(len) => {
                 stream.note_resent(octets);
+                // The number that it had (RFC 4588 §4) is part of no payload.
+                stream.note_header(len.saturating_sub(overhead + octets));
                 if let Some(retransmitter) = retransmitter {
                     retransmitter.budget.spend(len);
                 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::outbound::Feed;
 use super::{RtpSession, SessionStats};
 use crate::{
-    PayloadType, ReceiveStreamStats, RedundancyCounts, SendStreamStats, Ssrc, TrackSource,
+    PayloadType, QualityLimitations, ReceiveStreamStats, RedundancyCounts, SendStreamStats, Ssrc,
+    TrackSource,
 };
 
 /// The media of one connection at one moment.
@@ -71,6 +72,8 @@ pub struct SenderSnapshot {
     pub enabled: bool,
     /// Where it comes from, if it is forwarded.
     pub source: Option<TrackSource>,
+    /// What keeps it from being sent better; `None` of sound.
+    pub quality: Option<QualityLimitations>,
     /// What was sent, and what the peer says about it.
     pub stats: SendStreamStats,
 }
@@ -88,6 +91,8 @@ pub struct ReceiverSnapshot {
     pub key_frames_requested: u64,
     /// Whether it was asked for them by FIR (RFC 5104 §4.3.1), and not by PLI.
     pub asks_by_full_intra: bool,
+    /// What is sent again of it comes with this SSRC (RFC 4588), once that is known.
+    pub rtx_ssrc: Option<Ssrc>,
     /// What its packets have repeated (RFC 2198).
     pub redundancy: RedundancyCounts,
     /// What has come.
@@ -105,6 +110,11 @@ impl RtpSession {
         self.authentic
     }
 
+    fn rtx_of(&self, ssrc: Ssrc) -> Option<Ssrc> {
+        let mut known = self.rtx_receivers.iter();
+        known.find(|(_, original)| *original == ssrc).map(|(rtx, _)| *rtx)
+    }
+
     /// Copies what is known at `now`.
     pub fn snapshot(&self, now: Instant) -> SessionSnapshot {
         let sender = |sender: &super::Sender| SenderSnapshot {
@@ -116,6 +126,7 @@ impl RtpSession {
                 Feed::Forward(forward) => Some(forward.source),
                 Feed::Ring(_) => None,
             },
+            quality: sender.limitations(now),
             stats: *sender.stream.stats(),
         };
         let receiver = |receiver: &super::Receiver| {
@@ -126,6 +137,7 @@ impl RtpSession {
                 last_packet: last.map(|(at, ..)| now.saturating_duration_since(at)),
                 key_frames_requested: receiver.key_frames.requested(),
                 asks_by_full_intra: receiver.key_frames.is_full_intra,
+                rtx_ssrc: self.rtx_of(receiver.ssrc()),
                 redundancy: receiver.repair.as_ref().map(|it| it.counts()).unwrap_or_default(),
                 stats: receiver.stream.stats(),
             }

@@ -227,6 +227,69 @@ fn srtp_before_the_keys_is_parked_for_64_packets_or_200_ms() {
 }
 
 #[test]
+fn what_is_pushed_up_to_200_ms_before_the_keys_is_sent() {
+    let mut pair = Pair::without_keys();
+    let (sender, mut receiver) = pair.track();
+    let ms = Duration::from_millis;
+    // Each packet by its own age.
+    for (n, pause) in [(0, 50), (1, 150), (2, 20), (3, 29)] {
+        sender.push(outgoing(n)).unwrap();
+        assert_eq!(pair.drive(), (0, 0));
+        pair.now += ms(pause);
+    }
+    assert_eq!(pair.a.stats().send_drops.no_keys, 1, "one is too old");
+    sender.push(outgoing(4)).unwrap();
+    pair.drive();
+    pair.now += ms(2);
+    pair.set_keys();
+    pair.drive();
+    let payloads: Vec<_> = popped(&mut receiver).iter().map(|p| p.payload[0]).collect();
+    assert_eq!((payloads, pair.a.stats().send_drops.no_keys), (vec![2, 3, 4], 2));
+}
+
+#[test]
+fn of_a_frame_that_is_too_old_for_the_keys_in_part_nothing_is_sent() {
+    let mut pair = Pair::without_keys();
+    let (sender, mut receiver) = pair.track();
+    let part = |n: u64, frame: u64| OutgoingPacket { timestamp: 960 * frame, ..outgoing(n) };
+    let push = |pair: &mut Pair, n, frame| {
+        sender.push(part(n, frame)).unwrap();
+        pair.drive();
+        pair.now += Duration::from_millis(50);
+    };
+    for (n, frame) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+        push(&mut pair, n, frame);
+    }
+    pair.set_keys();
+    // The last of the first frame comes when the keys are there.
+    assert_eq!(pair.a.stats().send_drops.no_keys, 1);
+    pair.drive();
+    let payloads: Vec<_> = popped(&mut receiver).iter().map(|p| p.payload[0]).collect();
+    assert_eq!((payloads, pair.a.stats().send_drops.no_keys), (vec![2, 3], 2));
+    // Later ones are no longer looked at, whatever their times.
+    sender.push(part(4, 0)).unwrap();
+    pair.drive();
+    assert_eq!((popped(&mut receiver).len(), pair.a.stats().send_drops.no_keys), (1, 2));
+}
+
+#[test]
+fn what_is_taken_for_want_of_a_path_does_not_age_what_comes_after_it() {
+    let mut pair = Pair::without_keys();
+    let (sender, mut receiver) = pair.track();
+    sender.push(outgoing(0)).unwrap();
+    pair.drive();
+    assert_eq!(pair.a.discard_transmits(), 1);
+    pair.now += Duration::from_millis(150);
+    sender.push(outgoing(1)).unwrap();
+    pair.drive();
+    pair.now += Duration::from_millis(150);
+    pair.set_keys();
+    pair.drive();
+    let payloads: Vec<_> = popped(&mut receiver).iter().map(|p| p.payload[0]).collect();
+    assert_eq!((payloads, pair.a.stats().send_drops.no_keys), (vec![1], 0));
+}
+
+#[test]
 fn removing_a_sender_says_goodbye_and_the_peer_believes_it_after_the_grace() {
     let mut pair = Pair::new();
     let (sender, _receiver) = pair.track();

@@ -18,7 +18,7 @@ pub struct EarlyLimits {
     pub packets: usize,
     /// Bytes. Default 2 MiB: 3 s of 5 Mbit/s.
     pub bytes: usize,
-    /// Tracks. Default 32: SRTP keeps the indices of 256 SSRCs and can forget none, and those
+    /// Tracks. Default 32: SRTP keeps the indices of 512 SSRCs and can forget none, and those
     /// that are described need room as well.
     pub tracks: usize,
 }

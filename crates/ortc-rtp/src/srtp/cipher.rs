@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::OnceLock;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -29,9 +30,22 @@ const RTCP_LABELS: [u8; 3] = [3, 4, 5];
 
 /// The session keys of one direction and one of RTP and RTCP.
 ///
-/// AES key schedules and HMAC states are computed once; the key bytes are zeroized when it
-/// is dropped, and never printed.
-pub(super) struct SessionKey(Cipher);
+/// AES key schedules and HMAC states are computed once, when there is a first packet: they are
+/// ten times the keys, and many a connection is idle or only receives. The key bytes are zeroized
+/// when it is dropped, and never printed.
+pub(super) struct SessionKey {
+    cipher: OnceLock<Cipher>,
+    profile: SrtpProfile,
+    derived: Zeroizing<Derived>,
+}
+
+/// What is derived for a profile; of one with shorter keys, the rest is zero.
+type Derived = [u8; CIPHER_KEY + HMAC_KEY + SALT];
+
+/// The longest key of a cipher.
+const CIPHER_KEY: usize = 32;
+/// The longest salt.
+const SALT: usize = 14;
 
 enum Cipher {
     Gcm {
@@ -50,11 +64,7 @@ struct CounterMode {
 
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.0 {
-            Cipher::Gcm { .. } => "Gcm",
-            Cipher::Cm(_) => "Cm",
-        };
-        f.debug_tuple("SessionKey").field(&kind).finish()
+        f.debug_tuple("SessionKey").field(&self.profile).finish()
     }
 }
 
@@ -108,42 +118,46 @@ impl SessionKey {
         let master = UnboundCipherKey::new(aes, master_key)
             .and_then(EncryptingKey::ctr)
             .map_err(|_| SrtpError::KeyLength)?;
-        let mut key = Zeroizing::new([0; 32]);
-        let key = &mut key[..profile.key_len()];
-        derive_label(&master, master_salt, encryption, key);
+        let mut derived = Zeroizing::new([0; CIPHER_KEY + HMAC_KEY + SALT]);
+        let (key, rest) = derived.split_at_mut(CIPHER_KEY);
+        let (auth, salt) = rest.split_at_mut(HMAC_KEY);
+        derive_label(&master, master_salt, encryption, &mut key[..profile.key_len()]);
         if profile == SrtpProfile::Aes128CmSha1_80 {
-            let mut auth = Zeroizing::new([0; HMAC_KEY]);
-            derive_label(&master, master_salt, authentication, &mut auth[..]);
-            let mut salt = Zeroizing::new([0; 14]);
-            derive_label(&master, master_salt, salting, &mut salt[..]);
-            Self::counter_mode(key, &auth[..], salt)
-        } else {
-            let mut salt = Zeroizing::new([0; 12]);
-            derive_label(&master, master_salt, salting, &mut salt[..]);
-            Self::gcm(key, salt)
+            derive_label(&master, master_salt, authentication, auth);
         }
+        derive_label(&master, master_salt, salting, &mut salt[..profile.salt_len()]);
+        Ok(Self { cipher: OnceLock::new(), profile, derived })
     }
 
-    fn gcm(key: &[u8], salt: Zeroizing<[u8; 12]>) -> Result<Self, SrtpError> {
-        let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
-        let key = UnboundKey::new(algorithm, key).map_err(|_| SrtpError::KeyLength)?;
-        Ok(Self(Cipher::Gcm { key: LessSafeKey::new(key), salt }))
+    #[inline]
+    fn cipher(&self) -> &Cipher {
+        self.cipher.get_or_init(|| self.make_cipher())
     }
 
-    fn counter_mode(key: &[u8], auth: &[u8], salt: Zeroizing<[u8; 14]>) -> Result<Self, SrtpError> {
-        let key = UnboundCipherKey::new(&AES_128, key)
-            .and_then(EncryptingKey::ctr)
-            .map_err(|_| SrtpError::KeyLength)?;
-        let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth);
-        Ok(Self(Cipher::Cm(Box::new(CounterMode { key, auth, salt }))))
+    #[cold]
+    fn make_cipher(&self) -> Cipher {
+        const LENGTH: &str = "the keys were derived at the lengths of their profile";
+        let (key, rest) = self.derived.split_at(CIPHER_KEY);
+        let (auth, salt) = rest.split_at(HMAC_KEY);
+        let key = &key[..self.profile.key_len()];
+        let algorithm = match self.profile {
+            SrtpProfile::AeadAes128Gcm => &AES_128_GCM,
+            SrtpProfile::AeadAes256Gcm => &AES_256_GCM,
+            SrtpProfile::Aes128CmSha1_80 => {
+                let key = UnboundCipherKey::new(&AES_128, key).and_then(EncryptingKey::ctr);
+                let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth);
+                let salt = Zeroizing::new(*salt.first_chunk().expect(LENGTH));
+                return Cipher::Cm(Box::new(CounterMode { key: key.expect(LENGTH), auth, salt }));
+            }
+        };
+        let key = UnboundKey::new(algorithm, key).map(LessSafeKey::new);
+        let salt = Zeroizing::new(*salt.first_chunk().expect(LENGTH));
+        Cipher::Gcm { key: key.expect(LENGTH), salt }
     }
 
     /// Length of the authentication tag.
     pub(super) fn tag_len(&self) -> usize {
-        match &self.0 {
-            Cipher::Gcm { .. } => GCM_TAG,
-            Cipher::Cm(_) => HMAC_TAG,
-        }
+        overheads(self.profile).0
     }
 
     /// Seals an RTP packet of `len` bytes in place; `buffer` has room for the tag.
@@ -155,7 +169,7 @@ impl SessionKey {
         buffer: &mut [u8],
         len: usize,
     ) {
-        match &self.0 {
+        match self.cipher() {
             Cipher::Gcm { key, salt } => {
                 let (header, rest) = buffer.split_at_mut(header_len);
                 let (text, tail) = rest.split_at_mut(len - header_len);
@@ -199,7 +213,7 @@ impl SessionKey {
     ) {
         let (header, rest) = out.split_at_mut(header_len);
         let (body, tail) = rest.split_at_mut(text.len());
-        match &self.0 {
+        match self.cipher() {
             Cipher::Gcm { key, salt } => key
                 .seal_out_of_place_scatter(
                     rtp_nonce(salt, ssrc, index),
@@ -236,7 +250,7 @@ impl SessionKey {
             .checked_sub(self.tag_len())
             .filter(|len| *len >= header_len)
             .ok_or(crate::RtpError::TooShort)?;
-        match &self.0 {
+        match self.cipher() {
             Cipher::Gcm { key, salt } => {
                 let (header, sealed) = packet.split_at_mut(header_len);
                 key.open_in_place(rtp_nonce(salt, ssrc, index), Aad::from(&*header), sealed)
@@ -261,7 +275,7 @@ impl SessionKey {
     /// has room for index and tag.
     pub(super) fn seal_rtcp(&self, index: u32, ssrc: u32, buffer: &mut [u8], len: usize) -> usize {
         let word = (index | RTCP_ENCRYPTED).to_be_bytes();
-        match &self.0 {
+        match self.cipher() {
             Cipher::Gcm { key, salt } => {
                 let (header, rest) = buffer.split_at_mut(RTCP_HEADER);
                 let (text, tail) = rest.split_at_mut(len - RTCP_HEADER);
@@ -290,7 +304,7 @@ impl SessionKey {
 
     /// Where the index word of a sealed RTCP packet stands; `None` when it is too short.
     pub(super) fn rtcp_index_at(&self, len: usize) -> Option<usize> {
-        let behind = match &self.0 {
+        let behind = match self.cipher() {
             Cipher::Gcm { .. } => RTCP_INDEX,
             Cipher::Cm(_) => RTCP_INDEX + HMAC_TAG,
         };
@@ -307,7 +321,7 @@ impl SessionKey {
     ) -> Result<usize, SrtpError> {
         let word = (index | RTCP_ENCRYPTED).to_be_bytes();
         let len = packet.len() - RTCP_INDEX - self.tag_len();
-        match &self.0 {
+        match self.cipher() {
             Cipher::Gcm { key, salt } => {
                 let (header, rest) = packet.split_at_mut(RTCP_HEADER);
                 let sealed = len - RTCP_HEADER + GCM_TAG;
@@ -430,9 +444,15 @@ mod tests {
 
     /// The key of RFC 7714 §16 and §17 is a session key: nothing is derived from a master.
     fn gcm(key: &str) -> SessionKey {
-        let mut salt = Zeroizing::new([0; 12]);
-        salt.copy_from_slice(&hex("517569642070726f2071756f"));
-        SessionKey::gcm(&hex(key), salt).unwrap()
+        let (key, salt) = (hex(key), hex("517569642070726f2071756f"));
+        let mut derived = Zeroizing::new([0; CIPHER_KEY + HMAC_KEY + SALT]);
+        derived[..key.len()].copy_from_slice(&key);
+        derived[CIPHER_KEY + HMAC_KEY..][..salt.len()].copy_from_slice(&salt);
+        let profile = match key.len() {
+            16 => SrtpProfile::AeadAes128Gcm,
+            _ => SrtpProfile::AeadAes256Gcm,
+        };
+        SessionKey { cipher: OnceLock::new(), profile, derived }
     }
 
     const KEY_128: &str = "000102030405060708090a0b0c0d0e0f";

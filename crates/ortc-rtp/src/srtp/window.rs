@@ -95,13 +95,25 @@ pub(super) struct SsrcTable<T> {
     entries: Vec<(Ssrc, T)>,
     /// Where the last one was found: packets of a stream come in a row.
     last: usize,
-    /// The state of one that has none.
-    fresh: T,
 }
 
-impl<T: Copy + Default> SsrcTable<T> {
+/// What can be kept per SSRC.
+pub(super) trait PerSsrc: Copy + 'static {
+    /// The state of one that has none.
+    const FRESH: &'static Self;
+}
+
+impl PerSsrc for ReplayWindow {
+    const FRESH: &'static Self = &Self { highest: None, used: [0; WORDS] };
+}
+
+impl PerSsrc for u32 {
+    const FRESH: &'static Self = &0;
+}
+
+impl<T: PerSsrc> SsrcTable<T> {
     pub(super) fn new() -> Self {
-        Self { entries: Vec::new(), last: 0, fresh: T::default() }
+        Self { entries: Vec::new(), last: 0 }
     }
 
     /// The state of an SSRC, and where to [change](Self::change) it; a fresh state if there is
@@ -117,7 +129,7 @@ impl<T: Copy + Default> SsrcTable<T> {
                 Ok((Slot { at, ssrc, known: true }, &self.entries[at].1))
             }
             Err(_) if self.entries.len() == MAX_SSRCS => Err(SrtpError::TooManySsrcs),
-            Err(at) => Ok((Slot { at, ssrc, known: false }, &self.fresh)),
+            Err(at) => Ok((Slot { at, ssrc, known: false }, T::FRESH)),
         }
     }
 
@@ -133,7 +145,7 @@ impl<T: Copy + Default> SsrcTable<T> {
     /// authenticated.
     pub(super) fn change(&mut self, slot: Slot) -> &mut T {
         if !slot.known {
-            self.entries.insert(slot.at, (slot.ssrc, self.fresh));
+            self.entries.insert(slot.at, (slot.ssrc, *T::FRESH));
             self.last = slot.at;
         }
         &mut self.entries[slot.at].1

@@ -78,6 +78,8 @@ pub struct ReceiveStream {
     /// Whether the next packet is one of them.
     is_recovered: bool,
     octets: u64,
+    header_octets: u64,
+    sender_reports: u64,
     frames: u64,
     jitter: Jitter,
     /// When a packet came last, its payload type, and the clock rate of that.
@@ -130,6 +132,10 @@ pub struct ReceiveStreamStats {
     pub given_up: u64,
     /// Payload bytes received.
     pub octets: u64,
+    /// Bytes of headers and of padding.
+    pub header_octets: u64,
+    /// Sender reports of it that have come.
+    pub sender_reports: u64,
     /// Pictures received, of a track of video, the last packet of each.
     pub frames: u64,
     /// Packets lost so far; negative when duplicates outnumber them.
@@ -169,6 +175,8 @@ impl ReceiveStream {
             given_up: 0,
             is_recovered: false,
             octets: 0,
+            header_octets: 0,
+            sender_reports: 0,
             frames: 0,
             jitter: Jitter::default(),
             last_packet: None,
@@ -228,6 +236,8 @@ impl ReceiveStream {
             self.received += 1;
         }
         self.octets += packet.payload().len() as u64;
+        let around = packet.header_len() + packet.body().len() - packet.payload().len();
+        self.header_octets += around as u64;
         self.frames += u64::from(packet.marker() && clock_rate == PICTURE_CLOCK);
         // What comes late has been delayed by more than the network.
         if newer {
@@ -260,6 +270,7 @@ impl ReceiveStream {
     /// Takes a sender report of the stream.
     pub fn on_sender_report(&mut self, now: Instant, info: SenderInfo) {
         self.last_sender_report = Some((now, info));
+        self.sender_reports += 1;
         // Before the first packet, it counts as the first codec does.
         let last = self.last_packet.map(|(_, _, clock_rate)| clock_rate);
         let first = self.payload_types.first().map(|(_, clock_rate)| *clock_rate);
@@ -397,6 +408,8 @@ impl ReceiveStream {
             nacks: self.nacks,
             given_up: self.given_up,
             octets: self.octets,
+            header_octets: self.header_octets,
+            sender_reports: self.sender_reports,
             frames: self.frames,
             lost: self.lost(),
             jitter: self.jitter.sixteenths >> 4,

@@ -32,6 +32,8 @@ pub struct RedundancyRepair {
 pub struct RedundancyCounts {
     /// Payloads that packets have repeated.
     pub received: u64,
+    /// Their bytes.
+    pub octets: u64,
     /// Of those, such as had come already, or found no place.
     pub discarded: u64,
 }
@@ -104,6 +106,7 @@ impl RedundancyRepair {
                 continue;
             }
             self.counts.received += 1;
+            self.counts.octets += block.payload.len() as u64;
             let timestamp = packet.timestamp().wrapping_sub(block.timestamp_offset.into());
             let place = self.place(below, timestamp, block);
             below = place.unwrap_or(below.saturating_sub(1));
@@ -247,7 +250,10 @@ mod tests {
         // Of two in a row, one generation brings back one; the first had repeated what was before.
         assert_eq!(indices, [10, 11, 12, 13, 14, 16, 17, 18]);
         assert!(stream.heard.iter().all(|(index, byte)| *index == u64::from(*byte)));
-        assert_eq!(stream.repair.counts(), RedundancyCounts { received: 6, discarded: 4 });
+        assert_eq!(
+            stream.repair.counts(),
+            RedundancyCounts { received: 6, octets: 240, discarded: 4 }
+        );
         // The lost one was only late.
         stream.take(12);
         stream.take(15);

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use ortc_io::prefetch;
+
 use super::SendStream;
 use super::clock::in_clock_units;
 use crate::view::{FIXED_HEADER, NUMBER_ROOM, PADDED};
@@ -78,6 +80,13 @@ pub struct Placed {
 }
 
 impl Rewriter {
+    /// Has the processor fetch what is in tables beside the rewriter.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.payload_types[..]);
+        prefetch(&self.extensions[..]);
+    }
+
     /// Makes a rewriter that has seen nothing.
     ///
     /// `payload_types` are those that are passed on; `extensions` are the ids of header
@@ -252,6 +261,15 @@ impl Rewriter {
         let len = if !passes && pairs.is_none() && number.is_none() {
             out.get_mut(..FIXED_HEADER)?.copy_from_slice(&header.fixed());
             FIXED_HEADER
+        } else if let (false, None, Some(Extension { id: id @ 1..=14, data: &[high, low] })) =
+            (passes, pairs, number)
+        {
+            // What congestion control adds to each packet, in the one-byte form (RFC 8285 §4.2).
+            let out = out.get_mut(..FIXED_HEADER + NUMBER_ROOM)?;
+            out[..FIXED_HEADER].copy_from_slice(&header.fixed());
+            out[0] |= 0x10;
+            out[FIXED_HEADER..].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+            FIXED_HEADER + NUMBER_ROOM
         } else {
             let mut elements = [Extension { id: 0, data: &[] }; MAX_ELEMENTS + 1];
             let mut count = 0;
@@ -292,6 +310,29 @@ mod tests {
         sent: PayloadType(120),
         clock_rate: 90_000,
     };
+
+    #[test]
+    fn a_number_by_itself_is_written_as_any_extension_is() {
+        let rewriter = Rewriter::new(vec![VP8], Vec::new());
+        let bytes = [0x80, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 9];
+        let packet = RtpView::parse(&bytes).unwrap();
+        let header = RtpHeader {
+            payload_type: PayloadType(96),
+            marker: true,
+            sequence: 7,
+            timestamp: 8,
+            ssrc: Ssrc(9),
+            extensions: &[],
+        };
+        for (id, data) in [(1, &[1, 2][..]), (14, &[0xff, 0]), (16, &[1, 2]), (3, &[1, 2, 3])] {
+            let element = Extension { id, data };
+            let (mut ours, mut general) = ([0xaa; 40], [0xaa; 40]);
+            let len = rewriter.write_header(header, &packet, None, Some(element), &mut ours);
+            let extensions = &[element];
+            let general_len = RtpHeader { extensions, ..header }.write(&mut general).ok();
+            assert_eq!((len, ours), (general_len, general), "{id}");
+        }
+    }
 
     struct Fixture {
         start: Instant,

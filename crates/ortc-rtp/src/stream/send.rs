@@ -16,6 +16,8 @@ pub struct SendStream {
     clock_rate: u32,
     /// The next sequence number with its rollovers.
     next_index: u64,
+    /// The one that it began with.
+    first_index: u64,
     timestamp_offset: u32,
     /// The newest timestamp, and when the first packet of it was sent.
     newest: Option<(Instant, u32)>,
@@ -33,6 +35,8 @@ pub struct SendStreamStats {
     pub packets: u64,
     /// Payload bytes sent.
     pub octets: u64,
+    /// Bytes of headers and of padding, of all packets, those that were sent again included.
+    pub header_octets: u64,
     /// Pictures sent, of a track of video: packets with the marker.
     pub frames: u64,
     /// Packets sent again, not counted in the above, and their payload bytes.
@@ -60,6 +64,9 @@ pub struct RemoteReport {
     pub fraction_lost: u8,
     /// Packets lost so far; negative when duplicates outnumber them.
     pub cumulative_lost: i32,
+    /// Packets that it must have received for that, those that were sent again on a stream of their
+    /// own left out.
+    pub received: u64,
     /// Interarrival jitter in units of the clock rate.
     pub jitter: u32,
     /// Time there and back; `None` until the peer has had a sender report of ours.
@@ -84,6 +91,7 @@ impl SendStream {
             payload_type,
             clock_rate,
             next_index: u64::from(initial_sequence & 0x7fff),
+            first_index: u64::from(initial_sequence & 0x7fff),
             timestamp_offset,
             newest: None,
             rtx: None,
@@ -126,6 +134,11 @@ impl SendStream {
         let index = self.rtx.filter(|(ssrc, _)| *ssrc == rtx).map_or(first, |(_, next)| next);
         self.rtx = Some((rtx, index + 1));
         index
+    }
+
+    /// Counts what a packet that was sent had beside its payload: header and padding.
+    pub fn note_header(&mut self, octets: usize) {
+        self.stats.header_octets += octets as u64;
     }
 
     /// Counts a packet that was sent again.
@@ -351,9 +364,21 @@ impl SendStream {
         self.stats.remote = Some(RemoteReport {
             fraction_lost: block.fraction_lost,
             cumulative_lost: block.cumulative_lost,
+            received: self.received_by(block),
             jitter: block.jitter,
             round_trip,
         });
+    }
+
+    /// Packets that the peer has received by its report: all up to the highest, less those that it
+    /// has lost; no more than there were.
+    fn received_by(&self, block: &ReportBlock) -> u64 {
+        let sent = self.next_index - self.first_index;
+        // How far it is behind what was sent last; what is ahead of that cannot be.
+        let newest = (self.next_index as u32).wrapping_sub(1);
+        let behind = (newest.wrapping_sub(block.highest_sequence) as i32).max(0);
+        let received = sent as i64 - i64::from(behind) - i64::from(block.cumulative_lost);
+        received.clamp(0, sent as i64) as u64
     }
 }
 
@@ -411,11 +436,12 @@ mod tests {
         let start = Instant::now();
         let clock = NtpClock::new(start, 1 << 40);
         let mut stream = SendStream::new(Ssrc(9), PayloadType(0), 8_000, 5, 0);
+        (0..10).for_each(|n| _ = stream.next_header(start, &packet(n)));
         let block = ReportBlock {
             ssrc: Ssrc(9),
             fraction_lost: 3,
             cumulative_lost: 4,
-            highest_sequence: 5,
+            highest_sequence: 14,
             jitter: 6,
             last_sender_report: clock.middle(start + Duration::from_millis(500)),
             delay_since_last: 65_536 / 4,
@@ -424,6 +450,7 @@ mod tests {
         let expected = RemoteReport {
             fraction_lost: 3,
             cumulative_lost: 4,
+            received: 6,
             jitter: 6,
             round_trip: Some(Duration::from_millis(250)),
         };
@@ -431,5 +458,13 @@ mod tests {
         let never = ReportBlock { last_sender_report: 0, ..block };
         stream.on_report(start, &clock, &never);
         assert_eq!(stream.stats().remote.unwrap().round_trip, None);
+        // What cannot be is not believed.
+        for (highest_sequence, cumulative_lost, expected) in
+            [(4, 0, 0), (14, -100, 10), (14, 11, 0), (u32::MAX, 0, 0), (0x1_000e, 0, 10)]
+        {
+            let odd = ReportBlock { highest_sequence, cumulative_lost, ..block };
+            stream.on_report(start, &clock, &odd);
+            assert_eq!(stream.stats().remote.unwrap().received, expected, "{highest_sequence}");
+        }
     }
 }

@@ -7,6 +7,9 @@ const FINAL = {
   4400: "This is no name of a room: use letters, digits and . _ ~ -, 64 at the most.",
   4401: "This server asks for an invitation, and this link holds none that it takes. Ask for the whole link.",
 };
+const SILENT = "The server does not answer: trying again until it does…";
+const REFUSED = "The server answers, but takes no call from this page: it has to be started with "
+  + `--origin ${location.origin}, or what stands before it passes no WebSockets on. Trying again…`;
 const RETRY_MS = [300, 1000, 2000, 4000, 8000];
 /** No path by then: something between here and the server blocks it. */
 const BLOCKED_MS = 10_000;
@@ -103,7 +106,9 @@ export class Call extends EventTarget {
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
     socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
-    socket.onclose = ({ code, reason }) => { if (this.#socket === socket) this.#lost(code, reason); };
+    let wasOpen = false;
+    socket.onopen = () => { wasOpen = true; };
+    socket.onclose = ({ code, reason }) => { if (this.#socket === socket) this.#lost(code, reason, wasOpen); };
     try {
       await ready();
       await new Promise((opened, failed) => {
@@ -127,6 +132,7 @@ export class Call extends EventTarget {
       connection.setLocalCandidate(candidate);
       this.#say({ candidate });
     };
+    connection.onicerestart = ({ ice }) => this.#say({ iceInfo: ice });
     connection.onendofcandidates = () => this.#say({ endOfCandidates: {} });
     connection.onaddstream = ({ stream }) => this.#fire("stream", { stream });
     connection.onactivecandidate = ({ localCandidate, remoteCandidate }) => {
@@ -190,8 +196,9 @@ export class Call extends EventTarget {
     }
   }
 
-  #lost(code, reason) {
+  #lost(code, reason, wasOpen) {
     if (this.#isOver) return;
+    if (wasOpen) this.#isRefused = false;
     if (FINAL[code]) {
       this.#isOver = true;
       this.#drop();
@@ -202,9 +209,24 @@ export class Call extends EventTarget {
       4408: "No sound and pictures get through to the server: a firewall may block UDP. Trying again…",
       4409: "The room is full: trying again until there is a place…",
       4503: "The server is full: trying again until there is a place…",
-    }[code] ?? (reason ? `The server has hung up: ${reason}. Trying again…` : "The server does not answer: trying again until it does…");
+    }[code] ?? (reason ? `The server has hung up: ${reason}. Trying again…` : this.#isRefused ? REFUSED : SILENT);
     this.#again(words);
+    if (!wasOpen && [SILENT, REFUSED].includes(words)) this.#look();
   }
+
+  /** Why there is no WebSocket a browser does not tell: whether the server is there at all is asked for. */
+  async #look() {
+    const tries = this.#tries;
+    try {
+      this.#isRefused = (await fetch("/healthz")).ok;
+    } catch {
+      this.#isRefused = false;
+    }
+    // It may have been tried again meanwhile, and be another trouble.
+    if (this.state === "trouble" && this.#tries === tries) this.#tell("trouble", this.#isRefused ? REFUSED : SILENT);
+  }
+
+  #isRefused = false;
 
   #again(words) {
     this.#drop();

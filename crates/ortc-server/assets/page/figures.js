@@ -4,6 +4,9 @@ import { Series, bitRate, draw, percent } from "./plot.js";
 
 const EVERY_MS = 1000;
 
+/** What keeps pictures that are sent from being better, in words. */
+const LIMITS = { bandwidth: "the network", cpu: "this device", other: "a setting" };
+
 /** How a track does, in a word, by what is lost and how long a packet takes. */
 export function qualityOf({ loss, roundTrip, isStill }) {
   if (isStill) return "none";
@@ -18,8 +21,10 @@ export class Figures {
   #isShown = false;
   #of = null;
   #last = new Map();
+  #at = -Infinity;
   #tracks = new Map();
   #lines = {};
+  #now = [];
 
   constructor(call, parts) {
     this.#call = call;
@@ -42,17 +47,25 @@ export class Figures {
 
   #reset(connection) {
     this.#of = connection;
+    this.#at = -Infinity;
     this.#last.clear();
     this.#tracks.clear();
+    this.#now = [];
     for (const name of ["received", "sent", "loss", "roundTrip"]) this.#lines[name] = new Series();
   }
 
   async #look() {
     const { connection } = this.#call;
-    if (connection !== this.#of) this.#reset(connection);
+    if (connection !== this.#of) {
+      this.#reset(connection);
+      // What was is not how it goes.
+      this.#draw();
+    }
     if (!connection || connection.state !== "connected") return;
     const stats = await connection.getStats();
-    if (connection !== this.#of) return;
+    // A page that was held up may look twice at the same figures: no rate can be told from those.
+    if (connection !== this.#of || stats.at - this.#at < EVERY_MS / 2) return;
+    this.#at = stats.at;
     const sum = { receiving: 0, sending: 0, packets: 0, lost: 0 };
     const now = [];
     for (const track of stats.tracks) {
@@ -89,8 +102,6 @@ export class Figures {
     this.#tiles(connection, now);
     this.#draw();
   }
-
-  #now = [];
 
   /** On each tile: a mark of its worst track, and its figures while they are asked for. */
   #tiles(connection, now) {
@@ -131,8 +142,9 @@ export class Figures {
       { series: roundTrip, name: "--plot-rtt", least: 0.1 },
     ]);
     const trip = roundTrip.last === null ? "–" : `${Math.round(1000 * roundTrip.last)} ms`;
+    const why = LIMITS[this.#now.find(({ limitation }) => LIMITS[limitation])?.limitation];
     this.#parts.now.replaceChildren(...[
-      ["Received", bitRate(received.last)], ["Sent", bitRate(sent.last)],
+      ["Received", bitRate(received.last)], ["Sent", bitRate(sent.last) + (why ? `, limited by ${why}` : "")],
       ["Lost", percent(loss.last)], ["Round trip", trip],
     ].map(([term, text]) => {
       const group = document.createElement("div");

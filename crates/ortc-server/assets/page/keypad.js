@@ -3,6 +3,8 @@
 const KEYS = ["1", "2", "3", "A", "4", "5", "6", "B", "7", "8", "9", "C", "*", "0", "#", "D"];
 const NAMES = { "*": "star", "#": "hash" };
 const SHOWN = 40;
+/** A tone that nobody holds: what the drafts have where no length is said. */
+const SHORT_MS = 100;
 
 export class Keypad {
   #buttons = new Map();
@@ -34,7 +36,15 @@ export class Keypad {
         if (!event.repeat) this.press(key);
       });
       button.addEventListener("keyup", event => {
-        if (event.key === " " || event.key === "Enter") this.release(key);
+        if (event.key !== " " && event.key !== "Enter") return;
+        event.preventDefault();
+        this.release(key);
+      });
+      // Neither pointer nor keyboard: a screen reader, which cannot hold a key.
+      button.addEventListener("click", event => {
+        if (event.detail || this.#held) return;
+        this.press(key);
+        setTimeout(() => this.release(key), SHORT_MS);
       });
       button.addEventListener("blur", () => this.release(key));
       this.#buttons.set(key, button);

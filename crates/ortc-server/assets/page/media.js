@@ -3,6 +3,15 @@
 const SOUND = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
 
+/** What was chosen here before. Who lets no page keep anything chooses anew. */
+export function remembered(key) {
+  try { return localStorage.getItem(key) || undefined; } catch { return undefined; }
+}
+
+export function remember(key, value) {
+  try { localStorage.setItem(key, value); } catch { /* It holds as long as the page does. */ }
+}
+
 /** Why a device cannot be had, in words, and what can be done. */
 export function reasonOf(error, what) {
   switch (error?.name) {
@@ -27,8 +36,8 @@ export class Media extends EventTarget {
   stream = new MediaStream();
   /** The screen, while it is shared. */
   screen = null;
-  microphone = localStorage.getItem("microphone") || undefined;
-  camera = localStorage.getItem("camera") || undefined;
+  microphone = remembered("microphone");
+  camera = remembered("camera");
 
   get sound() { return this.stream.getTracks().find(track => track.kind === "audio") ?? null; }
   get picture() { return this.stream.getTracks().find(track => track.kind === "video") ?? null; }
@@ -91,7 +100,7 @@ export class Media extends EventTarget {
   choose(kind, id) {
     if (kind === "audio") this.microphone = id;
     else this.camera = id;
-    localStorage.setItem(kind === "audio" ? "microphone" : "camera", id);
+    remember(kind === "audio" ? "microphone" : "camera", id);
   }
 
   #constraint(base, id) {

@@ -5,7 +5,7 @@ import { Call, memberOf } from "./call.js";
 import { Figures } from "./figures.js";
 import { Grid } from "./grid.js";
 import { Keypad } from "./keypad.js";
-import { Media, reasonOf } from "./media.js";
+import { Media, reasonOf, remember, remembered } from "./media.js";
 
 const $ = id => document.getElementById(id);
 const name = decodeURIComponent(location.pathname.replace(/^\/r\//, ""));
@@ -50,6 +50,7 @@ function addTile(stream, { label, isOwn = false, isScreen = false }) {
   const video = tile.querySelector("video");
   const words = label ?? streamName(stream);
   tile.querySelector(".name").textContent = words;
+  tile.querySelector(".whose").textContent = isOwn && !isScreen ? "your own picture" : words;
   tile.querySelector(".initial").textContent = isOwn ? "You" : words.replace(/\D+/g, "") || words[0];
   tile.querySelector(".initial").style.setProperty("--hue", (170 + 67 * names.size) % 360);
   video.muted = isOwn;
@@ -176,17 +177,24 @@ function tellFailures(failed) {
 
 // Our own media.
 
+function closeMedia() {
+  for (const kind of ["audio", "video"]) media.close(kind);
+}
+
 async function openMedia() {
-  tellFailures(await media.open());
+  const failed = await media.open();
+  // Whoever has left while the browser asked wants no light at the camera.
+  if (call.state === "left") return closeMedia();
+  tellFailures(failed);
   listDevices();
 }
 
 function controls() {
   const { sound, picture } = media;
   const isMuted = !sound?.enabled;
-  set("mute", { isOff: isMuted, isPressed: Boolean(sound) && isMuted, words: !sound ? "No microphone" : isMuted ? "Unmute" : "Mute" });
-  set("camera", { isOff: !picture, isPressed: !picture, words: picture ? "Camera off" : "Camera on" });
-  set("share", { isOff: false, isPressed: Boolean(media.screen), words: media.screen ? "Stop sharing" : "Share screen" });
+  set("mute", { isOff: isMuted, isOn: Boolean(sound) && isMuted, words: !sound ? "No mic" : isMuted ? "Unmute" : "Mute" });
+  set("camera", { isOff: !picture, isOn: !picture, words: picture ? "Camera off" : "Camera on" });
+  set("share", { isOff: false, isOn: Boolean(media.screen), words: media.screen ? "Stop sharing" : "Share screen" });
   const own = tiles.get(media.stream);
   if (own) {
     own.querySelector(".mutes").hidden = !isMuted;
@@ -194,11 +202,14 @@ function controls() {
   }
 }
 
-function set(id, { isOff, isPressed, words }) {
+/** What a button says is what it does: one that said that it is pressed as well would say so of its opposite. */
+function set(id, { isOff = false, isOn, words }) {
   const button = $(id);
   button.toggleAttribute("data-off", isOff);
-  button.setAttribute("aria-pressed", isPressed);
+  button.toggleAttribute("data-on", isOn);
   button.querySelector("span").textContent = words;
+  const { key } = button.dataset;
+  if (key) button.title = `${words} (${key.toUpperCase()})`;
 }
 
 async function attempt(what, deed) {
@@ -231,8 +242,11 @@ const deeds = {
   leave: () => {
     media.unshare();
     call.leave();
-    for (const kind of ["audio", "video"]) media.close(kind);
+    closeMedia();
+    for (const panel of ["keypad", "figures"]) toggle(panel, false);
+    for (const button of document.querySelectorAll(".controls button")) button.disabled = true;
     notice("left", "You have left the room.", { label: "Join again", run: () => location.reload() });
+    $("notices").querySelector('[data-notice="left"] .soft').focus();
   },
   copy: async () => {
     try {
@@ -261,14 +275,13 @@ for (const button of document.querySelectorAll("[data-close]")) {
 }
 
 async function demo() {
-  const isThere = $("demo-toggle").getAttribute("aria-pressed") === "true";
+  const isThere = $("demo-toggle").hasAttribute("data-on");
   $("demo").disabled = $("demo-toggle").disabled = true;
   try {
     const response = await fetch(`/r/${name}/demo${query}`, { method: isThere ? "DELETE" : "POST" });
     // It may have been added, or have left, by somebody else's doing.
     if (response.ok || response.status === 409 || response.status === 404) {
-      $("demo-toggle").setAttribute("aria-pressed", !isThere);
-      $("demo-toggle").querySelector("span").textContent = isThere ? "Demo peer" : "Remove demo";
+      set("demo-toggle", { isOn: !isThere, words: isThere ? "Demo peer" : "End demo" });
       dismiss("demo");
     } else {
       const { error } = await response.json();
@@ -294,7 +307,7 @@ async function listDevices() {
   };
   fill("microphones", "audioinput", media.sound?.getSettings().deviceId, "Microphone");
   fill("cameras", "videoinput", media.picture?.getSettings().deviceId, "Camera");
-  fill("speakers", "audiooutput", localStorage.getItem("speaker"), "Speaker");
+  fill("speakers", "audiooutput", remembered("speaker"), "Speaker");
   const canChoose = "setSinkId" in HTMLMediaElement.prototype;
   $("speaker-row").hidden = !canChoose;
 }
@@ -307,7 +320,7 @@ $("cameras").addEventListener("change", ({ target }) => {
   attempt("the camera", () => media.reopen("video"));
 });
 $("speakers").addEventListener("change", ({ target }) => {
-  localStorage.setItem("speaker", target.value);
+  remember("speaker", target.value);
   for (const [stream, tile] of tiles) {
     if (stream !== media.stream) tile.querySelector("video").setSinkId?.(target.value).catch(() => {});
   }
@@ -325,7 +338,7 @@ addEventListener("keydown", event => {
   }
   if (event.key === "Escape" && !$("figures").hidden) return toggle("figures", false);
   const button = document.querySelector(`.controls [data-key="${CSS.escape(event.key.toLowerCase())}"]`);
-  if (button && !event.repeat) button.click();
+  if (button && !button.hidden && !event.repeat) button.click();
 });
 addEventListener("keyup", event => {
   if (!$("keypad").hidden) keypad.typed(event.key, false);
@@ -371,6 +384,8 @@ media.addEventListener("change", () => {
 media.addEventListener("lost", ({ kind }) => notice("lost", kind === "audio" ? "The microphone is gone." : "The camera is gone."));
 
 if (!getRTCCapabilities().receiveTones) $("heard-keys").textContent = "This browser cannot hear keys.";
+// Telephones share no screen.
+$("share").hidden = !navigator.mediaDevices?.getDisplayMedia;
 addTile(media.stream, { label: "You", isOwn: true });
 controls();
 // Nobody waits for a question of the browser: who only watches is in the room already.

@@ -1,5 +1,17 @@
 // The start page: a new room with a name that nobody guesses, or one whose name is known.
 
+// The commands are for whoever reads them here: by the name by which the server is reached from there, and
+// with the invitation that this link holds.
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+for (const [kind, text] of Object.entries({
+  url: location.origin,
+  socket: location.origin.replace(/^http/, "ws"),
+  invitation: token ? location.hash : "",
+  token: token ? `?token=${encodeURIComponent(token)}` : "",
+})) {
+  for (const place of document.getElementsByClassName(kind)) place.textContent = text;
+}
+
 const LETTERS = "abcdefghjkmnpqrstuvwxyz23456789";
 
 function newName() {

@@ -10,8 +10,16 @@ const reasons = Object.freeze({
   rtpExtHeaders: "a page can neither set nor read RTP header extensions",
   unknownTracks: "a browser drops what nobody has described to it, and tells no page: a description may come late, and unknowntrack is never fired",
   holdTones: "a browser cannot end a tone that it has begun: a held key goes out when it is released, as long as it was held",
-  keepCredentialsOnUpdate: "a browser gathers again only with new credentials: signal local.ice anew after update()",
+  keepCredentialsOnUpdate: "a browser gathers again only with new credentials: restartIce() does so, where it is there",
+  restartIce: "Firefox restarts ICE only where the peer takes new credentials at the same time: it follows a peer that does, and begins none",
+  keepCredentialsOnPeerRestart: "Firefox takes new credentials when the peer has: signal what icerestart has, or the path is lost after a while",
 });
+
+/**
+ * Whether ICE restarts only with new credentials on both sides at once. Firefox has it so, and nothing
+ * that it can be asked says so: where one side keeps its own, it goes on for a while, and fails.
+ */
+export const restartsBothSides = /\bFirefox\//.test(globalThis.navigator?.userAgent ?? "");
 
 /** Flags of ours beside the drafts' lists of codecs. */
 export const capabilities = Object.freeze({
@@ -21,6 +29,8 @@ export const capabilities = Object.freeze({
   unknownTracks: false,
   holdTones: false,
   keepCredentialsOnUpdate: false,
+  restartIce: !restartsBothSides,
+  keepCredentialsOnPeerRestart: !restartsBothSides,
   reasons,
 });
 

@@ -32,14 +32,26 @@ export const TRANSPORT_WIDE = "transport-cc";
 /** The header extension with the numbers of a connection's packets. */
 export const NUMBERS = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
+/** The id that a section of the browser's own has for a header extension; null without one. */
+export function extensionId(section, uri) {
+  const all = section.matchAll(/^a=extmap:(\d+)\S* (\S+)/gm);
+  const id = [...all].find(([, , other]) => other === uri)?.[1];
+  return id ? Number(id) : null;
+}
+
 /**
- * The id that a description has for these numbers, if its sender acts upon feedback about them;
- * null if it does not, or the id is none of the short form, which is all that a browser writes.
+ * The id that a description has for one; null without, or if it is none of the short form, which is
+ * all that a browser writes.
  */
-export function numberId({ headerExtensions, codecs }) {
-  const isAnswered = codecs.some(({ rtcpFeedback }) => rtcpFeedback?.includes(TRANSPORT_WIDE));
-  const named = Array.isArray(headerExtensions) ? headerExtensions.find(it => it?.uri === NUMBERS) : null;
-  return isAnswered && Number.isInteger(named?.id) && named.id >= 1 && named.id <= 14 ? named.id : null;
+export function describedId({ headerExtensions }, uri) {
+  const named = Array.isArray(headerExtensions) ? headerExtensions.find(it => it?.uri === uri) : null;
+  return Number.isInteger(named?.id) && named.id >= 1 && named.id <= 14 ? named.id : null;
+}
+
+/** The id that a description has for these numbers, if its sender acts upon feedback about them. */
+export function numberId(description) {
+  const isAnswered = description.codecs.some(({ rtcpFeedback }) => rtcpFeedback?.includes(TRANSPORT_WIDE));
+  return isAnswered ? describedId(description, NUMBERS) : null;
 }
 
 /** Of `rtx`, the payload type of what it sends again (RFC 4588); null of all others. */

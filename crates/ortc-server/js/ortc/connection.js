@@ -1,20 +1,21 @@
 // RTCConnection: the drafts' connection, over a Transport.
 
 import { candidateLine, describeCandidate, validateCandidate } from "./candidates.js";
-import { capabilities } from "./capabilities.js";
+import { capabilities, restartsBothSides } from "./capabilities.js";
 import { attach, detach, isToneTrack, RTCDTMFHandler, ToneQueue } from "./dtmf.js";
 import { fire, handlers } from "./events.js";
-import { certificateFingerprint, fingerprintOf, hex, isDtlsClient, validateRemote } from "./identity.js";
+import { certificateFingerprint, credentials, fingerprintOf, hex, isDtlsClient, validateRemote } from "./identity.js";
 import { Monitor } from "./monitor.js";
 import { take } from "./prepare.js";
 import { Receiving } from "./receiving.js";
 import { sha256 } from "./sha256.js";
+import { SCALABILITY } from "./simulcast.js";
 import { RTCTrack } from "./track.js";
 import { Transport } from "./transport.js";
 
 const EVENTS = [
   "candidate", "endofcandidates", "activecandidate", "connected", "disconnected", "addstream",
-  "unknowntrack", "adddtmfhandler", "error",
+  "unknowntrack", "adddtmfhandler", "icerestart", "error",
 ];
 
 /** A local socket (ORTC drafts, "RTCSocket"). A browser shares none: see the capabilities. */
@@ -27,6 +28,7 @@ export class RTCConnection extends EventTarget {
   #monitor;
   #socket = new RTCSocket();
   #local;
+  #fingerprint;
   #remote;
   #remoteDtls = null;
   #candidates = new Map();
@@ -44,6 +46,7 @@ export class RTCConnection extends EventTarget {
     if (options?.socket != null) throw new DOMException(capabilities.reasons.shareSocket, "NotSupportedError");
     const iceServers = (options?.iceServers ?? []).map(iceServer);
     const one = take();
+    this.#fingerprint = one.fingerprint;
     this.#local = Object.freeze({
       ice: one.local,
       dtls: Object.freeze({ fingerprint: certificateFingerprint({ "sha-256": one.fingerprint }) }),
@@ -110,14 +113,42 @@ export class RTCConnection extends EventTarget {
     const peer = { usernameFrag, password, fingerprint: hex(fingerprint),
       isActive: isDtlsClient(ice, this.#local.ice) };
     if (this.#isConnecting) {
-      // Channels repeat messages. Other credentials are a peer that has begun anew.
-      const { usernameFrag: before, password: last } = this.#transport.peer;
-      if (before === usernameFrag && last === password) return;
-      throw new DOMException("the peer has other credentials: a browser needs a new connection for them",
-        "InvalidStateError");
+      // Channels repeat messages. Other credentials are a peer that has restarted ICE.
+      const known = this.#transport.peer;
+      if (known.usernameFrag === usernameFrag && known.password === password) return;
+      if (known.fingerprint !== peer.fingerprint) {
+        throw new DOMException("the peer has another certificate: it takes a new connection", "InvalidStateError");
+      }
+      const ice = restartsBothSides ? this.#renew() : this.#local.ice;
+      // Who is the DTLS client was decided once.
+      this.#transport.follow({ ...peer, isActive: known.isActive }, ice);
+      if (restartsBothSides) queueMicrotask(() => fire(this, "icerestart", { ice }));
+      return;
     }
     this.#isConnecting = true;
     this.#transport.connect(peer);
+  }
+
+  /**
+   * Restarts ICE with new credentials, which it returns, to be signalled to the peer (RFC 8445 §9): an
+   * addition of ours, as in the Rust crates. A browser gathers again with it; media goes on meanwhile.
+   */
+  restartIce() {
+    this.#open();
+    if (restartsBothSides) throw new DOMException(capabilities.reasons.restartIce, "NotSupportedError");
+    if (!this.#remoteDtls) {
+      throw new DOMException("a connection restarts once it has been connected", "InvalidStateError");
+    }
+    const ice = this.#renew();
+    this.#transport.restart(ice);
+    return ice;
+  }
+
+  /** New credentials of ours, of the same certificate. */
+  #renew() {
+    const ice = credentials(this.#fingerprint);
+    this.#local = Object.freeze({ ...this.#local, ice });
+    return ice;
   }
 
   update() {
@@ -128,8 +159,13 @@ export class RTCConnection extends EventTarget {
   /**
    * Sends the tracks of a stream. With `simulcast`, an addition of ours for a peer that takes
    * `encodings`, as a room does, pictures are sent in three sizes at once, where the browser can.
+   * With `scalabilityMode`, such as "L3T3_KEY", they are sent in layers, if the codec of the track
+   * has them and the browser can.
    */
-  addStream(stream, autostart = true, { simulcast = false } = {}) {
+  addStream(stream, autostart = true, { simulcast = false, scalabilityMode = null } = {}) {
+    if (scalabilityMode !== null && !SCALABILITY.test(scalabilityMode)) {
+      throw new TypeError(`${scalabilityMode} is no scalability mode`);
+    }
     this.#open();
     const all = stream.getTracks();
     const sources = all.filter(track => !isToneTrack(track));
@@ -142,6 +178,7 @@ export class RTCConnection extends EventTarget {
         for (const one of added.values()) this.#transport.end(one);
         throw new DOMException("no more tracks can be added before the next task", "QuotaExceededError");
       }
+      if (source.kind === "video" && !section.encodings) section.scalabilityMode = scalabilityMode;
       added.set(source, section);
     }
     for (const source of sources) {

@@ -8,8 +8,10 @@
 //   receive  a track that the peer has described
 //   gone     ended: its place is taken by the next one that is added
 
-import { simulcastLines } from "./simulcast.js";
-import { NUMBERS, TRANSPORT_WIDE, associated, codecLines, isSame, known, repairOf, repeated } from "./codecs.js";
+import { DEPENDENCIES, namesLayers, ridNames, simulcastLines } from "./simulcast.js";
+import {
+  NUMBERS, TRANSPORT_WIDE, associated, codecLines, extensionId, isSame, known, repairOf, repeated,
+} from "./codecs.js";
 
 /** Where pictures begin, in kbit/s: a peer that estimates nothing never says that there is room. */
 const START_KBPS = 1000;
@@ -25,18 +27,11 @@ export function sectionsOf(text) {
       mid: line(/^a=mid:(\S+)/m),
       ssrc: line(/^a=ssrc:(\d+)/m),
       rtxSsrc: line(/^a=ssrc-group:FID \d+ (\d+)/m),
-      numberId: numbersOf(section),
+      numberId: extensionId(section, NUMBERS),
       isRejected: port === "0" && !/^a=bundle-only/m.test(section),
       direction: line(/^a=(sendrecv|sendonly|recvonly|inactive)\r?$/m),
     };
   });
-}
-
-/** The id that the browser has for the numbers of its packets. */
-function numbersOf(section) {
-  const all = section.matchAll(/^a=extmap:(\d+)\S* (\S+)/gm);
-  const id = [...all].find(([, , uri]) => uri === NUMBERS)?.[1];
-  return id ? Number(id) : null;
 }
 
 /** The browser's description of itself, with credentials of our own. */
@@ -119,10 +114,12 @@ function renumbered(codec, taken) {
  * The peer, as the browser would have it described.
  *
  * `peer` has `usernameFrag`, `password`, `fingerprint` ("AB:CD:…") and `isActive`: whether it
- * sends the ClientHello. `version` goes up each time. `told` is kept for the connection: see `settle`.
+ * sends the ClientHello. `version` goes up each time. `told` and `named` are kept for the connection:
+ * see `settle` and `settleExtensions`.
  */
-export function describePeer(peer, sections, version, told) {
+export function describePeer(peer, sections, version, told, named) {
   const settled = settle(sections, told);
+  const extensions = settleExtensions(sections, settled, named);
   const isLive = section => section.role !== "gone" && settled.get(section).length > 0;
   const live = sections.filter(isLive);
   const lines = [
@@ -132,8 +129,10 @@ export function describePeer(peer, sections, version, told) {
     "t=0 0",
     `a=group:BUNDLE ${live.map(({ mid }) => mid).join(" ")}`,
     "a=msid-semantic:WMS *",
+    // What names layers is longer than the short form of header extensions (RFC 8285 §4.2).
+    ...(live.some(it => extensions.get(it).has(DEPENDENCIES)) ? ["a=extmap-allow-mixed"] : []),
     ...sections.flatMap(section =>
-      isLive(section) ? liveSection(peer, section, settled.get(section)) : goneSection(section)),
+      isLive(section) ? liveSection(peer, section, settled.get(section), extensions.get(section)) : goneSection(section)),
   ];
   return lines.join("\r\n") + "\r\n";
 }
@@ -142,7 +141,29 @@ function goneSection({ kind, mid }) {
   return [`m=${kind} 0 UDP/TLS/RTP/SAVPF 0`, "c=IN IP4 0.0.0.0", `a=mid:${mid}`, "a=inactive"];
 }
 
-function liveSection(peer, section, codecs) {
+/**
+ * The header extensions of each section: names, with their ids. One id has one name for all sections
+ * (RFC 8843 §9.1), and keeps it: what the browser sends goes first, and what the peer has under the id
+ * of something else is left out.
+ */
+function settleExtensions(sections, settled, named = new Map()) {
+  const rank = ({ role }) => (role === "receive" ? 1 : 0);
+  const all = [...sections].sort((a, b) => rank(a) - rank(b)).map(section => {
+    const isAnswered = settled.get(section)?.some(({ feedback }) => feedback?.includes(TRANSPORT_WIDE));
+    const wanted = [
+      ...(section.numberId && isAnswered ? [[section.numberId, NUMBERS]] : []),
+      ...(namesLayers(section) ? [[section.layersId, DEPENDENCIES]] : []),
+      ...ridNames(section),
+    ].filter(([id, uri]) => {
+      if (!named.has(id)) named.set(id, uri);
+      return named.get(id) === uri;
+    });
+    return [section, new Map(wanted.map(([id, uri]) => [uri, id]))];
+  });
+  return new Map(all);
+}
+
+function liveSection(peer, section, codecs, extensions) {
   const ids = codecs.map(({ codec }) => codec["payload-id"]).join(" ");
   return [
     `m=${section.kind} 9 UDP/TLS/RTP/SAVPF ${ids}`,
@@ -157,10 +178,10 @@ function liveSection(peer, section, codecs) {
     `a=${directionOf(section)}`,
     "a=rtcp-mux",
     "a=rtcp-rsize",
-    ...numberLines(section, codecs),
+    ...[...extensions].map(([uri, id]) => `a=extmap:${id} ${uri}`),
     ...simulcastLines(section),
     ...codecs.flatMap(it =>
-      withStart(codecLines(it.codec, it.all, it.rateOfKeys, feedbackOf(section, it, codecs)), it.codec)),
+      withStart(codecLines(it.codec, it.all, it.rateOfKeys, feedbackOf(section, it, codecs, extensions)), it.codec)),
     ...streamLines(section, codecs),
   ];
 }
@@ -169,16 +190,10 @@ function liveSection(peer, section, codecs) {
  * What the sender of a section acts upon. Lost packets that it would send again by an `rtx` that
  * the browser cannot be told of are not asked for.
  */
-function feedbackOf({ role, rtxSsrc, numberId }, { codec, feedback }, codecs) {
+function feedbackOf({ role, rtxSsrc }, { codec, feedback }, codecs, extensions) {
   const isLost = role === "receive" && rtxSsrc && !repairOf(codec, codecs.map(it => it.codec));
-  const isLeftOut = what => (isLost && what === "nack") || (!numberId && what === TRANSPORT_WIDE);
+  const isLeftOut = what => (isLost && what === "nack") || (!extensions.has(NUMBERS) && what === TRANSPORT_WIDE);
   return feedback?.filter(what => !isLeftOut(what));
-}
-
-/** The numbers of packets, where there is feedback about them. */
-function numberLines({ numberId }, codecs) {
-  const isAnswered = codecs.some(({ feedback }) => feedback?.includes(TRANSPORT_WIDE));
-  return numberId && isAnswered ? [`a=extmap:${numberId} ${NUMBERS}`] : [];
 }
 
 /** Pictures begin at a bit rate that shows something. */

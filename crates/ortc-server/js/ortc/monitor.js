@@ -93,13 +93,13 @@ export class Monitor {
       if (stats.type === "inbound-rtp" && stats.packetsReceived) {
         tracks.push({ ...common, direction: "receiving", bytes: stats.bytesReceived, packets: stats.packetsReceived,
           lost: Math.max(0, stats.packetsLost ?? 0), jitter: stats.jitter ?? null, frames: stats.framesDecoded ?? null,
-          freezes: stats.freezeCount ?? null });
+          freezes: stats.freezeCount ?? null, limitation: null });
       } else if (stats.type === "outbound-rtp" && stats.packetsSent) {
         const remote = report.get(stats.remoteId);
         roundTripTime ??= remote?.roundTripTime ?? null;
         tracks.push({ ...common, direction: "sending", bytes: stats.bytesSent, packets: stats.packetsSent,
           lost: Math.max(0, remote?.packetsLost ?? 0), jitter: remote?.jitter ?? null, frames: stats.framesEncoded ?? null,
-          freezes: null });
+          freezes: null, limitation: stats.qualityLimitationReason ?? null });
       }
     }
     return { at: performance.now(), roundTripTime, availableBitrate: pair?.availableOutgoingBitrate ?? null, tracks };
@@ -110,7 +110,9 @@ function selectedPair(report) {
   for (const stats of report.values()) {
     if (stats.type === "transport" && stats.selectedCandidatePairId) return report.get(stats.selectedCandidatePairId);
   }
-  return [...report.values()].find(it => it.type === "candidate-pair" && it.nominated && it.state === "succeeded");
+  const pairs = [...report.values()].filter(it => it.type === "candidate-pair" && it.state === "succeeded");
+  // Firefox nominates all that it checks, and marks the one that it uses.
+  return pairs.find(it => it.selected) ?? pairs.find(it => it.nominated);
 }
 
 /** A candidate out of the figures of a browser, some of which leave out the foundation. */

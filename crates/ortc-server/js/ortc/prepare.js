@@ -2,10 +2,10 @@
 // a certificate's fingerprint and the SSRCs of tracks yet to be added; a browser makes all of
 // these later. So some are made ahead, one set for each connection: a certificate is never shared.
 
-import { codecsOf, keysBeside, repairOf } from "./codecs.js";
+import { codecsOf, extensionId, keysBeside, repairOf } from "./codecs.js";
 import { sectionsOf, withCredentials } from "./description.js";
 import { credentials, parseHex } from "./identity.js";
-import { SPARE_SIMULCAST, encodingsOf, ridIds, trackNumber } from "./simulcast.js";
+import { DEPENDENCIES, SPARE_SIMULCAST, encodingsOf, nameLayers, ridIds, trackNumber } from "./simulcast.js";
 
 /** How many connections can be constructed in one go. */
 const READY = 3;
@@ -71,6 +71,7 @@ async function prepare() {
       for (let n = 0; n < count; n++) transceivers.push(pc.addTransceiver(kind, { direction }));
     }
   }
+  for (const transceiver of transceivers) if (transceiver.direction === "sendonly") nameLayers(transceiver);
   const several = [];
   for (let n = 0; n < SPARE_SIMULCAST; n++) {
     const sendEncodings = encodingsOf(n);
@@ -94,6 +95,7 @@ async function prepare() {
     codecs: at < 2 ? local[kind] : usualCodecs(kind),
     ...(at < single && { ssrc, rtxSsrc }),
     numberId: at < 2 ? null : localNumberId(kind),
+    layersId: at < 2 ? null : extensionId(own, DEPENDENCIES),
     transceiver: transceivers[at],
   }));
   return { pc, sections, local: own, fingerprint, offer: withCredentials(text, own) };

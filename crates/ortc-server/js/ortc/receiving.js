@@ -1,9 +1,10 @@
 // What is received: described tracks, the streams that they belong to, and their comings and goings.
 
-import { isMedia, known, numberId, sameCodecs, validateCodecs } from "./codecs.js";
+import { describedId, isMedia, known, numberId, sameCodecs, validateCodecs } from "./codecs.js";
 import { ReceivedTones, RTCDTMFHandler, receivedTrack } from "./dtmf.js";
 import { fire, handlers, ownEvents } from "./events.js";
 import { localCodecs } from "./prepare.js";
+import { DEPENDENCIES } from "./simulcast.js";
 
 const MAX_TRACKS = 250;
 const EVENTS = ["connected", "disconnected"];
@@ -64,6 +65,7 @@ export class Receiving {
       trackId: `track-${ssrc}-${++this.#count}`,
       codecs: usable,
       numberId: numberId({ ...description, codecs: usable }),
+      layersId: describedId(description, DEPENDENCIES),
       // A browser that has one rate for keys takes them under that name only.
       rateOfKeys: hasOwnRate ? null : keys?.clockRate,
     };

@@ -1,9 +1,17 @@
 // Pictures in several encodings at once: a room sends each of the others the one it has room for.
 
+import { extensionId } from "./codecs.js";
+
 /** The header extensions by which packets say of which encoding they are (RFC 8852). */
 export const RID = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 export const REPAIRED_RID = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
 const MID = "urn:ietf:params:rtp-hdrext:sdes:mid";
+
+/** What packets of AV1 say of their layers, which their payload does not. */
+export const DEPENDENCIES = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
+/** A scalability mode of the W3C's "Scalable Video Coding (SVC) Extension for WebRTC". */
+export const SCALABILITY = /^[LS][1-3]T[1-3]h?(_KEY(_SHIFT)?)?$/;
 
 /** What a camera of 720p is sent in, the least first: quarter, half and full size. */
 const LAYERS = [
@@ -12,11 +20,8 @@ const LAYERS = [
   { name: "f", scaleResolutionDownBy: 1, maxBitrate: 2_500_000 },
 ];
 
-/** In a room with Firefox sending several encodings, descriptions that follow failed in its page; one is sent there. */
-const IS_TAKEN_ANEW = !/Firefox/.test(globalThis.navigator?.userAgent ?? "");
-
-/** How many tracks can be sent so that are added at once; none where the browser does not do so. */
-export const SPARE_SIMULCAST = IS_TAKEN_ANEW ? 2 : 0;
+/** How many tracks can be sent so that are added at once. */
+export const SPARE_SIMULCAST = 2;
 
 /** The encodings of the `n`th such track of a connection: no two of a connection have one name. */
 export const encodingsOf = n => LAYERS.map(({ name, ...rest }) => ({ rid: `${name}${n}`, ...rest }));
@@ -28,26 +33,48 @@ export function trackNumber() {
 }
 
 /** The ids of the extensions by which the browser tells encodings apart, in one of its sections. */
-export function ridIds(section) {
-  const all = [...section.matchAll(/^a=extmap:(\d+)\S* (\S+)/gm)];
-  const id = uri => Number(all.find(([, , other]) => other === uri)?.[1] ?? 0);
-  return { mid: id(MID), rid: id(RID), repairedRid: id(REPAIRED_RID) };
-}
+export const ridIds = section =>
+  ({ rid: extensionId(section, RID), repairedRid: extensionId(section, REPAIRED_RID) });
+
+/** The extensions by which a section's packets are told apart: id and name of each. */
+export const ridNames = ({ encodings, ids }) =>
+  encodings?.length ? [[ids.rid, RID], [ids.repairedRid, REPAIRED_RID]].filter(([id]) => id) : [];
 
 /** The lines of a section in which the peer takes these encodings. */
-export function simulcastLines({ encodings, ids }) {
+export function simulcastLines({ encodings }) {
   if (!encodings?.length) return [];
-  const { mid, rid, repairedRid } = ids;
   return [
-    ...[[mid, MID], [rid, RID], [repairedRid, REPAIRED_RID]].filter(([id]) => id).map(([id, uri]) => `a=extmap:${id} ${uri}`),
     ...encodings.map(({ rid }) => `a=rid:${rid} recv`),
     `a=simulcast:recv ${encodings.map(({ rid }) => rid).join(";")}`,
   ];
 }
 
 /** The header extensions of a description of such a track. */
-export function ridExtensions({ ids }) {
-  return [{ uri: RID, id: ids.rid }, { uri: REPAIRED_RID, id: ids.repairedRid }].filter(({ id }) => id);
+export const ridExtensions = section => ridNames(section).map(([id, uri]) => ({ uri, id }));
+
+/** Has a browser that can name the layers of its packets be ready to. */
+export function nameLayers(transceiver) {
+  const all = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+  if (!all.some(({ uri }) => uri === DEPENDENCIES)) return;
+  // One that the peer has added says that it has no mid, which it may not.
+  for (const it of all) if (it.uri === DEPENDENCIES || it.uri === MID) it.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate(all);
+}
+
+/** Whether packets of a section say of which layer they are beside their payload. */
+export const namesLayers = ({ role, scalabilityMode, layersId, codecs }) =>
+  Boolean(layersId && (role === "receive" || scalabilityMode) && codecs[0]?.name === "av1");
+
+/** The encoding of a track in layers of one stream. */
+export const scalable = ({ scalabilityMode, ssrc }) => ({ rid: `s${ssrc}`, scalabilityMode });
+
+/** Has pictures be sent in layers. A browser that cannot goes on without. */
+export function scale(sender, scalabilityMode) {
+  const parameters = sender.getParameters();
+  const [encoding] = parameters.encodings ?? [];
+  if (!encoding || encoding.scalabilityMode === scalabilityMode) return;
+  encoding.scalabilityMode = scalabilityMode;
+  sender.setParameters(parameters).catch(() => {});
 }
 
 /** Sets how large each encoding is, and what it takes: `scale` is what all are divided by. */

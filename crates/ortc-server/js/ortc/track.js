@@ -3,7 +3,7 @@
 import { NUMBERS, TRANSPORT_WIDE, associated, isMedia, known, keysBeside, validateCodecs } from "./codecs.js";
 import { capabilities } from "./capabilities.js";
 import { localCodecs } from "./prepare.js";
-import { ridExtensions, tune } from "./simulcast.js";
+import { DEPENDENCIES, namesLayers, ridExtensions, scalable, tune } from "./simulcast.js";
 import { sentCodecs } from "./transport.js";
 
 const MAX_MSIDS = 16;
@@ -95,6 +95,11 @@ export class RTCTrack {
     if (this.#section.encodings) {
       description.encodings = structuredClone(this.#section.encodings);
       description.headerExtensions = [...(description.headerExtensions ?? []), ...ridExtensions(this.#section)];
+    }
+    if (this.#section.scalabilityMode) description.encodings = [scalable(this.#section)];
+    if (namesLayers(this.#section)) {
+      const named = { uri: DEPENDENCIES, id: this.#section.layersId };
+      description.headerExtensions = [...(description.headerExtensions ?? []), named];
     }
     if (rtxSsrc && this.#codecs.some(codec => associated(codec) !== null)) description.rtxSsrc = rtxSsrc;
     return description;

@@ -6,8 +6,11 @@
 
 import { keysBeside } from "./codecs.js";
 import { describePeer, sectionsOf, withCredentials } from "./description.js";
-import { SPARE_SIMULCAST, encodingsOf, trackNumber, tune } from "./simulcast.js";
+import { SPARE_SIMULCAST, encodingsOf, nameLayers, scale, trackNumber, tune } from "./simulcast.js";
 import { SPARE_TRACKS, localCodecs, localNumberId, usualCodecs } from "./prepare.js";
+
+/** Candidates of the peer that are tried again after a restart: as many as the Rust crates keep. */
+const MAX_CANDIDATES = 100;
 
 export class Transport {
   #pc;
@@ -20,13 +23,17 @@ export class Transport {
   #version = 1;
   /** What payload types stand for. */
   #told = new Map();
+  /** What ids of header extensions stand for. */
+  #named = new Map();
   #mids = 0;
   /** Tracks in several encodings so far: each has names of its own for them. */
   #simulcasts = SPARE_SIMULCAST;
   #work;
   #isDirty = false;
   #isClosed = false;
+  /** Candidates of the peer that wait for its description; and all of them so far. */
   #candidates = [];
+  #known = new Set();
   #streams = new Map();
   #notices;
 
@@ -65,6 +72,7 @@ export class Transport {
     this.#peer = peer;
     this.#do(async () => {
       await this.#pc.setRemoteDescription({ type: "answer", sdp: this.#describe() });
+      this.#scale();
       this.#forgetGone();
       for (const candidate of this.#candidates.splice(0)) await this.#add(candidate);
     });
@@ -72,13 +80,45 @@ export class Transport {
     this.changed();
   }
 
+  /** The peer has restarted ICE: its credentials are others now, and ours are these. */
+  follow(peer, local) {
+    this.#peer = peer;
+    this.#local = local;
+    this.#isDirty = true;
+    this.#do(async () => {
+      this.#isDirty = false;
+      await this.#tell();
+      // To a browser a candidate is one of the credentials that it came with.
+      for (const line of this.#known) await this.#add(this.#candidate(line)).catch(() => {});
+    });
+  }
+
+  /** Restarts ICE: our credentials are these from now on. Those of the peer stay. */
+  restart(local) {
+    this.#local = local;
+    this.changed();
+  }
+
+  #candidate(line) {
+    return { candidate: line, sdpMid: this.#sections[0].mid };
+  }
+
   /** Takes a candidate of the peer; null for the end of them. */
   addCandidate(line) {
-    const candidate = line === null ? undefined : { candidate: line, sdpMid: this.#sections[0].mid };
+    const candidate = line === null ? undefined : this.#candidate(line);
+    if (line !== null) this.#remember(line);
     this.#do(async () => {
       if (this.#pc.remoteDescription) await this.#add(candidate);
       else this.#candidates.push(candidate);
     });
+  }
+
+  /** The newest are kept. */
+  #remember(line) {
+    this.#known.delete(line);
+    this.#known.add(line);
+    const [oldest] = this.#known;
+    if (this.#known.size > MAX_CANDIDATES) this.#known.delete(oldest);
   }
 
   async #add(candidate) {
@@ -143,7 +183,7 @@ export class Transport {
   }
 
   #describe() {
-    return describePeer(this.#peer, this.#sections, this.#version++, this.#told);
+    return describePeer(this.#peer, this.#sections, this.#version++, this.#told, this.#named);
   }
 
   /** Describes the peer anew, with all that it sends and takes by now. */
@@ -159,18 +199,25 @@ export class Transport {
     const transceivers = new Map(this.#pc.getTransceivers().map(it => [it.mid, it]));
     for (const section of added) {
       section.transceiver = transceivers.get(section.mid);
-      if (section.role === "send" && section.transceiver) section.transceiver.direction = "sendonly";
+      if (section.role === "send" && section.transceiver) {
+        section.transceiver.direction = "sendonly";
+        nameLayers(section.transceiver);
+      }
       if (section.encodings && section.transceiver) tune(section.transceiver.sender, section.encodings);
     }
     const { sdp: text } = await this.#pc.createAnswer();
     const described = new Map(sectionsOf(text).map(it => [it.mid, it]));
+    // An answer has only what was offered, and the id is one for all of them.
+    const spare = this.#sections.find(it => it.layersId);
     for (const section of added.filter(it => it.role === "send")) {
       // Of several encodings, only packets tell it.
       if (section.isSimulcast) continue;
       section.ssrc = described.get(section.mid)?.ssrc;
       section.rtxSsrc = described.get(section.mid)?.rtxSsrc;
+      section.layersId = spare?.layersId ?? null;
     }
     await this.#pc.setLocalDescription({ type: "answer", sdp: withCredentials(text, this.#local) });
+    this.#scale();
     this.#forgetGone();
     for (const section of added.filter(it => it.role === "receive")) {
       const isTaken = section.transceiver && !described.get(section.mid)?.isRejected;
@@ -178,6 +225,12 @@ export class Transport {
       if (isTaken) this.#notices.received(section);
       else this.#notices.refused(section);
     }
+  }
+
+  /** Has what is sent in layers be sent so, now that its codec is known. */
+  #scale() {
+    const scaled = this.#sections.filter(it => it.role === "send" && it.scalabilityMode && it.transceiver);
+    for (const { transceiver, scalabilityMode } of scaled) scale(transceiver.sender, scalabilityMode);
   }
 
   /** So many new sections that tracks can be added at once again. */

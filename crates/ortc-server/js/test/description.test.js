@@ -43,6 +43,38 @@ test("pictures are asked for repairs and begin at a bit rate that shows somethin
   assert.match(text, /a=fmtp:96 x-google-start-bitrate=\d+\r\n/);
 });
 
+test("an id of header extensions has one name for all that follows, and what clashes is left out", () => {
+  const TRANSPORT = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+  const RID = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+  const codecs = [{ ...VP8, rtcpFeedback: ["nack", "transport-cc"] }];
+  const received = section("receive", { kind: "video", mid: "r", ssrc: "1", trackId: "t", codecs, numberId: 3 });
+  const sent = section("send", { kind: "video", mid: "s", codecs: [VP8], encodings: [{ rid: "q" }], ids: { rid: 3 } });
+  const about = (text, mid) => lines(text, mid).filter(line => /extmap|transport-cc/.test(line));
+  const named = new Map();
+  // What the browser sends goes first, wherever it stands.
+  for (const sections of [[received, sent], [received]]) {
+    const text = describePeer(PEER, sections, 1, new Map(), named);
+    assert.deepEqual(about(text, "r"), []);
+    if (sections.includes(sent)) assert.deepEqual(about(text, "s"), [`a=extmap:3 ${RID}`]);
+  }
+  assert.deepEqual(about(describePeer(PEER, [received], 1), "r"), [`a=extmap:3 ${TRANSPORT}`, "a=rtcp-fb:96 transport-cc"]);
+});
+
+const DEPENDENCIES = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
+test("what packets of AV1 say of their layers is named where they do, and room for it is made", () => {
+  const AV1 = { "payload-id": 45, name: "av1", clockRate: 90000 };
+  const about = (role, more) => describePeer(PEER, [
+    section(role, { kind: "video", ssrc: "1", trackId: "t", codecs: [AV1], layersId: 12, ...more }),
+  ], 1).split("\r\n").filter(line => line.startsWith("a=extmap"));
+  const named = ["a=extmap-allow-mixed", `a=extmap:12 ${DEPENDENCIES}`];
+  assert.deepEqual(about("receive"), named);
+  assert.deepEqual(about("send", { scalabilityMode: "L3T3_KEY" }), named);
+  assert.deepEqual(about("send"), []);
+  assert.deepEqual(about("receive", { layersId: null }), []);
+  assert.deepEqual(about("send", { scalabilityMode: "L3T3_KEY", codecs: [VP8] }), []);
+});
+
 const NUMBERS = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 test("the numbers of packets are named where there is feedback about them, and else nothing of it", () => {

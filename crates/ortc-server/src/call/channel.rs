@@ -55,7 +55,7 @@ pub enum ChannelError {
         reason: CertificateError,
     },
     /// The server speaks no TLS, or none that we do.
-    #[error("there is no TLS with {url}: {source}")]
+    #[error("there is no TLS with {url}: {source}; a server without TLS is reached by ws://")]
     Tls {
         /// What was asked.
         url: String,
@@ -84,6 +84,16 @@ pub enum ChannelError {
     /// The connection ended without a word.
     #[error("the connection to the signalling server is lost")]
     Lost,
+    /// It answers, and not in HTTP, as a server at `wss://` does.
+    #[error(
+        "what answers at {url} is no signalling server ({source}); one with TLS is reached by wss://"
+    )]
+    NotHttp {
+        /// What was asked.
+        url: String,
+        /// What happened.
+        source: Box<WsError>,
+    },
     /// Something else.
     #[error("signalling at {url} fails: {source}")]
     Other {
@@ -179,14 +189,21 @@ async fn upgrade(
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let url = url.to_string();
-    match client_async_with_config(url.as_str(), stream, Some(config)).await {
+    let request = url.request();
+    let (url, is_secure) = (url.to_string(), url.is_secure());
+    match client_async_with_config(request.as_str(), stream, Some(config)).await {
         Ok((socket, _)) => {
             let (sink, stream) = socket.split();
             Ok((SignalSender { sink }, SignalReceiver { stream, complaint: None }))
         }
         Err(WsError::Http(response)) => {
             Err(ChannelError::NotASocket { url, status: response.status().as_u16() })
+        }
+        // A server with TLS answers with an alert, or hangs up.
+        Err(source @ (WsError::Protocol(_) | WsError::HttpFormat(_) | WsError::Io(_)))
+            if !is_secure =>
+        {
+            Err(ChannelError::NotHttp { url, source: Box::new(source) })
         }
         Err(source) => Err(ChannelError::Other { url, source: Box::new(source) }),
     }

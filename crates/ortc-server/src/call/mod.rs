@@ -3,6 +3,7 @@
 mod channel;
 mod keys;
 mod new_file;
+mod options;
 mod player;
 mod recorder;
 mod session;
@@ -16,9 +17,10 @@ mod url;
 
 pub use channel::{ChannelError, Incoming, SignalReceiver, SignalSender, connect};
 pub use keys::ReceivedKey;
+pub use options::{CallOptions, RecordAs};
 pub use player::{Frame, PlayError, PlayOptions, Player, Progress};
 pub use recorder::{RecordError, Recorder, Recording};
-pub use session::{CallOptions, NotBegun, RecordAs, call};
+pub use session::{NotBegun, call};
 pub use source::{PlaySource, PlaySourceError};
 pub use stats::StatsLines;
 pub use summary::{Ending, ReceivedTrack, SentTrack, Summary};

@@ -3,33 +3,30 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io::Write;
-use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use ortc_api::{
-    AddDtmfError, AddStreamError, CandidateTypes, ConnectError, DtlsVersion, MediaFormat,
-    MediaStream, MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions,
-    RTCDisconnectReason, RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCIceServer, RTCStatsReport,
-    RTCTrackDescription, ReceiveTrackError, SetRemoteIceError, TcpCandidates, ToneError, TrackKind,
+    AddDtmfError, AddStreamError, CandidateTypes, ConnectError, MediaFormat, MediaStream,
+    MediaStreamTrack, NewConnectionError, RTCConnection, RTCConnectionOptions, RTCDisconnectReason,
+    RTCEvent, RTCEvents, RTCIceConnectionInfo, RTCStatsReport, RTCTrackDescription,
+    ReceiveTrackError, SetRemoteIceError, TcpCandidates, ToneError, TrackKind,
 };
-use ortc_media::Container;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{self, ChannelError, Incoming, SignalReceiver, SignalSender};
 use super::keys::{Heard, Listening, Pressing};
-use super::player::{PlayError, PlayOptions, Player, api_format};
+use super::options::{CallOptions, RecordAs};
+use super::player::{PlayError, Player, api_format};
 use super::recorder::{RecordError, Recorder};
-use super::source::PlaySource;
-use super::stats::{self, StatsLines};
+use super::stats;
 use super::stream::ReceivingStream;
 use super::summary::{Ending, Summary};
 use super::tracks::{Received, Receiving, Sending, Sent};
-use super::url::SignalUrl;
 use crate::signalling::{Capabilities, Signal, SignalError, SignalParseError};
-use crate::tls::Authorities;
+use crate::tls::{Authorities, TlsError};
 
 /// How long it may take to connect, once the other peer is known: its candidates may come late,
 /// and a person may have to admit it.
@@ -47,57 +44,6 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// Tracks that the summary tells of: those of a room come and go as long as the call lasts.
 const MAX_TOLD: usize = 1_000;
 
-/// What a call is told to do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CallOptions {
-    /// Whom to call: a room, or the other peer of a pair.
-    pub signal: SignalUrl,
-    /// By whom the certificate of that server is to be signed, if it has one.
-    pub authorities: Authorities,
-    /// What to play, each as a track; all belong to one stream and begin together.
-    pub play: Vec<PlaySource>,
-    /// How to play it.
-    pub playing: PlayOptions,
-    /// Where to record what is received.
-    pub record: Option<PathBuf>,
-    /// In which files.
-    pub record_as: RecordAs,
-    /// Which keys to press.
-    pub dtmf: Option<String>,
-    /// STUN and TURN servers to ask.
-    pub ice_servers: Vec<RTCIceServer>,
-    /// Whether to go through a TURN server in any case.
-    pub relay_only: bool,
-    /// Whether the other peer may connect over TCP. This one does in any case, if it is let.
-    pub tcp: bool,
-    /// Whether addresses of this host are hidden behind names of the link.
-    pub mdns: bool,
-    /// Whether addresses of a single link are used, too.
-    pub link_local: bool,
-    /// Whether keys are in the sound of tracks of G.711.
-    pub dtmf_in_band: bool,
-    /// How long to stay connected.
-    pub duration: Option<Duration>,
-    /// Which DTLS is spoken.
-    pub dtls: DtlsVersion,
-    /// How many packets each packet of sound repeats (RFC 2198), 0 to 3.
-    pub redundancy: u8,
-    /// Whether to tell on stderr how it goes.
-    pub progress: bool,
-    /// Whether to tell of statistics while it lasts.
-    pub stats: Option<StatsLines>,
-}
-
-/// In which files a call records what it receives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum RecordAs {
-    /// One for each track: what it is follows from the codec.
-    #[default]
-    Tracks,
-    /// One for each stream, of this kind; Matroska where WebM does not have the codec.
-    Streams(Container),
-}
-
 /// Why a call is not begun.
 #[derive(Debug, thiserror::Error)]
 pub enum NotBegun {
@@ -107,6 +53,12 @@ pub enum NotBegun {
     /// Nothing can be recorded there.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Whom to trust cannot be read.
+    #[error("--tls-ca: {0}")]
+    Authorities(#[from] TlsError),
+    /// Nothing could ever be found to go through.
+    #[error("--relay-only needs a TURN server: --ice-server turn:USER:SECRET@HOST:PORT")]
+    NoRelay,
 }
 
 /// Why a call fails.
@@ -141,8 +93,8 @@ enum Failure {
 /// Makes a call, until it ends or `interrupted` completes.
 ///
 /// # Errors
-/// When it is not even begun: a file cannot be played, or nothing can be recorded. Whatever goes
-/// wrong later is in the [`Summary`].
+/// When it is not even begun: a file cannot be played, nothing can be recorded, whom to trust cannot
+/// be read, or there is no TURN server to go through. Whatever goes wrong later is in the [`Summary`].
 pub async fn call(
     options: CallOptions,
     interrupted: impl Future<Output = ()>,
@@ -151,6 +103,13 @@ pub async fn call(
     let players = players.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     if let Some(directory) = &options.record {
         Recorder::prepare(directory)?;
+    }
+    if let Authorities::File(_) = options.authorities {
+        options.authorities.client_config().await?;
+    }
+    let mut urls = options.ice_servers.iter().flat_map(|server| &server.url);
+    if options.relay_only && !urls.any(|url| url.to_ascii_lowercase().starts_with("turn")) {
+        return Err(NotBegun::NoRelay);
     }
     let mut interrupted = pin!(interrupted);
     let begun = tokio::select! {
@@ -207,6 +166,7 @@ struct Call {
     stop: watch::Sender<bool>,
     /// When statistics are told next, and those that were told last.
     stats_due: Option<Instant>,
+    restart_due: Option<Instant>,
     told: Option<RTCStatsReport>,
     summary: Summary,
 }
@@ -249,6 +209,7 @@ impl Call {
             received: Vec::new(),
             stop: watch::channel(false).0,
             stats_due: None,
+            restart_due: None,
             told: None,
             summary: Summary::new(),
         };
@@ -324,6 +285,10 @@ impl Call {
                     self.tell_stats().await;
                     Ok(None)
                 }
+                () = reached(self.restart_due) => {
+                    self.restart().await;
+                    Ok(None)
+                }
                 () = &mut interrupted => Ok(Some(Ending::Interrupted)),
             };
             match step {
@@ -378,6 +343,15 @@ impl Call {
             let _ = write!(std::io::stderr(), "{text}");
         }
         self.told = Some(report);
+    }
+
+    /// Restarts ICE, and again later.
+    async fn restart(&mut self) {
+        self.restart_due = self.options.restart_ice.map(|every| Instant::now() + every);
+        match self.connection.restart_ice() {
+            Ok(ice) => self.tell(Signal::IceInfo(ice)).await,
+            Err(error) => self.summary.warn(format!("ICE is not restarted: {error}")),
+        }
     }
 
     /// Something has come on the signalling channel.
@@ -613,6 +587,7 @@ impl Call {
         };
         self.awaiting = Awaiting::End { since: now, lost: None };
         self.stats_due = self.options.stats.map(|lines| now + lines.every);
+        self.restart_due = self.options.restart_ice.map(|every| now + every);
         self.summary.connected = true;
         self.summary.connect_ms = Some((now - began).as_secs_f64() * 1000.0);
         for (index, sending) in self.ready.drain(..).enumerate() {

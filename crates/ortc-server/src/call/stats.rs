@@ -3,7 +3,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use ortc_api::{RTCInboundRtpStreamStats, RTCOutboundRtpStreamStats, RTCStats, RTCStatsReport};
+use ortc_api::{
+    QualityLimitationReason, RTCInboundRtpStreamStats, RTCOutboundRtpStreamStats, RTCStats,
+    RTCStatsReport,
+};
 use serde::Serialize;
 
 /// How often a call tells of its statistics, and how.
@@ -94,6 +97,11 @@ fn outbound(
     let wanted = track.pli_count + track.fir_count;
     let had = before.map_or(0, |before| before.pli_count + before.fir_count);
     count(text, wanted.saturating_sub(had), "key frames asked for");
+    text.push_str(match track.quality_limitation_reason {
+        Some(QualityLimitationReason::Bandwidth) => ", takes all there is",
+        Some(QualityLimitationReason::Other) => ", takes all it is let",
+        _ => "",
+    });
     text.push('\n');
 }
 
@@ -171,22 +179,22 @@ mod tests {
         let inbound = json!({
             "type": "inbound-rtp", "id": "I", "timestamp": ms, "ssrc": 7, "kind": "audio",
             "transportId": "T", "trackIdentifier": "t", "packetsReceived": 50 + bytes / 1_000,
-            "bytesReceived": bytes, "packetsLost": lost, "jitter": 0.0031, "nackCount": 0,
+            "bytesReceived": bytes, "headerBytesReceived": 0, "packetsLost": lost, "jitter": 0.0031, "nackCount": 0,
             "pliCount": 0, "firCount": 0, "retransmittedPacketsReceived": 0,
             "retransmittedBytesReceived": 0, "fecPacketsReceived": 10 * lost,
-            "fecPacketsDiscarded": 9 * lost,
+            "fecBytesReceived": 100 * lost, "fecPacketsDiscarded": 9 * lost,
         });
         let outbound = json!({
             "type": "outbound-rtp", "id": "O", "timestamp": ms, "ssrc": 8, "kind": "video",
             "transportId": "T", "trackIdentifier": "t", "packetsSent": 1, "bytesSent": bytes,
-            "retransmittedPacketsSent": lost, "retransmittedBytesSent": 0, "nackCount": 0,
+            "headerBytesSent": 0, "encodingIndex": 0, "retransmittedPacketsSent": lost, "retransmittedBytesSent": 0, "nackCount": 0,
             "pliCount": frames / 30, "firCount": 0, "active": true, "framesSent": frames,
             "remoteId": "X",
         });
         let remote = json!({
             "type": "remote-inbound-rtp", "id": "X", "timestamp": ms, "ssrc": 8, "kind": "video",
-            "transportId": "T", "localId": "O", "packetsLost": 3, "fractionLost": 0.125,
-            "jitter": 0.0,
+            "transportId": "T", "localId": "O", "packetsReceived": 21, "packetsLost": 3,
+            "fractionLost": 0.125, "jitter": 0.0,
         });
         serde_json::from_value(json!([transport, pair, inbound, outbound, remote])).unwrap()
     }

@@ -6,7 +6,9 @@ use axum::http::Uri;
 
 /// Whom a peer calls: `ws://HOST:PORT/pairs/NAME` is the other peer of a pair,
 /// `ws://HOST:PORT/rooms/NAME` a room; with `wss` over TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Shown, it is without its query, in which a join token is.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SignalUrl {
     uri: Uri,
 }
@@ -49,6 +51,11 @@ impl SignalUrl {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
+    /// What the server is asked for, join token and all.
+    pub(super) fn request(&self) -> String {
+        self.uri.to_string()
+    }
+
     /// The port of the server.
     pub fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
@@ -73,7 +80,17 @@ impl FromStr for SignalUrl {
 
 impl fmt::Display for SignalUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.uri.fmt(f)
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        write!(f, "{scheme}://{host}{}", self.uri.path())?;
+        f.write_str(if self.uri.query().is_some() { "?…" } else { "" })
+    }
+}
+
+impl fmt::Debug for SignalUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignalUrl({self})")
     }
 }
 
@@ -96,6 +113,18 @@ mod tests {
         let secure: SignalUrl = "wss://[2001:db8::1]/rooms/x".parse().unwrap();
         assert_eq!((secure.host(), secure.port(), secure.is_secure()), ("2001:db8::1", 443, true));
         assert!(!url.is_secure());
+    }
+
+    #[test]
+    fn a_join_token_is_asked_with_and_not_shown() {
+        let url: SignalUrl = "ws://u:pw@[::1]:8080/rooms/x?token=s3cret".parse().unwrap();
+        let shown = "ws://[::1]:8080/rooms/x?…";
+        assert_eq!(
+            (url.to_string(), format!("{url:?}")),
+            (shown.into(), format!("SignalUrl({shown})"))
+        );
+        assert_eq!(url.request(), "ws://u:pw@[::1]:8080/rooms/x?token=s3cret");
+        assert!(url.is_room());
     }
 
     #[test]

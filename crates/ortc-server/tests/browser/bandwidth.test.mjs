@@ -3,37 +3,15 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Bench, until } from "./support.mjs";
+import { Bench, equipped, until } from "./support.mjs";
 
 /** In the page: joins a room, with pictures of 720 lines that take many bits if `sends`. */
 const join = async ({ signal, sends }) => {
-  const made = [];
-  const Native = RTCPeerConnection;
-  globalThis.RTCPeerConnection = class extends Native {
-    constructor(...all) { super(...all); made.push(this); }
-    static generateCertificate(...all) { return Native.generateCertificate(...all); }
-  };
+  const made = watchConnections();
   const { RTCConnection } = await import("/ortc.js");
   const conn = new RTCConnection();
-  const socket = new WebSocket(signal);
-  const early = [];
-  const say = message => (socket.readyState === 1 ? socket.send(JSON.stringify(message)) : early.push(message));
-  socket.onopen = () => early.splice(0).forEach(say);
   globalThis.described = [];
-  socket.onmessage = ({ data }) => {
-    const { iceInfo, candidate, track } = JSON.parse(data);
-    if (iceInfo) {
-      Object.assign(conn.remote.ice, iceInfo);
-      conn.connect();
-    }
-    if (candidate) conn.setRemoteCandidate(candidate);
-    if (track) {
-      globalThis.described.push(track);
-      conn.receiveTrack(track);
-    }
-  };
-  say({ iceInfo: conn.local.ice });
-  conn.oncandidate = ({ candidate }) => say({ candidate });
+  const say = signalTo(conn, signal, { onTrack: track => globalThis.described.push(track) });
   conn.onaddstream = ({ stream }) => {
     const video = Object.assign(document.createElement("video"), { srcObject: stream, muted: true });
     document.body.append(video);
@@ -95,9 +73,9 @@ test("pictures of 720 lines get 2 Mbit/s and more through the server, both ways"
   const bench = new Bench(t);
   const server = await bench.serve();
   const receiver = await bench.chromium(`${server.url}/start`);
-  await receiver.evaluate(join, { signal: `${server.socket}/rooms/wide`, sends: false });
+  await equipped(receiver, join, { signal: `${server.socket}/rooms/wide`, sends: false });
   const sender = await bench.chromium(`${server.url}/start`);
-  await sender.evaluate(join, { signal: `${server.socket}/rooms/wide`, sends: true });
+  await equipped(sender, join, { signal: `${server.socket}/rooms/wide`, sends: true });
   await until(receiver, async () => (await figures())?.bytes > 0);
   const [sent, received] = await Promise.all([rate(sender, 2e6), rate(receiver, 2e6)]);
   const [there, here] = [await sender.evaluate(() => figures()), await receiver.evaluate(() => figures())];

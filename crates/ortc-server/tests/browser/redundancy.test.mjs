@@ -5,39 +5,17 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Bench, until } from "./support.mjs";
+import { Bench, equipped, until } from "./support.mjs";
 
 /** In the page: joins a room, and sends a tone that repeats itself if `sends`. */
 const enter = async ({ signal, sends }) => {
-  const made = [];
-  const Native = RTCPeerConnection;
-  globalThis.RTCPeerConnection = class extends Native {
-    constructor(...all) { super(...all); made.push(this); }
-    static generateCertificate(...all) { return Native.generateCertificate(...all); }
-  };
+  const made = watchConnections();
   const { RTCConnection, getRTCCapabilities, getRTCCodec } = await import("/ortc.js");
   const conn = new RTCConnection();
-  const socket = new WebSocket(signal);
-  const early = [];
-  const say = message => (socket.readyState === 1 ? socket.send(JSON.stringify(message)) : early.push(message));
-  socket.onopen = () => early.splice(0).forEach(say);
   globalThis.described = [];
-  socket.onmessage = ({ data }) => {
-    const { iceInfo, candidate, track } = JSON.parse(data);
-    if (iceInfo) {
-      Object.assign(conn.remote.ice, iceInfo);
-      conn.connect();
-    }
-    if (candidate) conn.setRemoteCandidate(candidate);
-    if (track) {
-      globalThis.described.push(track);
-      conn.receiveTrack(track);
-    }
-  };
   const { audioCodecs } = getRTCCapabilities();
-  say({ capabilities: { audioCodecs } });
-  say({ iceInfo: conn.local.ice });
-  conn.oncandidate = ({ candidate }) => say({ candidate });
+  const first = [{ capabilities: { audioCodecs } }];
+  const say = signalTo(conn, signal, { first, onTrack: track => globalThis.described.push(track) });
   conn.onaddstream = ({ stream }) => {
     const audio = Object.assign(new Audio(), { srcObject: stream });
     document.body.append(audio);
@@ -70,11 +48,11 @@ test("sound that repeats itself goes from and to Chromium, and is heard where it
   execFileSync("ffmpeg", ["-v", "error", "-f", "lavfi", "-i", "sine=frequency=440:duration=60", "-c:a", "libopus", sine]);
   const signal = `${server.socket}/rooms/red`;
   const listener = await bench.chromium(`${server.url}/start`);
-  assert.ok((await listener.evaluate(enter, { signal, sends: false })).includes("red"));
+  assert.ok((await equipped(listener, enter, { signal, sends: false })).includes("red"));
   const other = await bench.firefox(`${server.url}/start`);
-  assert.ok(!(await other.evaluate(enter, { signal, sends: false })).includes("red"));
+  assert.ok(!(await equipped(other, enter, { signal, sends: false })).includes("red"));
   const speaker = await bench.chromium(`${server.url}/start`);
-  await speaker.evaluate(enter, { signal, sends: true });
+  await equipped(speaker, enter, { signal, sends: true });
   const caller = bench.call(signal, ["--redundancy", "1", "--play", sine, "--stats"]);
 
   const both = async () => {

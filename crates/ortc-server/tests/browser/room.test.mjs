@@ -92,7 +92,7 @@ test("who is denied the camera can stay and watch", { timeout: 120_000 }, async 
   await until(page, () => !document.getElementById("alone").hidden);
   await page.click("#demo");
   await until(page, shows, 1);
-  assert.equal(await page.locator("#mute span").textContent(), "No microphone");
+  assert.equal(await page.locator("#mute span").textContent(), "No mic");
   await page.click("#open-keypad");
   assert.ok(await page.locator('#keys [data-digit="1"]').isDisabled());
   // And it can be sent away.
@@ -128,6 +128,86 @@ test("a screen is shared, and its picture is another one's", { timeout: 120_000 
   await until(b, shows, 1);
 });
 
+test("on the smallest phone every control is to be seen, and whoever has left finds the way back", { timeout: 120_000 }, async t => {
+  const bench = new Bench(t);
+  const server = await bench.serve();
+  const page = await bench.chromium(`${server.url}/r/tea`, { viewport: { width: 320, height: 568 } });
+  await until(page, () => document.body.dataset.state === "connected");
+  await page.click("#demo");
+  await until(page, shows, 1);
+  const cutOff = () => {
+    const visible = [...document.querySelectorAll(".controls button")].filter(button => button.offsetWidth > 0);
+    const isCut = button => {
+      const { left, right } = button.getBoundingClientRect();
+      return left < 0 || right > innerWidth || button.scrollWidth > button.clientWidth;
+    };
+    return { count: visible.length, cut: visible.filter(isCut).map(({ id }) => id) };
+  };
+  assert.deepEqual(await page.evaluate(cutOff), { count: 8, cut: [] });
+  assert.equal(await page.locator(".pin").nth(1).textContent(), "Enlarge Guest 1");
+
+  // A key is pressed once, whether by the keyboard or by a screen reader, which knows clicks alone.
+  await page.click("#open-keypad");
+  await page.locator('#keys [data-digit="5"]').focus();
+  await page.keyboard.press("Enter", { delay: 120 });
+  await page.keyboard.press(" ", { delay: 120 });
+  await page.locator('#keys [data-digit="9"]').evaluate(button => button.click());
+  await until(page, () => document.getElementById("sent-keys").textContent === "559");
+
+  await page.click("#open-figures");
+  await until(page, () => /\d bit|\d kbit/.test(document.getElementById("now").textContent));
+  await server.kill();
+  // What was is not told as how it goes.
+  await until(page, () => !/bit/.test(document.getElementById("now").textContent) && !document.querySelector("#tracks td"));
+
+  await page.click("#leave");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Join again");
+  assert.ok(await page.locator(".controls button").evaluateAll(buttons => buttons.every(button => button.disabled)));
+});
+
+test("a page works where nothing may be kept, no screen be shared, and the browser asks for long", { timeout: 120_000 }, async t => {
+  const bench = new Bench(t);
+  const server = await bench.serve();
+  const page = await bench.chromium("about:blank");
+  await page.addInitScript(() => {
+    const refuse = () => { throw new DOMException("not here", "SecurityError"); };
+    Object.defineProperty(globalThis, "localStorage", { get: refuse });
+    delete MediaDevices.prototype.getDisplayMedia;
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async want => {
+      await new Promise(answered => { globalThis.answer = answered; });
+      globalThis.given = await ask(want);
+      return globalThis.given;
+    };
+  });
+  await page.goto(`${server.url}/r/tea`);
+  // Nobody waits for the answer.
+  await until(page, () => document.body.dataset.state === "connected");
+  assert.ok(await page.locator("#share").isHidden());
+  await page.click("#leave");
+  await page.evaluate(() => globalThis.answer());
+  await until(page, () => globalThis.given?.getTracks().every(track => track.readyState === "ended"));
+});
+
+test("a page that was opened by a name the server does not know says what to do", { timeout: 120_000 }, async t => {
+  const bench = new Bench(t);
+  const server = await bench.serve();
+  const { port } = new URL(server.url);
+  const page = await bench.chromium(`http://meet.test:${port}/r/tea`, { args: ["--host-resolver-rules=MAP meet.test 127.0.0.1"] });
+  const refused = await until(page, () => /takes no call/.test(document.querySelector("[data-notice=call]")?.textContent) && document.querySelector("[data-notice=call] p").textContent);
+  assert.match(refused, new RegExp(`--origin http://meet\\.test:${port}, `));
+  // And it goes on saying so, and nothing else, each time that it has tried again.
+  await page.evaluate(() => {
+    globalThis.told = [];
+    const notices = document.getElementById("notices");
+    new MutationObserver(() => told.push(notices.textContent)).observe(notices, { childList: true, subtree: true });
+  });
+  const told = await until(page, () => told.length >= 2 && told);
+  assert.ok(told.every(text => text.includes(refused)), `${told}`);
+  await server.kill();
+  await until(page, () => /does not answer/.test(document.querySelector("[data-notice=call]").textContent));
+});
+
 test("a token is asked for, a page of another site is refused", { timeout: 120_000 }, async t => {
   const bench = new Bench(t);
   const server = await bench.serve(["--token", "s3cret"]);
@@ -137,6 +217,11 @@ test("a token is asked for, a page of another site is refused", { timeout: 120_0
   await page.goto("about:blank");
   await page.goto(`${server.url}/r/tea#token=s3cret`);
   await until(page, () => document.body.dataset.state === "connected");
+  // What the start page says to type is for this server, and has the invitation in it.
+  await page.goto("about:blank");
+  await page.goto(`${server.url}/start#token=s3cret`);
+  const commands = await page.locator("pre").allTextContents();
+  assert.equal(commands[0], `ortc call --signal ${server.socket}/rooms/tea?token=s3cret --play speech.ogg --record heard --duration 20`);
   const status = await fetch(`${server.url}/r/tea/demo`, { method: "POST", headers: { origin: "https://evil.example" } });
   assert.equal(status.status, 403);
 });

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Bench, FIREFOX_HERTZ, lastPixel, strongest } from "./support.mjs";
+import { Bench, FIREFOX_HERTZ, equipped, lastPixel, strongest } from "./support.mjs";
 
 /** In the page: a call with whoever is in the pair, for some seconds; what was seen and heard. */
 const call = async ({ signal, first, seconds, keys, hertz }) => {
@@ -15,28 +15,12 @@ const call = async ({ signal, first, seconds, keys, hertz }) => {
     return array;
   };
   // What a page is not told by our interface: which DTLS it is.
-  const made = [];
-  const Native = RTCPeerConnection;
-  globalThis.RTCPeerConnection = class extends Native { constructor(...all) { super(...all); made.push(this); } static generateCertificate(...all) { return Native.generateCertificate(...all); } };
+  const made = watchConnections();
   const { RTCConnection, DTMFMediaStreamTrack } = await import("/ortc.js");
   crypto.getRandomValues = random;
 
   const conn = new RTCConnection();
-  const socket = new WebSocket(signal);
-  const early = [];
-  const say = message => (socket.readyState === 1 ? socket.send(JSON.stringify(message)) : early.push(message));
-  socket.onopen = () => early.splice(0).forEach(say);
-  socket.onmessage = ({ data }) => {
-    const { iceInfo, candidate, track } = JSON.parse(data);
-    if (iceInfo) {
-      Object.assign(conn.remote.ice, iceInfo);
-      conn.connect();
-    }
-    if (candidate) conn.setRemoteCandidate(candidate);
-    if (track) conn.receiveTrack(track);
-  };
-  say({ iceInfo: conn.local.ice });
-  conn.oncandidate = ({ candidate }) => say({ candidate });
+  const say = signalTo(conn, signal);
   const added = new Promise(done => { conn.onaddstream = ({ stream }) => done(stream); });
   const heard = [];
   conn.onadddtmfhandler = ({ handler }) => { handler.ondtmf = ({ tone }) => heard.push(tone); };
@@ -104,7 +88,7 @@ for (const kind of ["chromium", "firefox"]) {
           "--play", "tone:440", "--play", "bars:320x180@15", "--record", record, "--duration", "8", "--dtls", dtls,
           "--dtmf", ",159D",
         ]);
-        const seen = await page.evaluate(call, { signal, first, seconds: 3, keys: "0*#A", hertz: FIREFOX_HERTZ });
+        const seen = await equipped(page, call, { signal, first, seconds: 3, keys: "0*#A", hertz: FIREFOX_HERTZ });
         const summary = await caller.summary;
 
         assert.equal(summary.code, 0, summary.error);

@@ -17,16 +17,22 @@ const isBetween = ([least, most]) => {
   return found >= least && found <= most && found;
 };
 
-test("two who watch one camera get pictures of the size that each has room for", { timeout: 180_000 }, async t => {
+for (const kind of ["chromium", "firefox"]) {
+  test(`two who watch the camera of ${kind} get pictures of the size that each has room for`, { timeout: 180_000 }, t => watch(t, kind));
+}
+
+async function watch(t, kind) {
   const bench = new Bench(t);
   const server = await bench.serve();
   const room = `${server.url}/r/tea`;
-  const camera = await bench.chromium(room);
+  const camera = await bench.page(kind, room);
   await until(camera, () => document.body.dataset.state === "connected");
   const large = await bench.chromium(room, { isDenied: true });
-  const small = await bench.chromium(room, { isDenied: true });
+  // Whoever sends in several encodings is told of new tracks as well, and shows them.
+  const small = await bench.chromium(room, { isDenied: kind === "chromium" });
   await Promise.all([large, small].map(page => until(page, width, null, { timeout: 40_000 })));
   // Whoever enlarges another picture shows this one small, and asks for no more than that.
+  if (kind === "firefox") await until(camera, width, null, { timeout: 40_000 });
   await small.evaluate(() => document.querySelectorAll(".tile .pin")[0].click());
   const narrow = await until(small, isBetween, [1, 400], { timeout: 40_000 });
   const wide = await until(large, isBetween, [600, 4_000], { timeout: 60_000 });
@@ -38,4 +44,4 @@ test("two who watch one camera get pictures of the size that each has room for",
   // Enlarged again, it is as large as it was.
   await small.evaluate(() => document.querySelectorAll(".tile .pin")[0].click());
   await until(small, isBetween, [600, 4_000], { timeout: 60_000 });
-});
+}

@@ -1,17 +1,27 @@
 // Real browsers and real servers for the tests. `ORTC` is the program, `BROWSER_MODULES` where
-// playwright-core and puppeteer-core are installed: `cargo test` and `cargo xtask test` set both.
+// playwright-core and puppeteer-core are installed: `cargo test` and `cargo xtask test` set both. Who
+// runs a file here by hand gets those of the target directory.
 
 import { execFileSync, spawn } from "node:child_process";
 import { createRequire } from "node:module";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-const require = createRequire(join(process.env.BROWSER_MODULES, "package.json"));
+const target = process.env.CARGO_TARGET_DIR ??
+  join(dirname(fileURLToPath(import.meta.url)), "../../../../target");
+const modules = process.env.BROWSER_MODULES ?? join(target, "browser-tests");
+if (!existsSync(join(modules, "node_modules"))) {
+  throw new Error(`${modules} has no browser modules: cargo xtask test --test in_browsers installs them`);
+}
+const require = createRequire(join(modules, "package.json"));
 const { chromium } = require("playwright-core");
 const puppeteer = require("puppeteer-core");
 
-export const ORTC = process.env.ORTC;
+export const ORTC = process.env.ORTC ??
+  ["release", "debug"].map(profile => join(target, profile, "ortc")).find(existsSync);
+if (!ORTC) throw new Error(`${target} has no ortc: cargo build --release makes it`);
 const find = names => names.map(name => process.env.PATH.split(":").map(dir => join(dir, name))).flat()
   .find(path => { try { return require("node:fs").statSync(path).isFile(); } catch { return false; } });
 
@@ -147,6 +157,52 @@ export class Bench {
 function watch(page) {
   page.on("pageerror", error => console.error("in the page:", error));
   page.on("console", message => { if (message.type() === "error") console.error("in the page:", message.text()); });
+}
+
+/** What functions in a page build on. */
+function equip() {
+  /** The browser's own connections that are made from now on. */
+  globalThis.watchConnections = () => {
+    const made = [];
+    const Native = RTCPeerConnection;
+    globalThis.RTCPeerConnection = class extends Native {
+      constructor(...all) { super(...all); made.push(this); }
+      static generateCertificate(...all) { return Native.generateCertificate(...all); }
+    };
+    return made;
+  };
+  /**
+   * Introduces a connection to whoever is in the room or pair, and receives what is described. `first` is
+   * said before all else; what it returns says more.
+   */
+  globalThis.signalTo = (conn, signal, { first = [], onTrack = () => {} } = {}) => {
+    const socket = new WebSocket(signal);
+    const early = [];
+    const say = message => (socket.readyState === 1 ? socket.send(JSON.stringify(message)) : early.push(message));
+    socket.onopen = () => early.splice(0).forEach(say);
+    socket.onmessage = ({ data }) => {
+      const { iceInfo, candidate, track } = JSON.parse(data);
+      if (iceInfo) {
+        Object.assign(conn.remote.ice, iceInfo);
+        conn.connect();
+      }
+      if (candidate) conn.setRemoteCandidate(candidate);
+      if (track) {
+        onTrack(track);
+        conn.receiveTrack(track);
+      }
+    };
+    first.forEach(say);
+    say({ iceInfo: conn.local.ice });
+    conn.oncandidate = ({ candidate }) => say({ candidate });
+    return say;
+  };
+}
+
+/** Runs a function in the page that uses `watchConnections` or `signalTo`. */
+export async function equipped(page, what, argument) {
+  await page.evaluate(equip);
+  return page.evaluate(what, argument);
 }
 
 /** Waits until a function in the page gives something; returns that. */

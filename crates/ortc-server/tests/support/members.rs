@@ -1,6 +1,7 @@
 //! A server in this process, and members of its rooms: a WebSocket and a connection each.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -11,13 +12,16 @@ use ortc_api::{
 use ortc_server::rooms::RoomLimits;
 use ortc_server::{Server, ServerConfig};
 use serde_json::{Value, from_value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// How long a frame may take on loopback before it is sent once more.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -31,7 +35,14 @@ pub struct Running {
     members: Engine,
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Whom to trust, where it speaks TLS.
+    pub tls: Option<Arc<ClientConfig>>,
 }
+
+/// A stream to a server, with TLS or without.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 impl Running {
     pub async fn start(rooms: RoomLimits) -> Self {
@@ -50,7 +61,20 @@ impl Running {
             server.run(down).await.unwrap();
         });
         let members = Engine::new(EngineConfig::new()).unwrap();
-        Self { address, engine, members, shutdown, task }
+        Self { address, engine, members, shutdown, task, tls: None }
+    }
+
+    /// A stream to it, with its handshake done.
+    pub async fn open(&self) -> Box<dyn Wire> {
+        let stream = patiently(TcpStream::connect(self.address)).await.unwrap();
+        match &self.tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let name = ServerName::from(self.address.ip());
+                let connector = TlsConnector::from(Arc::clone(config));
+                Box::new(patiently(connector.connect(name, stream)).await.unwrap())
+            }
+        }
     }
 
     pub async fn stop(self) {
@@ -83,7 +107,8 @@ impl Running {
     }
 
     async fn member(&self, room: &str, answers: bool) -> Member {
-        let (socket, _) = patiently(connect_async(self.room(room))).await.unwrap();
+        let opening = client_async(self.room(room), self.open().await);
+        let (socket, _) = patiently(opening).await.unwrap();
         let options =
             RTCConnectionOptions::new().with_engine(self.members.clone()).with_loopback(true);
         let connection = RTCConnection::new(options).unwrap();
@@ -107,7 +132,7 @@ impl Running {
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = self.open().await;
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
@@ -217,7 +242,7 @@ struct Link {
 impl Link {
     async fn run(
         mut self,
-        socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+        socket: WebSocketStream<Box<dyn Wire>>,
         mut to_say: mpsc::UnboundedReceiver<String>,
     ) {
         let (mut sink, mut stream) = socket.split();

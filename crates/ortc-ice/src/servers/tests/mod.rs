@@ -1,3 +1,5 @@
+mod agreement;
+mod connecting_soon;
 mod lost;
 mod rebinding;
 pub(crate) mod server;
@@ -117,6 +119,34 @@ fn answers_from_elsewhere_or_to_nothing_change_nothing() {
 }
 
 #[test]
+fn what_a_server_has_said_changes_nothing_when_it_is_said_again() {
+    let mut world = World::new([NatType::None, NatType::Port], relays);
+    world.record = Some(Vec::new());
+    world.connect();
+    assert!(world.drive(SECOND, World::is_connected));
+    world.advance(SECOND);
+    let is_answer = |bytes: &[u8]| {
+        let class = Message::parse(bytes).map(|message| message.class);
+        matches!(class, Some(Class::Success | Class::Error))
+    };
+    let mut said = world.record.take().unwrap();
+    said.retain(|(from, _, bytes)| *from == address(SERVER) && is_answer(bytes));
+    assert!(said.len() >= 2 * 3, "401, an allocation and a channel for each: {}", said.len());
+    let state =
+        |world: &World| [0, 1].map(|side| (world.hosts[side].lines(), world.hosts[side].pair()));
+    let unasked = |world: &World| {
+        world.hosts.iter().map(|host| host.agent.stats().unasked_responses).sum::<u64>()
+    };
+    let before = (state(&world), unasked(&world));
+    for (from, to, bytes) in said.clone() {
+        world.inject(from, to, bytes);
+    }
+    world.advance(SECOND);
+    assert_eq!(state(&world), before.0);
+    assert_eq!(unasked(&world), before.1 + said.len() as u64, "each is counted");
+}
+
+#[test]
 fn an_allocation_is_made_refreshed_and_given_back() {
     let mut world = World::new([NatType::Port; 2], relays);
     world.gather(0);
@@ -228,7 +258,8 @@ fn an_answer_that_is_not_signed_is_none() {
         world.gather(0);
         world.drive(SECOND, |world| world.servers[0].asked.len() == 1);
         world.servers[0].script.push_back(script);
-        world.advance(SECOND / 10);
+        // The copy of the request, after 50 ms, is answered as it should be.
+        world.advance(SECOND / 20);
         assert_eq!(world.hosts[0].agent.stats().bad_integrity, 1);
         assert_eq!(world.hosts[0].lines().len(), 1);
     }

@@ -70,6 +70,9 @@ impl ScriptedServer {
             return self.relay_out(from, bytes);
         }
         let Some(request) = Message::parse(bytes) else { return Vec::new() };
+        if (request.class, request.method) == (Class::Indication, method::SEND) {
+            return self.relay_indication(from, request);
+        }
         assert_eq!(request.class, Class::Request);
         self.asked.push((request.method, from));
         let answer = match self.script.pop_front() {
@@ -129,10 +132,16 @@ impl ScriptedServer {
         match request.method {
             method::BINDING => answer.xor_address(attribute::XOR_MAPPED_ADDRESS, from),
             method::ALLOCATE => {
-                self.next_port += 1;
-                let relay = SocketAddr::new(self.address.ip(), self.next_port);
-                let channels = Vec::new();
-                self.allocations.push(Allocation { client: from, relay, channels, lifetime: 600 });
+                // A copy of the request may come after its answer has left (RFC 8656 §7.2).
+                let known = self.allocations.iter().find(|it| it.client == from);
+                let relay = known.map(|it| it.relay).unwrap_or_else(|| {
+                    self.next_port += 1;
+                    SocketAddr::new(self.address.ip(), self.next_port)
+                });
+                let (client, channels) = (from, Vec::new());
+                if known.is_none() {
+                    self.allocations.push(Allocation { client, relay, channels, lifetime: 600 });
+                }
                 answer
                     .xor_address(attribute::XOR_RELAYED_ADDRESS, relay)
                     .xor_address(attribute::XOR_MAPPED_ADDRESS, from)
@@ -160,6 +169,14 @@ impl ScriptedServer {
             }
             other => panic!("a client does not send {other:#x}"),
         }
+    }
+
+    fn relay_indication(&self, from: SocketAddr, message: Message<'_>) -> Vec<Packet> {
+        let peer = message.address(attribute::XOR_PEER_ADDRESS).unwrap();
+        let data = Bytes::copy_from_slice(message.attribute(attribute::DATA).unwrap());
+        let allocation = self.allocations.iter().find(|it| it.client == from);
+        let permits = |it: &&Allocation| it.channels.iter().any(|(_, to)| to.ip() == peer.ip());
+        allocation.filter(permits).map(|it| (it.relay, peer, data)).into_iter().collect()
     }
 
     fn relay_out(&self, from: SocketAddr, bytes: &[u8]) -> Vec<Packet> {

@@ -132,7 +132,13 @@ pub(super) struct World {
     /// Probability of loss.
     pub(super) loss: f64,
     pub(super) random: fastrand::Rng,
+    /// How long candidates take from one side to the other at most; no time, at first.
+    pub(super) signalling: Duration,
+    /// Everything that went over the wire: from, to, bytes. Only while recording.
+    pub(super) record: Option<Vec<(SocketAddr, SocketAddr, Bytes)>>,
     flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Bytes)>,
+    /// Candidates on their way to a side.
+    signalled: BTreeMap<(Instant, u64), (usize, RTCIceCandidateDescription)>,
     sequence: u64,
 }
 
@@ -142,9 +148,12 @@ pub(super) fn turn(address: &str) -> RTCIceServer {
 
 impl World {
     /// Hosts behind NATs, with one server at 203.0.113.1:3478.
-    pub(super) fn new(nats: [NatType; 2], configure: impl Fn(IceConfig) -> IceConfig) -> Self {
+    pub(super) fn new(
+        nats: [NatType; 2],
+        mut configure: impl FnMut(IceConfig) -> IceConfig,
+    ) -> Self {
         fastrand::seed(7);
-        let host = |side: u8| {
+        let mut host = |side: u8| {
             let kind = nats[usize::from(side)];
             let public: IpAddr = [203, 0, 113, 10 + side].into();
             let address = if kind == NatType::None { public } else { [10, 1 + side, 0, 2].into() };
@@ -169,7 +178,10 @@ impl World {
             delay: Duration::from_millis(10),
             loss: 0.0,
             random: fastrand::Rng::with_seed(7),
+            signalling: Duration::ZERO,
+            record: None,
             flying: BTreeMap::new(),
+            signalled: BTreeMap::new(),
             sequence: 0,
         }
     }
@@ -197,6 +209,9 @@ impl World {
     /// Puts a datagram on the wire.
     pub(super) fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         self.sequence += 1;
+        if let Some(record) = &mut self.record {
+            record.push((from, to, bytes.clone()));
+        }
         if self.random.f64() >= self.loss {
             self.flying.insert((self.now + self.delay, self.sequence), (from, to, bytes));
         }
@@ -248,8 +263,7 @@ impl World {
                 if let (IceEvent::CandidateFound(candidate), true) = (event, host.sets) {
                     let set = IceCommand::SetLocalCandidate(candidate.clone());
                     host.agent.handle_command(now, set);
-                    let signalled = IceCommand::SetRemoteCandidate(candidate);
-                    self.hosts[1 - side].agent.handle_command(now, signalled);
+                    self.signal(1 - side, candidate);
                 }
             }
             Output::Resolve { token, host: name } => host.resolve.push((token, name)),
@@ -275,6 +289,19 @@ impl World {
             | Output::ReclaimConsent(_)
             | Output::Path(_) => {}
         }
+    }
+
+    fn signal(&mut self, to: usize, candidate: RTCIceCandidateDescription) {
+        if self.signalling.is_zero() {
+            let command = IceCommand::SetRemoteCandidate(candidate);
+            return self.hosts[to].agent.handle_command(self.now, command);
+        }
+        let at = self.now + self.signalling.mul_f64(self.random.f64());
+        // They keep their order.
+        let before = self.signalled.iter().filter(|(_, (side, _))| *side == to);
+        let at = before.map(|((before, _), _)| *before).chain([at]).max().unwrap();
+        self.sequence += 1;
+        self.signalled.insert((at, self.sequence), (to, candidate));
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
@@ -311,7 +338,9 @@ impl World {
                 return true;
             }
             let timers = self.hosts.iter().filter_map(|host| Some(host.agent.poll_timeout()?.0));
-            let next = timers.chain(self.flying.keys().next().map(|(at, _)| *at)).min();
+            let signalled = self.signalled.keys().next().map(|(at, _)| *at);
+            let flying = self.flying.keys().next().map(|(at, _)| *at);
+            let next = timers.chain(flying).chain(signalled).min();
             let Some(next) = next.filter(|next| *next <= end) else {
                 self.now = end;
                 return false;
@@ -320,6 +349,12 @@ impl World {
             while let Some(first) = self.flying.first_entry().filter(|it| it.key().0 <= self.now) {
                 let (from, to, bytes) = first.remove();
                 self.deliver(from, to, bytes);
+            }
+            while let Some(first) = self.signalled.first_entry().filter(|it| it.key().0 <= self.now)
+            {
+                let (to, candidate) = first.remove();
+                let command = IceCommand::SetRemoteCandidate(candidate);
+                self.hosts[to].agent.handle_command(self.now, command);
             }
             for host in &mut self.hosts {
                 if host.agent.poll_timeout().is_some_and(|(at, _)| at <= self.now) {

@@ -118,6 +118,11 @@ fn requests_that_are_remembered_are_bounded_in_number_and_time_and_end_with_thei
     assert_eq!(remembered(&table), 2);
     assert_eq!(table.detach(ALICE), []);
     assert_eq!(remembered(&table), 1);
+    table.forget_requests(BOB);
+    assert_eq!(remembered(&table), 0);
+    assert_eq!(admit(&mut table, now, 1, &response(255)), Admission::Dropped);
+    assert_eq!(table.outgoing(later, BOB, Some(path(1)), &request(9)), Some(path(1)));
+    assert_eq!(admit(&mut table, later, 1, &response(9)), DELIVER_BOB);
 }
 
 #[test]
