@@ -17,6 +17,7 @@ use crate::clock::WallClock;
 use crate::fanout::FanOut;
 use crate::handle::Wakeup;
 use crate::link::guarded;
+use crate::lookahead::Lookahead;
 use crate::mesh::Mesh;
 use crate::outbox::Outbox;
 use crate::plane::Plane;
@@ -202,7 +203,10 @@ impl PacketForwarder {
             let more = io.receive(&mut self.incoming, &mut self.failed);
             self.plane.stats.received += self.incoming.len() as u64;
             let begun = self.plane.read_stopwatch();
-            for index in 0..self.incoming.len() {
+            let mut ahead = Lookahead::default();
+            for step in 0..self.incoming.len() + Lookahead::STEPS {
+                self.plane.look_ahead(now, &self.incoming, step, &mut ahead);
+                let Some(index) = step.checked_sub(Lookahead::STEPS) else { continue };
                 let path = self.incoming.unwrap(index);
                 let (_, bytes) = self.incoming.get_mut(index);
                 self.plane.route(now, path, index, bytes, io);
@@ -316,20 +320,27 @@ impl Plane {
             recorder.datagram(now, FlightDirection::In, path, bytes);
         }
         let authentic = session.authentic();
+        let mut has_work = true;
         let handled = guarded(|| match kind {
             DatagramKind::Rtcp => {
-                session.handle_rtcp(now, bytes);
+                has_work = session.handle_rtcp(now, bytes);
                 None
             }
             _ => session.handle_rtp(now, bytes),
         });
         let is_authentic = handled.is_some() && session.authentic() != authentic;
-        if is_authentic && hearing.hear(now, path) {
+        let alarm = hearing.deadline();
+        let is_doubtful = is_authentic && hearing.hear(now, path);
+        // An alarm that moves away is set anew when it goes off; only an earlier one is to be set now.
+        has_work |= hearing.deadline().is_some_and(|(at, _)| alarm.is_none_or(|(was, _)| at < was));
+        if is_doubtful {
             self.doubt(id);
         }
         match handled {
             Some(opened) => {
-                self.touch(id);
+                if has_work {
+                    self.touch(id);
+                }
                 if let Some(rtp) = opened {
                     self.opened(now, id, index, rtp, &bytes[..rtp.len]);
                 } else if kind == DatagramKind::Rtcp {

@@ -103,6 +103,7 @@ mod history;
 mod link;
 #[cfg(any(test, feature = "sim"))]
 mod local;
+mod lookahead;
 mod mesh;
 mod messages;
 mod outbox;

@@ -270,13 +270,23 @@ impl ReceiveBatch {
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
     pub fn unwrap(&mut self, index: usize) -> Path {
+        let path = self.outer_path(index);
+        if path.encapsulation == Encapsulation::Plain
+            && let Some(channel) = self.unwrap_channel_data(index)
+        {
+            return Path { encapsulation: Encapsulation::ChannelData(channel), ..path };
+        }
+        path
+    }
+
+    /// On which path the `index`th datagram came, unless it is channel data: whatever is in that
+    /// came on another.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn outer_path(&self, index: usize) -> Path {
         let ReceivedDatagram { socket, remote, framed, .. } = self.datagrams[index];
-        let encapsulation = if framed {
-            Encapsulation::Rfc4571
-        } else {
-            let channel = self.unwrap_channel_data(index);
-            channel.map_or(Encapsulation::Plain, Encapsulation::ChannelData)
-        };
+        let encapsulation = if framed { Encapsulation::Rfc4571 } else { Encapsulation::Plain };
         Path { socket, remote, encapsulation }
     }
 

@@ -49,6 +49,31 @@ fn a_path_is_doubted_once_when_sound_has_stopped_for_half_a_second() {
     });
 }
 
+/// Feedback alone leaves nothing else to be done, and sets the alarm all the same.
+#[test]
+fn who_hears_nothing_but_feedback_misses_that_as_soon() {
+    sim::run(54, |net| async move {
+        const NUMBER_ID: u8 = 3;
+        let (mut a, b) = pair(&net).await;
+        let sender = a.add_sender();
+        let _receiver = b.add_receiver();
+        a.send(ForwarderCommand::NumberSent(ID, SSRC, Some(NUMBER_ID)));
+        b.send(ForwarderCommand::AnswerNumbers(ID, SSRC, Some(NUMBER_ID)));
+        talk(&sender, 0..50).await;
+        assert_eq!(doubted(&a.pending().await), []);
+        assert!(a.stats().await.media.rtcp_received > 5, "there is feedback");
+        net.partition(&a.host, &b.host);
+        let last = net.elapsed();
+        let mut told = Vec::new();
+        while told.is_empty() {
+            told = doubted(&a.pending().await);
+        }
+        assert_eq!(told, [a.path_to(&b)]);
+        let silence = (net.elapsed() - last).as_millis();
+        assert!((300..1000).contains(&silence), "{silence} ms");
+    });
+}
+
 #[test]
 fn what_cannot_be_opened_keeps_no_path_alive() {
     sim::run(52, |net| async move {

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use ortc_io::prefetch;
-
 use super::aimd::RateControl;
 use super::alr::LimitDetector;
 use super::arrivals::MAX_INTERVAL;
@@ -333,9 +331,8 @@ impl BandwidthEstimator {
         self.probe(now, in_alr);
     }
 
-    /// Has the processor fetch what feedback looks at.
+    /// Has the processor fetch what feedback looks at besides this.
     pub(crate) fn prefetch(&self) {
-        prefetch(self);
         self.detector.prefetch();
     }
 

@@ -96,12 +96,23 @@ impl Congestion {
         }
     }
 
+    /// Whether something waits for its time, or a probe is to be made: feedback changes when.
+    pub(super) fn is_pacing(&self) -> bool {
+        self.is_held || self.sending.as_ref().is_some_and(|sending| sending.may_probe)
+    }
+
+    /// Has the processor fetch where feedback finds what it looks at.
+    pub(super) fn prefetch_estimator(&self) {
+        if let Some(sending) = &self.sending {
+            prefetch::<Sending>(sending);
+        }
+    }
+
     /// Has the processor fetch what feedback looks at, while its message is opened.
     pub(super) fn prefetch_feedback(&self) {
         if let Some(sending) = &self.sending {
             sending.history.prefetch_unacknowledged();
             sending.estimator.prefetch();
-            prefetch(&sending.pacer);
         }
     }
 
@@ -550,6 +561,9 @@ mod tests {
         queue: VecDeque<Vec<u8>>,
         received: u64,
         told: Vec<u64>,
+        /// Messages that left nothing to do, and all others.
+        idle: u64,
+        busy: u64,
     }
 
     impl Pair {
@@ -584,7 +598,8 @@ mod tests {
             let (rate, credit) = (rate_bps / 1e3, 0.0);
             let queue = VecDeque::new();
             let told = Vec::new();
-            Self { start: now, now, a, b, frames, rate, credit, queue, received: 0, told }
+            let (received, idle, busy) = (0, 0, 0);
+            Self { start: now, now, a, b, frames, rate, credit, queue, received, told, idle, busy }
         }
 
         /// Sends pictures of this rate in all, at 30 a second, for so many seconds.
@@ -626,13 +641,30 @@ mod tests {
                 self.b.handle_datagram(now, &mut datagram);
             }
             for mut datagram in transmits(&mut self.b, now) {
-                self.a.handle_datagram(now, &mut datagram);
+                self.answer(&mut datagram);
             }
             while let Some(event) = self.a.poll_event() {
                 if let RouteEvent::BandwidthChanged(ID, bits) = event {
                     self.told.push(bits);
                 }
             }
+        }
+    }
+
+    impl Pair {
+        /// Has the sending side take RTCP, which leaves it nothing to do if that is said.
+        fn answer(&mut self, datagram: &mut [u8]) {
+            let due = self.a.poll_timeout();
+            if self.a.handle_rtcp(self.now, datagram) {
+                self.busy += 1;
+                return;
+            }
+            self.idle += 1;
+            assert_eq!(self.a.poll_event(), None);
+            assert_eq!(self.a.next_transmit(self.now), None);
+            let at = |due: Option<(Instant, &str)>| due.map(|(at, _)| at);
+            let (due, now) = (at(due), at(self.a.poll_timeout()));
+            assert!(now.is_none() || now >= due && due.is_some(), "{now:?} is before {due:?}");
         }
     }
 
@@ -659,6 +691,8 @@ mod tests {
         let rate = (pair.received - before) * 8 / 10;
         assert!(rate > 1_200_000, "{rate}");
         assert!(pair.told.len() - times <= 25, "it is not told all the time");
+        let (idle, busy) = (pair.idle, pair.busy);
+        assert!(idle > 50 && busy > 5, "{idle} messages leave nothing to do, and {busy} do");
         assert_eq!(pair.a.stats().feedback_ignored, 0);
     }
 

@@ -139,7 +139,7 @@ impl RtpSession {
     /// Takes a datagram from a validated path, telling RTP from RTCP (RFC 5761 §4).
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
         if is_rtcp(datagram) {
-            self.handle_rtcp(now, datagram);
+            let _ = self.handle_rtcp(now, datagram);
         } else {
             self.handle_rtp(now, datagram);
         }
@@ -177,21 +177,37 @@ impl RtpSession {
     }
 
     /// Takes an SRTCP packet from a validated path. It is worked on in place.
-    pub fn handle_rtcp(&mut self, now: Instant, packet: &mut [u8]) {
+    ///
+    /// Returns whether it may have left anything to do: to be sent, to be told, or at another time
+    /// than before. Most feedback of congestion control leaves nothing, and there is much of it.
+    pub fn handle_rtcp(&mut self, now: Instant, packet: &mut [u8]) -> bool {
         if !self.may_open(now, packet) {
-            return;
+            // It may wait for its keys now.
+            return true;
         }
         self.datagrams.received += 1;
         self.datagrams.bytes_received += packet.len() as u64;
-        let Some(keys) = &mut self.keys else { return };
+        let Some(keys) = &mut self.keys else { return true };
         self.congestion.prefetch_feedback();
         match keys.receiver.unprotect_rtcp(packet) {
             Ok(len) => {
                 self.authentic += 1;
-                self.on_compound(now, &packet[..len]);
+                !self.on_compound(now, &packet[..len]) || self.has_work()
             }
-            Err(error) => self.stats.receive_drops.count(error),
+            Err(error) => {
+                self.stats.receive_drops.count(error);
+                false
+            }
         }
+    }
+
+    /// Whether anything is to be sent or told, or sent in its time.
+    fn has_work(&self) -> bool {
+        !self.events.is_empty()
+            || self.outbox.has_compounds()
+            || self.has_retransmissions()
+            || self.has_key_frame_requests()
+            || self.congestion.is_pacing()
     }
 
     /// Adds a listener to a receiving track, until it hangs up; at most 16, and to an SSRC that
@@ -328,17 +344,24 @@ impl RtpSession {
         Some((ssrc, LayerMark::default()))
     }
 
-    pub(super) fn on_compound(&mut self, now: Instant, compound: &[u8]) {
+    /// Takes a compound; returns whether it is of congestion control alone.
+    pub(super) fn on_compound(&mut self, now: Instant, compound: &[u8]) -> bool {
         self.stats.rtcp_received += 1;
+        let mut is_of_congestion = true;
         for packet in RtcpView::new(compound) {
             match packet {
-                Ok(packet) => self.on_control(now, &packet),
-                Err(error) => return self.stats.receive_drops.count_malformed(error),
+                Ok(packet) => is_of_congestion &= self.on_control(now, &packet),
+                Err(error) => {
+                    self.stats.receive_drops.count_malformed(error);
+                    return false;
+                }
             }
         }
+        is_of_congestion
     }
 
-    fn on_control(&mut self, now: Instant, packet: &RtcpPacket<'_>) {
+    /// Takes one packet of a compound; returns whether it is of congestion control.
+    fn on_control(&mut self, now: Instant, packet: &RtcpPacket<'_>) -> bool {
         if let Some(info) = packet.sender_info()
             && let Some(receiver) = self.receiver_mut(info.ssrc)
         {
@@ -359,7 +382,8 @@ impl RtpSession {
                 receiver.stream.on_bye(now);
             }
         }
-        let mut answered = self.on_congestion_feedback(now, packet);
+        let is_of_congestion = self.on_congestion_feedback(now, packet);
+        let mut answered = is_of_congestion;
         for request in packet.key_frame_requests() {
             answered |= self.on_key_frame_request(now, request);
         }
@@ -369,6 +393,7 @@ impl RtpSession {
         if matches!(packet.packet_type, TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK) && !answered {
             self.stats.feedback_ignored += 1;
         }
+        is_of_congestion
     }
 
     /// Reads when packets of a receiving track were captured in the header extension of this id;

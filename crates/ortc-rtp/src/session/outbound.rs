@@ -208,6 +208,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Whether RTCP waits to be sent.
+    pub(super) fn has_compounds(&self) -> bool {
+        !self.compounds.is_empty()
+    }
+
     /// Drops a readied packet of a sender that is gone.
     pub(super) fn forget(&mut self, ssrc: Ssrc) {
         self.packet.take_if(|(of, ..)| *of == ssrc);

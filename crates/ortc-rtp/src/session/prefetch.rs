@@ -58,4 +58,31 @@ impl RtpSession {
             forward.rewriter.prefetch();
         }
     }
+
+    /// Has the processor fetch what the next step, and then [`handle_rtcp`](Self::handle_rtcp), look
+    /// at first.
+    ///
+    /// A batch of what has come is feedback of many connections, which have left the caches since
+    /// each said something last. As with [`prefetch`](Self::prefetch), whoever prepares the next ones
+    /// while it handles one does not wait for memory.
+    #[inline]
+    pub fn prefetch_control(&self) {
+        let Self { keys, congestion, closed, stats, datagrams, events, outbox, .. } = self;
+        prefetch(keys);
+        prefetch(congestion);
+        prefetch(closed);
+        prefetch(stats);
+        prefetch(datagrams);
+        prefetch(events);
+        prefetch(outbox);
+    }
+
+    /// The second step: the windows of the keys, and the estimate.
+    #[inline]
+    pub fn prefetch_feedback(&self) {
+        if let Some(Keys { receiver, .. }) = &self.keys {
+            receiver.prefetch_rtcp();
+        }
+        self.congestion.prefetch_estimator();
+    }
 }

@@ -48,6 +48,12 @@ impl SrtpReceiver {
         Self::new(keys.profile, &keys.remote_key, &keys.remote_salt)
     }
 
+    /// Has the processor fetch the window that the last RTCP packet was of.
+    #[inline]
+    pub(crate) fn prefetch_rtcp(&self) {
+        self.rtcp_windows.prefetch();
+    }
+
     /// Opens an RTP packet in place.
     ///
     /// Padding is left on; the plaintext may be malformed inside, as authentic packets may be.
