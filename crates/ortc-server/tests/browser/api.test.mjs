@@ -119,20 +119,29 @@ for (const kind of BROWSERS) {
       const { stream } = await added;
       const bytes = async () => (await b.getStats()).tracks.find(it => it.ssrc === track.ssrc)?.bytes ?? 0;
       const rest = () => new Promise(later => setTimeout(later, 800));
+      /** Bytes that come in a while. */
+      const coming = async () => {
+        const from = await bytes();
+        await rest();
+        return await bytes() - from;
+      };
+      /** The same, once it is more than so many: a browser may take its time. */
+      const comingAbove = async least => {
+        let bytes = 0;
+        for (let tries = 0; tries < 20 && bytes <= least; tries++) bytes = await coming();
+        return bytes;
+      };
       await rest();
       const before = await bytes();
       track.start();
       await event(stream, "connected");
-      await rest();
-      const started = await bytes();
+      const started = await comingAbove(500);
       track.stop();
       await rest();
-      const stopped = await bytes();
-      await rest();
-      const still = await bytes();
+      const still = await coming();
       track.start();
-      await rest();
-      const again = await bytes();
+      // Firefox goes on with a small black picture a second.
+      const again = await comingAbove(2 * still);
       const silent = event(stream, "disconnected");
       track.remove();
       const { ssrc } = track;
@@ -151,12 +160,10 @@ for (const kind of BROWSERS) {
         a.removeStream(more);
         b.stopReceiving(next.ssrc);
       }
-      return { before, started, stopped, still, again, left, rounds, sections: b.tracks().length };
+      return { before, started, still, again, left, rounds };
     });
     assert.equal(seen.before, 0);
-    assert.ok(seen.started > 500 && seen.again > seen.still, JSON.stringify(seen));
-    // Firefox goes on with a small black picture a second.
-    assert.ok(2 * (seen.still - seen.stopped) < seen.again - seen.still, JSON.stringify(seen));
+    assert.ok(seen.started > 500 && seen.again > 2 * seen.still, JSON.stringify(seen));
     assert.deepEqual(seen.left, [0, 0, 0]);
     assert.equal(seen.rounds, 6);
   });
@@ -191,7 +198,7 @@ for (const kind of BROWSERS) {
       const codec = (await b.getStats()).tracks[0].codec;
       const gone = event(b, "disconnected");
       a.close();
-      const { reason } = await Promise.race([gone, new Promise(later => setTimeout(() => later({ reason: "nothing" }), 9000))]);
+      const { reason } = await Promise.race([gone, new Promise(later => setTimeout(() => later({ reason: "nothing" }), 60_000))]);
       return { heard, codec, reason, states: [a.state, b.state] };
     });
     assert.equal(strongest(seen.heard, [400, 500, FIREFOX_HERTZ]), kind === "firefox" ? FIREFOX_HERTZ : 500);
@@ -207,6 +214,10 @@ for (const kind of BROWSERS) {
       const stream = new MediaStream([...tone(300).getTracks(), keys]);
       a.addStream(stream);
       const heard = { faces: [], tones: [], sent: [] };
+      /** Waits until so many tones have come to their end on both sides. */
+      const toldOf = async count => {
+        while (Math.min(heard.tones.length, heard.sent.length) < count) await new Promise(later => setTimeout(later, 20));
+      };
       b.onadddtmfhandler = ({ handler }) => { handler.ondtmf = ({ tone }) => heard.faces.push(tone); };
       b.onaddstream = ({ stream }) => {
         const track = stream.getTracks().find(track => track.kind === "dtmf");
@@ -220,18 +231,20 @@ for (const kind of BROWSERS) {
       connect();
       await connected;
       keys.play([{ digits: "1b", duration: 120 }, { digits: "#" }]);
+      const since = performance.now();
       keys.tonestart("5");
       await new Promise(later => setTimeout(later, 900));
       keys.tonestop();
+      const held = performance.now() - since;
       const handler = a.addDtmfHandler(stream);
-      await new Promise(later => setTimeout(later, 1600));
+      await toldOf(4);
       handler.insertDTMF("0x9", 70, 60);
-      await new Promise(later => setTimeout(later, 1200));
+      await toldOf(6);
       const refused = [];
       for (const wrong of [() => handler.insertDTMF("1", 69), () => handler.insertDTMF("1", 6001), () => handler.insertDTMF("1", 100, 49), () => { handler.ondtmf = null; }]) {
         try { wrong(); } catch (error) { refused.push(error.name); }
       }
-      return { ...heard, refused, named: description.codecs.map(({ name }) => name) };
+      return { ...heard, held, refused, named: description.codecs.map(({ name }) => name) };
     });
     assert.deepEqual(seen.named, ["opus", "dtmf"]);
     assert.deepEqual(seen.faces, ["1", "B", "#", "5", "0", "9"]);
@@ -239,7 +252,7 @@ for (const kind of BROWSERS) {
     assert.deepEqual(seen.tones.map(({ digits }) => digits), seen.faces);
     const [first, , , held] = seen.tones.map(({ duration }) => duration);
     assert.ok(first >= 110 && first <= 160, `${first} ms`);
-    assert.ok(held >= 800 && held <= 1150, `held ${held} ms`);
+    assert.ok(held >= seen.held - 100 && held <= seen.held + 250, `held ${held} of ${seen.held} ms`);
     assert.deepEqual(seen.refused, ["RangeError", "RangeError", "RangeError", "InvalidStateError"]);
   });
 }

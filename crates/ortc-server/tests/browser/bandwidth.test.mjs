@@ -30,17 +30,10 @@ const join = async ({ signal, sends }) => {
     for (const track of conn.tracks()) say({ track: track.getDescription() });
   }
   /** Has the encoder take what it gets, and leave pictures as large as they are. */
-  const widen = sender => {
-    const parameters = sender.getParameters();
-    if (!sender.track || !parameters.encodings?.length || parameters.encodings[0].maxBitrate) return;
-    parameters.degradationPreference = "maintain-resolution";
-    parameters.encodings[0].maxBitrate = 4e6;
-    sender.setParameters(parameters);
-  };
+  globalThis.widen = () => keepSize(made, { maxBitrate: 4e6 });
   globalThis.figures = async () => {
     const pc = made.find(pc => pc.connectionState === "connected");
     if (!pc) return null;
-    pc.getSenders().forEach(widen);
     const all = [...(await pc.getStats()).values()];
     const of = (type, wanted = () => true) => all.find(it => it.type === type && wanted(it));
     const stream = of(sends ? "outbound-rtp" : "inbound-rtp", it => it.kind === "video" && (it.bytesSent ?? it.bytesReceived) > 0);
@@ -76,6 +69,7 @@ test("pictures of 720 lines get 2 Mbit/s and more through the server, both ways"
   await equipped(receiver, join, { signal: `${server.socket}/rooms/wide`, sends: false });
   const sender = await bench.chromium(`${server.url}/start`);
   await equipped(sender, join, { signal: `${server.socket}/rooms/wide`, sends: true });
+  await until(sender, () => widen());
   await until(receiver, async () => (await figures())?.bytes > 0);
   const [sent, received] = await Promise.all([rate(sender, 2e6), rate(receiver, 2e6)]);
   const [there, here] = [await sender.evaluate(() => figures()), await receiver.evaluate(() => figures())];

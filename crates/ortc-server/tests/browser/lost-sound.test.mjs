@@ -44,12 +44,12 @@ test("of sound that repeats itself Chromium has to make up a part of what it mak
   const bench = new Bench(t);
   const server = await bench.serve();
   const sine = join(bench.scratch(), "sine.ogg");
-  run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=frequency=440:duration=60", "-c:a", "libopus", sine);
+  run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=frequency=440:duration=110", "-c:a", "libopus", sine);
   const signal = `${server.socket}/rooms/lost`;
   const page = await bench.chromium(`${server.url}/start`);
   await equipped(page, enter, signal);
   for (const repeated of ["1", "0"]) bench.call(signal, ["--redundancy", repeated, "--play", sine]);
-  await until(page, () => heard(), null, { timeout: 40_000 });
+  await until(page, () => heard());
   const port = await page.evaluate(() => port());
   run("nft", `add table inet lossy; add chain inet lossy in { type filter hook input priority 0; }; \
 add rule inet lossy in udp sport ${port} numgen random mod 7 < 1 counter drop`);

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Bench, equipped, until } from "./support.mjs";
+import { Bench, LONG, equipped, until } from "./support.mjs";
 
 /** In the page: joins a room, and sends a tone that repeats itself if `sends`. */
 const enter = async ({ signal, sends }) => {
@@ -45,7 +45,7 @@ test("sound that repeats itself goes from and to Chromium, and is heard where it
   const bench = new Bench(t);
   const server = await bench.serve();
   const sine = join(bench.scratch(), "sine.ogg");
-  execFileSync("ffmpeg", ["-v", "error", "-f", "lavfi", "-i", "sine=frequency=440:duration=60", "-c:a", "libopus", sine]);
+  execFileSync("ffmpeg", ["-v", "error", "-f", "lavfi", "-i", "sine=frequency=440:duration=110", "-c:a", "libopus", sine]);
   const signal = `${server.socket}/rooms/red`;
   const listener = await bench.chromium(`${server.url}/start`);
   assert.ok((await equipped(listener, enter, { signal, sends: false })).includes("red"));
@@ -53,13 +53,13 @@ test("sound that repeats itself goes from and to Chromium, and is heard where it
   assert.ok(!(await equipped(other, enter, { signal, sends: false })).includes("red"));
   const speaker = await bench.chromium(`${server.url}/start`);
   await equipped(speaker, enter, { signal, sends: true });
-  const caller = bench.call(signal, ["--redundancy", "1", "--play", sine, "--stats"]);
+  const caller = bench.call(signal, ["--redundancy", "1", "--play", sine, "--stats", ...LONG]);
 
   const both = async () => {
     const all = await heard();
     return all.length === 2 && all.every(({ energy }) => energy > 0) && all;
   };
-  const [known, unknown] = await Promise.all([listener, other].map(page => until(page, both, null, { timeout: 60_000 })));
+  const [known, unknown] = await Promise.all([listener, other].map(page => until(page, both)));
   console.log(JSON.stringify({ known, unknown }));
   // Each packet but the first has another in it, and Chromium, which tells of none, plays both.
   const size = all => all.reduce((sum, { bytes }) => sum + bytes, 0) / all.reduce((sum, { packets }) => sum + packets, 0);
@@ -69,8 +69,7 @@ test("sound that repeats itself goes from and to Chromium, and is heard where it
     const codecs = await page.evaluate(() => described.map(({ codecs }) => codecs.map(({ name }) => name).slice(0, 2)));
     assert.deepEqual(codecs, Array(2).fill(["red", "opus"]));
   }
-  caller.interrupt();
-  const { lines } = await caller.summary;
+  const { lines } = await caller.hangUp();
   const inbound = lines.at(-1).stats.find(({ type }) => type === "inbound-rtp");
   assert.ok(inbound.fecPacketsReceived >= inbound.packetsReceived - 1, JSON.stringify(inbound));
   assert.ok(lines.every(({ at_seconds }, n) => n === 0 || at_seconds > lines[n - 1].at_seconds));

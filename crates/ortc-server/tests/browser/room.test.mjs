@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Bench, until } from "./support.mjs";
+import { Bench, LONG, until } from "./support.mjs";
 
 /** In the page: whom it shows, once so many others' pictures move. */
 const shows = async count => {
@@ -32,11 +32,11 @@ test("three browsers and a headless caller share a room; one leaves, one reloads
   // Both browsers take packets that are padded to be of one size.
   const server = await bench.serve(["--padding", "16"]);
   const room = `${server.url}/r/tea`;
-  const caller = bench.call(`${server.socket}/rooms/tea`, ["--play", "tone", "--play", "bars:320x180@15", "--duration", "45"]);
+  const caller = bench.call(`${server.socket}/rooms/tea`, ["--play", "tone", "--play", "bars:320x180@15", ...LONG]);
   const a = await bench.chromium(room);
   const b = await bench.chromium(room);
   const c = await bench.firefox(room);
-  const seen = await Promise.all([a, b, c].map(page => until(page, shows, 3, { timeout: 40_000 })));
+  const seen = await Promise.all([a, b, c].map(page => until(page, shows, 3)));
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   const [padding, forwarded] = [/^ortc_padding_bytes_total (\d+)/m, /^ortc_rtp_packets_total\{what="forwarded"\} (\d+)/m].map(line => Number(line.exec(metrics)[1]));
   assert.ok(padding > 0);
@@ -46,7 +46,7 @@ test("three browsers and a headless caller share a room; one leaves, one reloads
   await b.leave();
   await Promise.all([a, c].map(page => until(page, shows, 2)));
   await c.reload();
-  await Promise.all([a, c].map(page => until(page, shows, 2, { timeout: 40_000 })));
+  await Promise.all([a, c].map(page => until(page, shows, 2)));
 
   // A key, held with the pointer, is seen by the others.
   await a.click("#open-keypad");
@@ -59,8 +59,7 @@ test("three browsers and a headless caller share a room; one leaves, one reloads
   assert.match(await until(c, () => /7#/.test(document.getElementById("heard-keys").textContent) && document.getElementById("heard-keys").textContent), /^Guest \d+: 7#$/);
   // The caller tells of keys in its summary alone: the last has to have ended for it as well.
   await new Promise(done => setTimeout(done, 1_000));
-  caller.interrupt();
-  const summary = await caller.summary;
+  const summary = await caller.hangUp();
   assert.equal(summary.dtmf_received.map(key => key.digit).join(""), "7#");
   await Promise.all([a, c].map(page => until(page, shows, 1)));
 });
@@ -77,9 +76,9 @@ test("a page whose server is killed joins the next one by itself", { timeout: 12
   assert.equal(second.url, first.url);
   await until(page, () => document.body.dataset.state === "connected");
   assert.equal(await page.evaluate(() => document.querySelector("[data-notice=call]")), null);
-  const caller = bench.call(`${second.socket}/rooms/tea`, ["--play", "bars:320x180@15", "--duration", "20"]);
+  const caller = bench.call(`${second.socket}/rooms/tea`, ["--play", "bars:320x180@15", ...LONG]);
   await until(page, shows, 1);
-  caller.interrupt();
+  await caller.hangUp();
 });
 
 test("who is denied the camera can stay and watch", { timeout: 120_000 }, async t => {

@@ -20,7 +20,7 @@ const phone = await bench.chromium(`${server.url}/r/tea`, { viewport: { width: 3
 await connected(dark);
 await dark.click("#demo-toggle");
 await bench.firefox(`${server.url}/r/tea`);
-await until(dark, () => document.querySelectorAll(".tile[data-picture]").length === 4, null, { timeout: 40_000 });
+await until(dark, () => document.querySelectorAll(".tile[data-picture]").length === 4);
 await dark.click("#open-figures");
 await new Promise(done => setTimeout(done, 12_000));
 await shot(dark, "2-figures-dark");

@@ -2,6 +2,7 @@
 // playwright-core and puppeteer-core are installed: `cargo test` and `cargo xtask test` set both. Who
 // runs a file here by hand gets those of the target directory.
 
+import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -24,6 +25,9 @@ export const ORTC = process.env.ORTC ??
 if (!ORTC) throw new Error(`${target} has no ortc: cargo build --release makes it`);
 const find = names => names.map(name => process.env.PATH.split(":").map(dir => join(dir, name))).flat()
   .find(path => { try { return require("node:fs").statSync(path).isFile(); } catch { return false; } });
+
+/** Options of a call that goes on until it is hung up: how long a page takes is not the caller's to know. */
+export const LONG = ["--duration", "110"];
 
 const CHROMIUM = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -99,7 +103,10 @@ export class Bench {
     return { url, socket: url.replace(/^http/, "ws"), kill };
   }
 
-  /** `ortc call`: its summary, once it has ended, and its exit code beside. */
+  /**
+   * `ortc call`: its summary, once it has ended, and its exit code beside. One that is to go on for as
+   * long as the page needs it has `LONG` options, and is hung up.
+   */
   call(signal, options) {
     const process_ = spawn(ORTC, ["call", "--signal", signal, "--json", ...options], { stdio: ["ignore", "pipe", "ignore"] });
     let text = "";
@@ -107,13 +114,20 @@ export class Bench {
     const ended = new Promise(done => process_.on("close", done));
     this.#ends.push(async () => { process_.kill("SIGKILL"); await ended; });
     return {
-      interrupt: () => process_.kill("SIGINT"),
       /** With `--stats` there are lines before it. */
       get summary() {
         return ended.then(code => {
           const lines = text.trim().split("\n").map(line => JSON.parse(line));
           return { code, ...lines.pop(), lines };
         });
+      },
+      /** Ends it, before it would have by itself; its summary, which has nothing else to complain of. */
+      async hangUp() {
+        process_.kill("SIGINT");
+        const summary = await this.summary;
+        assert.match(summary.error, /^interrupted after /);
+        assert.deepEqual(summary.warnings, []);
+        return summary;
       },
     };
   }
@@ -172,6 +186,23 @@ function equip() {
     return made;
   };
   /**
+   * Has what encodes pictures for these connections leave them as large as they are, however busy the
+   * machine is, and take what is said of its first encoding; tells whether there is any.
+   */
+  globalThis.keepSize = async (made, encoding = {}) => {
+    const senders = made.flatMap(pc => pc.getSenders()).filter(({ track }) => track?.kind === "video");
+    let kept = 0;
+    for (const sender of senders) {
+      const parameters = sender.getParameters();
+      if (!parameters.encodings?.length) continue;
+      parameters.degradationPreference = "maintain-resolution";
+      Object.assign(parameters.encodings[0], encoding);
+      await sender.setParameters(parameters);
+      kept++;
+    }
+    return kept > 0;
+  };
+  /**
    * Introduces a connection to whoever is in the room or pair, and receives what is described. `first` is
    * said before all else; what it returns says more.
    */
@@ -199,14 +230,14 @@ function equip() {
   };
 }
 
-/** Runs a function in the page that uses `watchConnections` or `signalTo`. */
+/** Runs a function in the page that uses `watchConnections`, `keepSize` or `signalTo`. */
 export async function equipped(page, what, argument) {
   await page.evaluate(equip);
   return page.evaluate(what, argument);
 }
 
 /** Waits until a function in the page gives something; returns that. */
-export async function until(page, what, argument, { timeout = 20_000, every = 100 } = {}) {
+export async function until(page, what, argument, { timeout = 60_000, every = 100 } = {}) {
   const deadline = Date.now() + timeout;
   for (;;) {
     const value = await page.evaluate(what, argument);

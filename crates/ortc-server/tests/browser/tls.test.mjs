@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Bench, until } from "./support.mjs";
 
-test("a page over https calls over wss, and a demo peer finds its way in", { timeout: 60_000 }, async t => {
+test("a page over https calls over wss, and a demo peer finds its way in", { timeout: 120_000 }, async t => {
   const bench = new Bench(t);
   const { TLS_CERT, TLS_KEY } = process.env;
   const server = await bench.serve(["--tls-cert", TLS_CERT, "--tls-key", TLS_KEY, "--token", "s3cret"]);
