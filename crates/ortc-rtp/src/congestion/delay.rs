@@ -2,7 +2,6 @@
 //! (draft-ietf-rmcat-gcc-02 §5.1 to §5.4; the trendline filter is what libwebrtc has in the
 //! place of the Kalman filter since).
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use ortc_io::prefetch;
@@ -109,7 +108,9 @@ impl DelayDetector {
 
     /// Has the processor fetch what its line is drawn through.
     pub(super) fn prefetch(&self) {
-        prefetch(self.line.delays.as_slices().0);
+        if let Some(delays) = &self.line.delays {
+            prefetch(&**delays);
+        }
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -120,8 +121,11 @@ impl DelayDetector {
 /// Lays a line through the delays of groups: a slope above zero is a queue that grows.
 #[derive(Debug)]
 struct Trendline {
-    /// Time of arrival and smoothed delay, both in milliseconds.
-    delays: VecDeque<(f64, f64)>,
+    /// Time of arrival and smoothed delay, both in milliseconds: those of the last groups, in any
+    /// order, as a line has none.
+    delays: Option<Box<[(f64, f64); WINDOW]>>,
+    /// How many there have been.
+    groups: usize,
     first_arrived_us: Option<i64>,
     accumulated: f64,
     smoothed: f64,
@@ -137,7 +141,8 @@ struct Trendline {
 impl Default for Trendline {
     fn default() -> Self {
         Self {
-            delays: VecDeque::new(),
+            delays: None,
+            groups: 0,
             first_arrived_us: None,
             accumulated: 0.0,
             smoothed: 0.0,
@@ -152,31 +157,32 @@ impl Default for Trendline {
     }
 }
 
+/// The slope by least squares; `None` if all came at one time.
+fn slope(delays: &[(f64, f64); WINDOW]) -> Option<f64> {
+    // All in one go, by how far each is from one of them: close to zero nothing is lost in rounding.
+    let (origin, level) = delays[0];
+    let (mut x, mut y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0);
+    for (at, delay) in delays {
+        let (at, delay) = (at - origin, delay - level);
+        (x, y) = (x + at, y + delay);
+        (xx, xy) = (xx + at * at, xy + at * delay);
+    }
+    let count = WINDOW as f64;
+    let (above, below) = (xy - x * y / count, xx - x * x / count);
+    (below > 0.0).then(|| above / below)
+}
+
 impl Trendline {
     fn on_group(&mut self, now: Instant, sent_ms: f64, arrived_ms: f64, arrived_us: i64) {
         self.deltas = (self.deltas + 1).min(1_000);
         let first = *self.first_arrived_us.get_or_insert(arrived_us);
         self.accumulated += arrived_ms - sent_ms;
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
-        self.delays.push_back(((arrived_us - first) as f64 / 1e3, self.smoothed));
-        if self.delays.len() > WINDOW {
-            self.delays.pop_front();
-        }
-        let slope = if self.delays.len() == WINDOW { self.slope() } else { None };
+        let delays = self.delays.get_or_insert_default();
+        delays[self.groups % WINDOW] = ((arrived_us - first) as f64 / 1e3, self.smoothed);
+        self.groups += 1;
+        let slope = if self.groups >= WINDOW { slope(delays) } else { None };
         self.detect(now, slope.unwrap_or(self.before), sent_ms);
-    }
-
-    /// The slope by least squares; `None` if all came at one time.
-    fn slope(&self) -> Option<f64> {
-        let count = self.delays.len() as f64;
-        let sum = self.delays.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        let (x, y) = (sum.0 / count, sum.1 / count);
-        let (mut above, mut below) = (0.0, 0.0);
-        for (at, delay) in &self.delays {
-            above += (at - x) * (delay - y);
-            below += (at - x) * (at - x);
-        }
-        (below > 0.0).then(|| above / below)
     }
 
     fn detect(&mut self, now: Instant, slope: f64, sent_ms: f64) {
@@ -240,6 +246,20 @@ mod tests {
                 detector.usage()
             })
             .collect()
+    }
+
+    #[test]
+    fn a_line_through_points_on_a_line_has_its_slope_wherever_they_are() {
+        for origin in [0.0, 1e9] {
+            let mut delays = [(0.0, 0.0); WINDOW];
+            for (n, point) in delays.iter_mut().enumerate() {
+                let at = (n * 7 % WINDOW) as f64 * 10.0;
+                *point = (origin + at, 30.0 + at / 4.0);
+            }
+            let found = slope(&delays).unwrap();
+            assert!((found - 0.25).abs() < 1e-6, "{found}");
+        }
+        assert_eq!(slope(&[(5.0, 1.0); WINDOW]), None);
     }
 
     fn first(usages: &[Usage], wanted: Usage) -> Option<usize> {

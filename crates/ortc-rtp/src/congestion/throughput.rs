@@ -1,8 +1,8 @@
 //! What gets through, by what was acknowledged.
 
-/// What the first estimate is made of, and later ones, in milliseconds.
-const FIRST_WINDOW_MS: f64 = 500.0;
-const WINDOW_MS: f64 = 150.0;
+/// What the first estimate is made of, and later ones, in microseconds.
+const FIRST_WINDOW_US: i64 = 500_000;
+const WINDOW_US: i64 = 150_000;
 
 /// How much a sample that differs from the estimate is doubted.
 const UNCERTAINTY: f64 = 10.0;
@@ -24,7 +24,7 @@ pub(super) struct Throughput {
 struct Window {
     began_us: i64,
     newest_us: i64,
-    bytes: f64,
+    bytes: u64,
 }
 
 impl Default for Throughput {
@@ -39,28 +39,23 @@ impl Throughput {
     /// `in_alr` says that the application sends less than it may: what comes through then says
     /// less about what would.
     pub(super) fn on_packet(&mut self, arrived_us: i64, len: usize, in_alr: bool) {
-        let span = if self.estimate_kbps.is_none() { FIRST_WINDOW_MS } else { WINDOW_MS };
+        let span = if self.estimate_kbps.is_none() { FIRST_WINDOW_US } else { WINDOW_US };
         let window = self.window.get_or_insert(Window {
             began_us: arrived_us,
             newest_us: arrived_us,
-            bytes: 0.0,
+            bytes: 0,
         });
         // Reordered; or nothing has come for long, and a rate over that would be none.
-        if arrived_us < window.began_us {
-            window.bytes += len as f64;
-            return;
-        }
-        let passed_ms = (arrived_us - window.began_us) as f64 / 1e3;
-        if passed_ms < span {
-            window.bytes += len as f64;
+        let passed = arrived_us - window.began_us;
+        if passed < span {
+            window.bytes += len as u64;
             window.newest_us = window.newest_us.max(arrived_us);
             return;
         }
-        let idle_ms = (arrived_us - window.newest_us) as f64 / 1e3;
-        let bytes = window.bytes;
-        *window = Window { began_us: arrived_us, newest_us: arrived_us, bytes: len as f64 };
-        if idle_ms < span {
-            self.on_sample(bytes * 8.0 / passed_ms, in_alr);
+        let (idle, bits) = (arrived_us - window.newest_us, 8 * window.bytes);
+        *window = Window { began_us: arrived_us, newest_us: arrived_us, bytes: len as u64 };
+        if idle < span {
+            self.on_sample(bits as f64 * 1e3 / passed as f64, in_alr);
         }
     }
 

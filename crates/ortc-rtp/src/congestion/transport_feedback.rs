@@ -58,12 +58,19 @@ impl<'a> TransportFeedback<'a> {
             return Err(RtpError::Length);
         }
         // The deltas begin behind the last chunk, and are as many as the chunks say.
-        let mut symbols = Chunks { rest, left: count, chunk: None };
-        let len = symbols.by_ref().map(delta_len).sum();
-        if symbols.left > 0 {
-            return Err(RtpError::TooShort);
+        let (mut left, mut deltas, mut len) = (count, rest, 0);
+        while left > 0 {
+            let (chunk, behind) = deltas.split_at_checked(2).ok_or(RtpError::TooShort)?;
+            let chunk = u16_at(chunk, 0);
+            let symbols = symbols_of(chunk).min(left);
+            // A run of none says nothing, and would have no end.
+            if symbols == 0 {
+                return Err(RtpError::TooShort);
+            }
+            len += deltas_len(chunk, symbols);
+            (left, deltas) = (left - symbols, behind);
         }
-        let (chunks, deltas) = rest.split_at(rest.len() - symbols.rest.len());
+        let chunks = &rest[..rest.len() - deltas.len()];
         let deltas = deltas.get(..len).ok_or(RtpError::TooShort)?;
         // Shifted as a signed number, the 24 bits keep their sign.
         let reference = word >> 8;
@@ -128,6 +135,25 @@ fn delta_len(symbol: u8) -> usize {
     }
 }
 
+/// How many symbols a status chunk has room for.
+fn symbols_of(chunk: u16) -> u16 {
+    match chunk >> 14 {
+        0b10 => 14,
+        0b11 => 7,
+        _ => chunk & 0x1fff,
+    }
+}
+
+/// Bytes of the deltas that belong to the first symbols of a status chunk.
+fn deltas_len(chunk: u16, symbols: u16) -> usize {
+    match chunk >> 14 {
+        // A vector of bits, each a small delta.
+        0b10 => ((chunk & 0x3fff) >> (14 - symbols)).count_ones() as usize,
+        0b11 => (7 - symbols..7).map(|at| delta_len((chunk >> (2 * at) & 3) as u8)).sum(),
+        _ => usize::from(symbols) * delta_len((chunk >> 13 & 3) as u8),
+    }
+}
+
 /// The symbols of status chunks, one after the other.
 #[derive(Debug, Clone)]
 struct Chunks<'a> {
@@ -151,11 +177,7 @@ impl Iterator for Chunks<'_> {
                 let (chunk, rest) = self.rest.split_at_checked(2)?;
                 self.rest = rest;
                 let chunk = u16_at(chunk, 0);
-                let symbols = match chunk >> 14 {
-                    0b10 => 14,
-                    0b11 => 7,
-                    _ => chunk & 0x1fff,
-                };
+                let symbols = symbols_of(chunk);
                 // A run of none would be asked again without end.
                 if symbols == 0 {
                     self.rest = &[];
@@ -388,6 +410,8 @@ mod tests {
             let packet = RtcpPacket { count: FORMAT, packet_type: TRANSPORT_FEEDBACK, body: &body };
             if let Some(Ok(feedback)) = TransportFeedback::parse(&packet) {
                 assert_eq!(feedback.statuses().count(), feedback.len());
+                let symbols = Chunks { rest: feedback.chunks, left: feedback.count, chunk: None };
+                assert_eq!(symbols.map(delta_len).sum::<usize>(), feedback.deltas.len());
             }
         }
     }
