@@ -30,7 +30,7 @@ fn callers_press_keys_with_and_without_a_sound() {
     let pause = &one["dtmf_received"];
     let between =
         pause[1]["began_seconds"].as_f64().unwrap() - pause[0]["began_seconds"].as_f64().unwrap();
-    // As heard: what is late for a moment is never early.
+    // Two seconds, the rest of the key before and its gap, as heard.
     assert!((2.0..3.0).contains(&between), "a comma is {between} s");
 }
 
