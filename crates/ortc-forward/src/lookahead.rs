@@ -14,8 +14,8 @@ use crate::plane::Plane;
 /// comes many packets at a time, and is waited for once.
 #[derive(Debug, Default)]
 pub(crate) struct Lookahead {
-    /// Their slots, the nearest last.
-    slots: [Option<u32>; Self::STEPS],
+    /// Their slots, the nearest last: those that have a step yet to be taken.
+    slots: [Option<u32>; Self::STEPS - 1],
 }
 
 impl Lookahead {
@@ -35,8 +35,8 @@ impl Plane {
         ahead: &mut Lookahead,
     ) {
         let slot = (place < batch.len()).then(|| self.slot_of(now, batch, place)).flatten();
-        let [before, next, _] = ahead.slots;
-        ahead.slots = [slot, before, next];
+        let [before, next] = ahead.slots;
+        ahead.slots = [slot, before];
         if let Some(slot) = slot {
             self.links.prefetch(slot);
         }

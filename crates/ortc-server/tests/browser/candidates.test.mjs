@@ -3,35 +3,20 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Bench, LONG, strongest } from "./support.mjs";
+import { Bench, LONG, equipped, strongest } from "./support.mjs";
 
 /** In the page: a call with whoever is in the pair; what was signalled, which pair it is, and the sound. */
 const call = async ({ signal, transport, seconds, hertz }) => {
   const { RTCConnection } = await import("/ortc.js");
   const conn = new RTCConnection();
-  const socket = new WebSocket(signal);
-  const early = [];
-  const say = message => (socket.readyState === 1 ? socket.send(JSON.stringify(message)) : early.push(message));
   const [ours, theirs] = [[], []];
-  socket.onopen = () => early.splice(0).forEach(say);
-  socket.onmessage = ({ data }) => {
-    const { iceInfo, candidate, track } = JSON.parse(data);
-    if (iceInfo) {
-      Object.assign(conn.remote.ice, iceInfo);
-      conn.connect();
-    }
-    if (candidate?.transport === transport) {
-      theirs.push(candidate);
-      conn.setRemoteCandidate(candidate);
-    }
-    if (track) conn.receiveTrack(track);
-  };
-  say({ iceInfo: conn.local.ice });
-  conn.oncandidate = ({ candidate }) => {
-    if (candidate.transport !== transport) return;
-    ours.push(candidate);
-    say({ candidate });
-  };
+  const say = signalTo(conn, signal, {
+    admits: (candidate, whose) => {
+      if (candidate.transport !== transport) return false;
+      (whose === "ours" ? ours : theirs).push(candidate);
+      return true;
+    },
+  });
   let pair;
   conn.onactivecandidate = ({ localCandidate, remoteCandidate }) => { pair = [localCandidate, remoteCandidate]; };
   const added = new Promise(done => { conn.onaddstream = ({ stream }) => done(stream); });
@@ -66,7 +51,7 @@ async function meet(t, transport, isDenied, options) {
   const signal = `${server.socket}/pairs/own`;
   const page = await bench.chromium(`${server.url}/start`, { isDenied, args: [RESOLVES] });
   const caller = bench.call(signal, ["--play", "tone:440", "--record", bench.scratch(), ...LONG, ...options]);
-  const seen = await page.evaluate(call, { signal, transport, seconds: 3, hertz: 700 });
+  const seen = await equipped(page, call, { signal, transport, seconds: 3, hertz: 700 });
   const summary = await caller.hangUp();
   assert.equal(strongest(seen.sound, [350, 440, 550, 700]), 440);
   const track = summary.received.find(track => track.kind === "audio");

@@ -204,9 +204,10 @@ function equip() {
   };
   /**
    * Introduces a connection to whoever is in the room or pair, and receives what is described. `first` is
-   * said before all else; what it returns says more.
+   * said before all else; candidates that `admits` refuses are neither told nor taken; what it returns
+   * says more.
    */
-  globalThis.signalTo = (conn, signal, { first = [], onTrack = () => {} } = {}) => {
+  globalThis.signalTo = (conn, signal, { first = [], admits = () => true, onTrack = () => {} } = {}) => {
     const socket = new WebSocket(signal);
     const early = [];
     const say = message => (socket.readyState === 1 ? socket.send(JSON.stringify(message)) : early.push(message));
@@ -217,7 +218,7 @@ function equip() {
         Object.assign(conn.remote.ice, iceInfo);
         conn.connect();
       }
-      if (candidate) conn.setRemoteCandidate(candidate);
+      if (candidate && admits(candidate, "theirs")) conn.setRemoteCandidate(candidate);
       if (track) {
         onTrack(track);
         conn.receiveTrack(track);
@@ -225,7 +226,7 @@ function equip() {
     };
     first.forEach(say);
     say({ iceInfo: conn.local.ice });
-    conn.oncandidate = ({ candidate }) => say({ candidate });
+    conn.oncandidate = ({ candidate }) => { if (admits(candidate, "ours")) say({ candidate }); };
     return say;
   };
 }
