@@ -47,6 +47,10 @@ const AFTERMATH: Duration = Duration::from_secs(60);
 const MIXED_RESTARTS: u32 = 5;
 const MIXED_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often a goodbye that nobody has said before is sent: none is repeated later, and a peer that
+/// misses it waits for consent to expire. All are one record, of which a peer takes one.
+const GOODBYES: usize = 3;
+
 /// A handshake takes at most so many times as long as it waits for one datagram.
 const MAX_WAITS: u32 = 3;
 
@@ -353,15 +357,15 @@ impl DtlsEndpoint {
         Ok(())
     }
 
-    /// Closes: with a close_notify if connected, silently otherwise. Ends in
-    /// [`DtlsOutput::Stopped`].
+    /// Closes: with a close_notify if connected, which is sent three times, silently otherwise. Ends
+    /// in [`DtlsOutput::Stopped`].
     pub fn close(&mut self, now: Instant) {
         self.advance(now);
         if self.state == State::Stopped {
             return;
         }
         if self.state == State::ExpectClose {
-            self.flush_close_notify();
+            self.flush_close_notify(GOODBYES);
         }
         self.stop(Transition::Close, Ok(()));
     }
@@ -619,7 +623,7 @@ impl DtlsEndpoint {
             return self.recover(failure);
         }
         if closed {
-            self.flush_close_notify();
+            self.flush_close_notify(1);
             self.stop(Transition::Close, Ok(()));
         }
     }
@@ -648,7 +652,7 @@ impl DtlsEndpoint {
             .keys
             .and_then(|(profile, material)| SrtpKeys::from_exported(profile, &material, is_client));
         let Some(keys) = keys else {
-            self.flush_close_notify();
+            self.flush_close_notify(1);
             self.fail(DtlsFailure::NoSrtpProfile);
             return false;
         };
@@ -713,7 +717,7 @@ impl DtlsEndpoint {
         }
     }
 
-    fn flush_close_notify(&mut self) {
+    fn flush_close_notify(&mut self, copies: usize) {
         let now = self.engine_now();
         let Some(association) = self.association.as_mut() else { return };
         let polled = association
@@ -723,7 +727,9 @@ impl DtlsEndpoint {
         let Ok((events, _)) = polled else { return };
         for event in events {
             if let Event::Packet(packet) = event {
-                self.transmit(packet);
+                for _ in 0..copies {
+                    self.transmit(packet.clone());
+                }
             }
         }
     }

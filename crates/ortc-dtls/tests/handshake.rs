@@ -376,6 +376,35 @@ fn close_notify_stops_the_peer_whoever_closes() {
     }
 }
 
+/// Nothing is repeated by who is gone: what is lost of it is to be made up for at once.
+#[test]
+fn any_one_of_three_goodbyes_is_enough_and_nobody_answers_with_as_many() {
+    for version in VERSIONS {
+        for closing in [Side::Client, Side::Server] {
+            for arrives in 0..3 {
+                let mut pair = Pair::new(version);
+                pair.connect();
+                pair.advance(Duration::from_secs(1));
+                let before = pair.sent.len();
+                let mut nth = 0;
+                pair.tamper = Box::new(move |side, _, datagram| {
+                    let is_through = side != closing || nth == arrives;
+                    nth += usize::from(side == closing);
+                    is_through.then_some(datagram).into_iter().collect()
+                });
+                let now = pair.now;
+                pair.peer(closing).endpoint.close(now);
+                pair.advance(Duration::from_secs(1));
+                assert_eq!(pair.client.stopped, Some(Ok(())), "{version:?} {closing:?} {arrives}");
+                assert_eq!(pair.server.stopped, Some(Ok(())), "{version:?} {closing:?} {arrives}");
+                let said = pair.sent[before..].iter().map(|sent| sent.1);
+                let (ours, theirs): (Vec<_>, Vec<_>) = said.partition(|side| *side == closing);
+                assert_eq!((ours.len(), theirs.len()), (3, 1), "{version:?} {closing:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn close_before_connected_is_silent() {
     let mut pair = Pair::new(DtlsVersion::V12);

@@ -68,24 +68,54 @@ export const namesLayers = ({ role, scalabilityMode, layersId, codecs }) =>
 /** The encoding of a track in layers of one stream. */
 export const scalable = ({ scalabilityMode, ssrc }) => ({ rid: `s${ssrc}`, scalabilityMode });
 
+/** How often a change is tried that others of the same sender, a page's own among them, get in the way of. */
+const TRIES = 5;
+
+/** The last change of each sender that is not made yet. */
+const changes = new WeakMap();
+
+/**
+ * Changes the parameters of a sender, once all earlier changes of it are made: with each, a browser forgets
+ * that it has been asked for them. `change` gets them, and says whether there is anything to change.
+ */
+export function adjust(sender, change) {
+  const make = async () => {
+    for (let tries = 0; tries < TRIES; tries++) {
+      const parameters = sender.getParameters();
+      if (!parameters.encodings?.length || !change(parameters)) return;
+      try {
+        await sender.setParameters(parameters);
+        return;
+      } catch (error) {
+        // What a browser cannot do it goes on without.
+        if (!["InvalidStateError", "InvalidModificationError"].includes(error.name)) return;
+      }
+    }
+  };
+  const made = changes.has(sender) ? changes.get(sender).then(make) : make();
+  changes.set(sender, made);
+  made.then(() => { if (changes.get(sender) === made) changes.delete(sender); });
+}
+
 /** Has pictures be sent in layers. A browser that cannot goes on without. */
 export function scale(sender, scalabilityMode) {
-  const parameters = sender.getParameters();
-  const [encoding] = parameters.encodings ?? [];
-  if (!encoding || encoding.scalabilityMode === scalabilityMode) return;
-  encoding.scalabilityMode = scalabilityMode;
-  sender.setParameters(parameters).catch(() => {});
+  adjust(sender, ({ encodings: [encoding] }) => {
+    const isOther = encoding.scalabilityMode !== scalabilityMode;
+    encoding.scalabilityMode = scalabilityMode;
+    return isOther;
+  });
 }
 
 /** Sets how large each encoding is, and what it takes: `scale` is what all are divided by. */
 export function tune(sender, encodings, scale = 1) {
-  const parameters = sender.getParameters();
-  if (parameters.encodings?.length !== encodings.length) return;
-  for (const encoding of parameters.encodings) {
-    const own = encodings.find(({ rid }) => rid === encoding.rid);
-    if (!own) continue;
-    encoding.scaleResolutionDownBy = own.scaleResolutionDownBy * scale;
-    encoding.maxBitrate = own.maxBitrate;
-  }
-  sender.setParameters(parameters).catch(() => {});
+  adjust(sender, parameters => {
+    if (parameters.encodings.length !== encodings.length) return false;
+    for (const encoding of parameters.encodings) {
+      const own = encodings.find(({ rid }) => rid === encoding.rid);
+      if (!own) continue;
+      encoding.scaleResolutionDownBy = own.scaleResolutionDownBy * scale;
+      encoding.maxBitrate = own.maxBitrate;
+    }
+    return true;
+  });
 }

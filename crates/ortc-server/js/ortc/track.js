@@ -3,7 +3,7 @@
 import { NUMBERS, TRANSPORT_WIDE, associated, isMedia, known, keysBeside, validateCodecs } from "./codecs.js";
 import { capabilities } from "./capabilities.js";
 import { localCodecs } from "./prepare.js";
-import { DEPENDENCIES, namesLayers, ridExtensions, scalable, tune } from "./simulcast.js";
+import { DEPENDENCIES, adjust, namesLayers, ridExtensions, scalable, tune } from "./simulcast.js";
 import { sentCodecs } from "./transport.js";
 
 const MAX_MSIDS = 16;
@@ -157,10 +157,11 @@ export class RTCTrack {
       Math.max(1, width / (videoMaxWidth ?? Infinity) || 1, height / (videoMaxHeight ?? Infinity) || 1));
     const { sender } = this.#section.transceiver;
     const { encodings } = this.#section;
-    if (encodings) return tune(sender, encodings, scales.length ? Math.min(...scales) : 1);
-    const parameters = sender.getParameters();
-    if (!parameters.encodings?.length) return;
-    parameters.encodings[0].scaleResolutionDownBy = scales.length ? Math.min(...scales) : 1;
-    sender.setParameters(parameters).catch(() => {});
+    const scale = scales.length ? Math.min(...scales) : 1;
+    if (encodings) return tune(sender, encodings, scale);
+    adjust(sender, ({ encodings: [encoding] }) => {
+      encoding.scaleResolutionDownBy = scale;
+      return true;
+    });
   }
 }

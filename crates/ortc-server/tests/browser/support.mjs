@@ -187,7 +187,7 @@ function equip() {
   };
   /**
    * Has what encodes pictures for these connections leave them as large as they are, however busy the
-   * machine is, and take what is said of its first encoding; tells whether there is any.
+   * machine is, and take what is said of its first encoding; tells whether it has: it may have to be tried again.
    */
   globalThis.keepSize = async (made, encoding = {}) => {
     const senders = made.flatMap(pc => pc.getSenders()).filter(({ track }) => track?.kind === "video");
@@ -197,7 +197,13 @@ function equip() {
       if (!parameters.encodings?.length) continue;
       parameters.degradationPreference = "maintain-resolution";
       Object.assign(parameters.encodings[0], encoding);
-      await sender.setParameters(parameters);
+      try {
+        await sender.setParameters(parameters);
+      } catch (error) {
+        // The page has changed them meanwhile.
+        if (error.name === "InvalidStateError") return false;
+        throw error;
+      }
       kept++;
     }
     return kept > 0;
