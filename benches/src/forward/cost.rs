@@ -42,16 +42,16 @@ const CONTESTANTS: &[&str] = &["bare", "bare-plain", "ortc", "ortc-numbered", "s
 /// Those that time their steps.
 const TIMED: &[&str] = &["bare", "bare-plain", "ortc"];
 
-/// How often everybody is measured, in turns; the median counts.
+/// How often everybody is measured, in turns; of the cost, the lower quartile counts.
 const ROUNDS: usize = 6;
 
 /// How often those are that have goals, and how many times as long all of it takes: what else the
 /// machine does is to count less there. Two processes of one program differ by a tenth, by where
 /// their memory happens to be, so each is started several times, and the first round after that does
 /// not count: congestion control is busy with finding out what there is.
-const ROUNDS_WITH_GOALS: usize = 20;
+const ROUNDS_WITH_GOALS: usize = 30;
 const STARTS_WITH_GOALS: usize = 5;
-const LONGER: f64 = 10.0;
+const LONGER: f64 = 15.0;
 
 fn numbers(parameters: &Map<String, Value>) -> Option<(u64, u64, u64, &str)> {
     let number = |key| parameters.get(key).and_then(Value::as_u64);

@@ -47,8 +47,8 @@ const AFTERMATH: Duration = Duration::from_secs(60);
 const MIXED_RESTARTS: u32 = 5;
 const MIXED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a goodbye that nobody has said before is sent: none is repeated later, and a peer that
-/// misses it waits for consent to expire. All are one record, of which a peer takes one.
+/// How often a goodbye is sent, as none is repeated later, and who misses it waits for consent to
+/// expire. It is one record, of which a peer takes one.
 const GOODBYES: usize = 3;
 
 /// A handshake takes at most so many times as long as it waits for one datagram.
@@ -727,9 +727,7 @@ impl DtlsEndpoint {
         let Ok((events, _)) = polled else { return };
         for event in events {
             if let Event::Packet(packet) = event {
-                for _ in 0..copies {
-                    self.transmit(packet.clone());
-                }
+                (0..copies).for_each(|_| self.transmit(packet.clone()));
             }
         }
     }

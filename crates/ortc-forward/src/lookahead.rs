@@ -20,7 +20,7 @@ pub(crate) struct Lookahead {
 
 impl Lookahead {
     /// How far it looks: each step looks at what the one before has fetched.
-    pub(crate) const STEPS: usize = 3;
+    pub(crate) const STEPS: usize = 4;
 }
 
 impl Plane {
@@ -35,17 +35,20 @@ impl Plane {
         ahead: &mut Lookahead,
     ) {
         let slot = (place < batch.len()).then(|| self.slot_of(now, batch, place)).flatten();
-        let [before, next] = ahead.slots;
-        ahead.slots = [slot, before];
+        let [first, second, third] = ahead.slots;
+        ahead.slots = [slot, first, second];
         if let Some(slot) = slot {
             self.links.prefetch(slot);
         }
         let session = |slot: Option<u32>| self.links.at(slot?)?.session.as_ref();
-        if let Some(session) = session(before) {
+        if let Some(session) = session(first) {
             session.prefetch_control();
         }
-        if let Some(session) = session(next) {
-            session.prefetch_feedback();
+        if let Some(session) = session(second) {
+            session.prefetch_estimate();
+        }
+        if let Some(session) = session(third) {
+            session.prefetch_unacknowledged();
         }
     }
 

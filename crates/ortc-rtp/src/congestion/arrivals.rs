@@ -194,7 +194,9 @@ mod tests {
                 let packet = RtcpView::new(&out).next().unwrap().unwrap();
                 let feedback = TransportFeedback::parse(&packet).unwrap().unwrap();
                 let start = i64::from(feedback.reference()) * 64;
-                feedback.statuses().map(|(n, at)| (n, at.map(|at| start + at / 4))).collect()
+                let mut told = Vec::new();
+                feedback.each_status(|n, at| told.push((n, at.map(|at| start + at / 4))));
+                told
             })
         }
     }

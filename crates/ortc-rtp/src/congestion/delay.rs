@@ -121,9 +121,8 @@ impl DelayDetector {
 /// Lays a line through the delays of groups: a slope above zero is a queue that grows.
 #[derive(Debug)]
 struct Trendline {
-    /// Time of arrival and smoothed delay, both in milliseconds: those of the last groups, in any
-    /// order, as a line has none.
-    delays: Option<Box<[(f64, f64); WINDOW]>>,
+    /// Those of the last groups.
+    delays: Option<Box<Delays>>,
     /// How many there have been.
     groups: usize,
     first_arrived_us: Option<i64>,
@@ -157,19 +156,41 @@ impl Default for Trendline {
     }
 }
 
-/// The slope by least squares; `None` if all came at one time.
-fn slope(delays: &[(f64, f64); WINDOW]) -> Option<f64> {
-    // All in one go, by how far each is from one of them: close to zero nothing is lost in rounding.
-    let (origin, level) = delays[0];
-    let (mut x, mut y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0);
-    for (at, delay) in delays {
-        let (at, delay) = (at - origin, delay - level);
-        (x, y) = (x + at, y + delay);
-        (xx, xy) = (xx + at * at, xy + at * delay);
+/// Times of arrival and smoothed delays, both in milliseconds, in any order, as a line has none. They
+/// are looked at several at a time.
+#[derive(Debug, Default)]
+struct Delays {
+    at: [[f64; LANES]; WINDOW / LANES],
+    delay: [[f64; LANES]; WINDOW / LANES],
+}
+
+const LANES: usize = 4;
+
+impl Delays {
+    fn set(&mut self, place: usize, at: f64, delay: f64) {
+        self.at[place / LANES][place % LANES] = at;
+        self.delay[place / LANES][place % LANES] = delay;
     }
-    let count = WINDOW as f64;
-    let (above, below) = (xy - x * y / count, xx - x * x / count);
-    (below > 0.0).then(|| above / below)
+
+    /// The slope by least squares; `None` if all came at one time.
+    fn slope(&self) -> Option<f64> {
+        // By how far each is from one of them: close to zero nothing is lost in rounding.
+        let (origin, level) = (self.at[0][0], self.delay[0][0]);
+        let [mut x, mut y, mut xx, mut xy] = [[0.0; LANES]; 4];
+        for (at, delay) in self.at.iter().zip(&self.delay) {
+            for lane in 0..LANES {
+                let (at, delay) = (at[lane] - origin, delay[lane] - level);
+                x[lane] += at;
+                y[lane] += delay;
+                xx[lane] += at * at;
+                xy[lane] += at * delay;
+            }
+        }
+        let [x, y, xx, xy] = [x, y, xx, xy].map(|lanes| lanes.iter().sum::<f64>());
+        let count = WINDOW as f64;
+        let (above, below) = (xy - x * y / count, xx - x * x / count);
+        (below > 0.0).then(|| above / below)
+    }
 }
 
 impl Trendline {
@@ -179,9 +200,9 @@ impl Trendline {
         self.accumulated += arrived_ms - sent_ms;
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
         let delays = self.delays.get_or_insert_default();
-        delays[self.groups % WINDOW] = ((arrived_us - first) as f64 / 1e3, self.smoothed);
+        delays.set(self.groups % WINDOW, (arrived_us - first) as f64 / 1e3, self.smoothed);
         self.groups += 1;
-        let slope = if self.groups >= WINDOW { slope(delays) } else { None };
+        let slope = if self.groups >= WINDOW { delays.slope() } else { None };
         self.detect(now, slope.unwrap_or(self.before), sent_ms);
     }
 
@@ -251,15 +272,16 @@ mod tests {
     #[test]
     fn a_line_through_points_on_a_line_has_its_slope_wherever_they_are() {
         for origin in [0.0, 1e9] {
-            let mut delays = [(0.0, 0.0); WINDOW];
-            for (n, point) in delays.iter_mut().enumerate() {
+            let mut delays = Delays::default();
+            for n in 0..WINDOW {
                 let at = (n * 7 % WINDOW) as f64 * 10.0;
-                *point = (origin + at, 30.0 + at / 4.0);
+                delays.set(n, origin + at, 30.0 + at / 4.0);
             }
-            let found = slope(&delays).unwrap();
+            let found = delays.slope().unwrap();
             assert!((found - 0.25).abs() < 1e-6, "{found}");
         }
-        assert_eq!(slope(&[(5.0, 1.0); WINDOW]), None);
+        let at_once = Delays { at: [[5.0; LANES]; _], delay: [[1.0; LANES]; _] };
+        assert_eq!(at_once.slope(), None);
     }
 
     fn first(usages: &[Usage], wanted: Usage) -> Option<usize> {

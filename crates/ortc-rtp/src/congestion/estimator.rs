@@ -202,8 +202,10 @@ impl BandwidthEstimator {
 
     /// What is sent in a moment at most, in bits per second, if there is as much.
     pub fn pacing_rate(&self) -> u64 {
-        let factor = if self.share() < 1.0 { PACING_WHILE_DRAINING } else { PACING };
-        (factor * self.target_bps()) as u64
+        let estimate = self.estimate_bps();
+        let share = self.share(estimate);
+        let factor = if share < 1.0 { PACING_WHILE_DRAINING } else { PACING };
+        (factor * self.shared_bps(estimate, share)) as u64
     }
 
     /// The smoothed round trip, with the time that the peer holds its feedback back.
@@ -231,11 +233,16 @@ impl BandwidthEstimator {
     }
 
     fn target_bps(&self) -> f64 {
-        (self.estimate_bps() * self.share()).max(self.limits.min as f64)
+        let estimate = self.estimate_bps();
+        self.shared_bps(estimate, self.share(estimate))
+    }
+
+    fn shared_bps(&self, estimate_bps: f64, share: f64) -> f64 {
+        (estimate_bps * share).max(self.limits.min as f64)
     }
 
     /// The share of the estimate that is sent while a queue is being emptied.
-    fn share(&self) -> f64 {
+    fn share(&self, estimate_bps: f64) -> f64 {
         let mut share = 1.0f64;
         if self.draining_since.is_some() {
             let long = (self.queue.as_secs_f64() - QUEUE) / LONG_QUEUE;
@@ -243,9 +250,10 @@ impl BandwidthEstimator {
         }
         if let Some((_, round_trip)) = self.least() {
             let span = round_trip + self.interval + IN_FLIGHT;
-            let room = self.estimate_bps() * span.as_secs_f64() + IN_FLIGHT_BITS;
-            let full = 8.0 * self.in_flight as f64 / room;
-            if full > 1.0 {
+            let room = estimate_bps * span.as_secs_f64() + IN_FLIGHT_BITS;
+            let bits = 8.0 * self.in_flight as f64;
+            if bits > room {
+                let full = bits / room;
                 share = share.min((full * full).recip().max(LEAST_IN_FLIGHT_SHARE));
             }
         }
@@ -344,13 +352,12 @@ impl BandwidthEstimator {
     /// Round trip and queue, by the newest packets that came.
     fn on_times(&mut self, now: Instant, results: &[PacketResult]) {
         let came = results.iter().filter(|it| !it.was_lost);
-        let came = came.filter_map(|it| Some((it.sent_us, it.arrived_us?)));
-        let Some((newest, _)) = came.clone().next_back() else { return };
+        let came = came.filter_map(|it| Some((it.sent_us, it.arrived_us? - it.sent_us)));
+        let last = came.reduce(|(_, least), (sent_us, delay)| (sent_us, least.min(delay)));
+        let Some((newest, delay)) = last else { return };
         let age = self.us(now) - newest;
         let sample = Duration::from_micros(u64::try_from(age).unwrap_or(0));
         self.round_trip = (7 * self.round_trip + sample) / 8;
-        let delay = came.map(|(sent_us, arrived_us)| arrived_us - sent_us).min();
-        let Some(delay) = delay else { return };
         if now >= self.base_at + BASE {
             self.base = [self.base[1], None];
             self.base_at = now;
@@ -417,7 +424,9 @@ impl BandwidthEstimator {
             self.overused_at = Some(now);
             // While a queue is emptied and all that is sent for that gets through, and no more,
             // nothing new is known about the link.
-            let (sent, is_emptied) = (self.target_bps(), self.share() < 1.0);
+            let estimate = self.estimate_bps();
+            let share = self.share(estimate);
+            let (sent, is_emptied) = (self.shared_bps(estimate, share), share < 1.0);
             let is_known = is_emptied && through.is_some_and(|bps| bps < SENT * sent);
             if !is_known && self.rate.may_decrease(now, self.round_trip, through) {
                 let before = self.estimate_bps();

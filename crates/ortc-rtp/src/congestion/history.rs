@@ -229,16 +229,15 @@ impl SentHistory {
         };
         self.reference = Some((start, reference));
         let now_us = self.us(now);
-        for (number, arrived) in feedback.statuses() {
-            let back = u64::from(self.next_number().wrapping_sub(number));
-            let number = self.next - back;
+        let back = self.next_number().wrapping_sub(feedback.base());
+        let mut number = self.next - u64::from(back);
+        feedback.each_status(|_, arrived| {
             let arrived_us = arrived.map(|ticks| start + ticks * 250);
-            if back > 0
-                && let Some(result) = self.settle(now_us, number, arrived_us)
-            {
+            if let Some(result) = self.settle(now_us, number, arrived_us) {
                 each(result);
             }
-        }
+            number += 1;
+        });
     }
 
     /// As [`on_feedback`](Self::on_feedback), by SSRCs and sequence numbers (RFC 8888).
@@ -287,7 +286,9 @@ impl SentHistory {
         if number >= self.next || self.next - number > self.entries.len() as u64 {
             return None;
         }
-        self.acknowledge_to(number);
+        if number > self.unacknowledged {
+            self.acknowledge_to(number);
+        }
         let at = self.at(number);
         let entry = &mut self.entries[at];
         let was_lost = entry.standing == Standing::Lost;
@@ -295,8 +296,11 @@ impl SentHistory {
         if entry.len == 0 || entry.standing == Standing::Received || entry.standing == standing {
             return None;
         }
-        if entry.standing == Standing::Unknown && number >= self.unacknowledged {
-            self.in_flight = self.in_flight.saturating_sub(u64::from(entry.len));
+        if number == self.unacknowledged {
+            self.unacknowledged += 1;
+            if entry.standing == Standing::Unknown {
+                self.in_flight = self.in_flight.saturating_sub(u64::from(entry.len));
+            }
         }
         entry.standing = standing;
         let age = (now_us as u32).wrapping_sub(entry.sent_us);

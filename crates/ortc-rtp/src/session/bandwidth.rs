@@ -108,7 +108,7 @@ impl Congestion {
         }
     }
 
-    /// Has the processor fetch what feedback looks at, while its message is opened.
+    /// Has the processor fetch what feedback looks at beside that.
     pub(super) fn prefetch_feedback(&self) {
         if let Some(sending) = &self.sending {
             sending.history.prefetch_unacknowledged();

@@ -188,7 +188,6 @@ impl RtpSession {
         self.datagrams.received += 1;
         self.datagrams.bytes_received += packet.len() as u64;
         let Some(keys) = &mut self.keys else { return true };
-        self.congestion.prefetch_feedback();
         match keys.receiver.unprotect_rtcp(packet) {
             Ok(len) => {
                 self.authentic += 1;

@@ -77,12 +77,18 @@ impl RtpSession {
         prefetch(outbox);
     }
 
-    /// The second step: the windows of the keys, and the estimate.
+    /// The second step: the windows of the keys, and where the estimate is.
     #[inline]
-    pub fn prefetch_feedback(&self) {
+    pub fn prefetch_estimate(&self) {
         if let Some(Keys { receiver, .. }) = &self.keys {
             receiver.prefetch_rtcp();
         }
         self.congestion.prefetch_estimator();
+    }
+
+    /// The third step: what was sent that nothing is known of yet, and what the estimate goes by.
+    #[inline]
+    pub fn prefetch_unacknowledged(&self) {
+        self.congestion.prefetch_feedback();
     }
 }
