@@ -78,7 +78,7 @@ pub enum SocketCommand {
     /// Sends one control datagram (STUN, DTLS). Never media.
     SendControl(SendControl),
     /// Sends one control datagram on every path that works, the selected one first: a goodbye, which
-    /// is said once, and is not to be lost with a path that has just died.
+    /// nobody repeats later, and which is not to be lost with a path that has just died.
     SendEverywhere(ConnectionId, Bytes),
     /// What ICE has found out about a path.
     Path(ConnectionId, PathUpdate),

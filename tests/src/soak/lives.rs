@@ -129,7 +129,7 @@ impl Side {
         in_time("closed", self.conn.closed()).await
     }
 
-    /// Waits until it has ended because the other side has. A goodbye is said once: if every path
+    /// Waits until it has ended because the other side has. Nobody repeats a goodbye: if every path
     /// that is known to work vanishes under it, no path is found again in two seconds where it was
     /// our address, or consent tells in half a minute, and the application hangs up.
     async fn left(&mut self) -> Result<(), String> {
