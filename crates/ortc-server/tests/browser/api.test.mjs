@@ -106,6 +106,35 @@ for (const kind of BROWSERS) {
     assert.deepEqual(tones, kind === "firefox" ? [FIREFOX_HERTZ, FIREFOX_HERTZ] : [440, 880]);
   });
 
+  test(`${kind}: pictures are as small as is asked, and of what is asked at once the last counts`, { timeout: 120_000 }, async t => {
+    const seen = await inPage(t, kind, async () => {
+      const { a, b, connect } = pair();
+      const added = event(b, "addstream");
+      a.addStream(colour("#c0c000"));
+      const [track] = a.tracks();
+      b.receiveTrack(track.getDescription());
+      const connected = event(a, "connected");
+      connect();
+      await connected;
+      const video = Object.assign(document.createElement("video"), { muted: true, srcObject: (await added).stream });
+      await video.play();
+      /** How wide pictures are, once they are as wide as that. */
+      const becomes = async width => {
+        for (const until = performance.now() + 30_000; video.videoWidth !== width && performance.now() < until;) {
+          await new Promise(shown => video.requestVideoFrameCallback(shown));
+        }
+        return video.videoWidth;
+      };
+      const widths = [];
+      for (const asked of [[80, 160], [160, 80, 320]]) {
+        for (const videoMaxWidth of asked) track.mediaAttributes = [{ videoMaxWidth }];
+        widths.push(await becomes(asked.at(-1)));
+      }
+      return widths;
+    });
+    assert.deepEqual(seen, [160, 320]);
+  });
+
   test(`${kind}: a track is stopped, started and removed`, { timeout: 120_000 }, async t => {
     const seen = await inPage(t, kind, async () => {
       const { a, b, connect } = pair();
