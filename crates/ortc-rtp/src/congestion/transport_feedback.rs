@@ -156,8 +156,8 @@ fn deltas_len(chunk: u16, symbols: u16) -> usize {
     match chunk >> 14 {
         // A vector of bits, each a small delta.
         0b10 => ((chunk & 0x3fff) >> (14 - symbols)).count_ones() as usize,
-        0b11 => (7 - symbols..7).map(|at| delta_len((chunk >> (2 * at) & 3) as u8)).sum(),
-        _ => usize::from(symbols) * delta_len((chunk >> 13 & 3) as u8),
+        0b11 => (0..symbols).map(|at| delta_len(symbol_at(chunk, at))).sum(),
+        _ => usize::from(symbols) * delta_len(symbol_at(chunk, 0)),
     }
 }
 
@@ -392,9 +392,17 @@ mod tests {
             let packet = RtcpPacket { count: FORMAT, packet_type: TRANSPORT_FEEDBACK, body: &body };
             if let Some(Ok(feedback)) = TransportFeedback::parse(&packet) {
                 assert_eq!(statuses(&feedback).count(), feedback.len());
-                // Each that has come takes one byte or two, and none is left.
+                let mut left = feedback.count;
+                let len_of = |chunk: &[u8]| {
+                    let chunk = u16_at(chunk, 0);
+                    let symbols = symbols_of(chunk).min(left);
+                    left -= symbols;
+                    (0..symbols).map(|at| delta_len(symbol_at(chunk, at))).sum::<usize>()
+                };
+                let len = feedback.chunks.chunks_exact(2).map(len_of).sum::<usize>();
+                assert_eq!(len, feedback.deltas.len());
                 let came = statuses(&feedback).filter(|(_, at)| at.is_some()).count();
-                assert!((came..=2 * came).contains(&feedback.deltas.len()));
+                assert!((came..=2 * came).contains(&len), "none is taken for missing");
             }
         }
     }
