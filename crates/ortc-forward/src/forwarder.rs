@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use ortc_io::consent::ConsentTable;
-use ortc_io::paths::{Admission, PathTable};
+use ortc_io::paths::{Admission, Parked, PathTable};
 use ortc_io::ring::RingReceiver;
 use ortc_io::{
-    DatagramIo, DatagramKind, DatagramReceived, FlightDirection, Path, ReceiveBatch, SendBatch,
-    SocketId, classify,
+    ConnectionId, DatagramIo, DatagramKind, DatagramReceived, FlightDirection, Path, ReceiveBatch,
+    SendBatch, SocketId, classify,
 };
 use ortc_rtp::MAX_PADDING;
 
 use crate::clock::WallClock;
-use crate::fanout::FanOut;
+use crate::fanout::{FanOut, PacketStore};
 use crate::handle::Wakeup;
 use crate::link::guarded;
 use crate::lookahead::Lookahead;
@@ -264,6 +264,15 @@ impl PacketForwarder {
     }
 }
 
+/// Media that has waited for its path.
+struct Released(Vec<Vec<u8>>);
+
+impl PacketStore for Released {
+    fn packet(&self, at: usize, len: usize) -> &[u8] {
+        &self.0[at][..len]
+    }
+}
+
 impl Plane {
     /// Brings one datagram from the network, the `index`th of its batch, to where it belongs.
     fn route(
@@ -296,6 +305,29 @@ impl Plane {
         });
     }
 
+    /// Brings to where it belongs what has waited for its path.
+    pub(crate) fn route_released(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        released: Vec<Parked>,
+        io: &mut impl DatagramIo,
+    ) {
+        let mut media = Released(Vec::new());
+        for Parked { path, received_at, datagram } in released {
+            let kind = classify(&datagram);
+            if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
+                let (index, mut bytes) = (media.0.len(), Vec::from(datagram));
+                self.route_media(now, path, kind, index, &mut bytes, io);
+                media.0.push(bytes);
+            } else {
+                let datagram = DatagramReceived { connection, path, received_at, datagram };
+                self.outbox.push(ForwarderEvent::Dtls(datagram));
+            }
+        }
+        self.fan_out(now, &media, io);
+    }
+
     fn route_media(
         &mut self,
         now: Instant,
@@ -306,7 +338,8 @@ impl Plane {
         io: &mut impl DatagramIo,
     ) {
         let Some(id) = self.paths.route(now, path) else {
-            self.paths.count_unvalidated(path.socket, 1);
+            // It waits for its path, or is counted.
+            self.paths.admit(now, path, kind, bytes);
             return;
         };
         let link = self.links.get_mut(id);

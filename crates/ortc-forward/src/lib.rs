@@ -51,7 +51,7 @@
 //!
 //! - **Nomination.** What is received depends on validated paths only, what is sent on one
 //!   separate value. A path that is lost is received from for 5 s more.
-//! - **DTLS before validation** is parked and delivered once the path is validated.
+//! - **DTLS and media before validation** are parked and delivered once the path is validated.
 //!   **SRTP before keys** is parked by the session and opened when the keys come.
 //! - **Two connections on a shared socket towards one remote address.** The newer one has the
 //!   path once it has validated it, and the older is told; a request takes nothing.

@@ -100,7 +100,7 @@ impl Plane {
                     self.send_control(now, &SendControl { connection, path, datagram }, io);
                 }
             }
-            ForwarderCommand::Path(id, update) => self.update_path(now, id, update),
+            ForwarderCommand::Path(id, update) => self.update_path(now, id, update, io),
             ForwarderCommand::DelegateConsent(id, delegation) => {
                 self.delegate_consent(now, id, &delegation);
             }
@@ -501,7 +501,13 @@ impl Plane {
         }
     }
 
-    fn update_path(&mut self, now: Instant, id: ConnectionId, update: PathUpdate) {
+    fn update_path(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        update: PathUpdate,
+        io: &mut impl DatagramIo,
+    ) {
         let updated = self.paths.update(now, id, update);
         self.note_path(now, id, &update);
         while let Some((loser, path)) = self.paths.poll_taken() {
@@ -518,9 +524,8 @@ impl Plane {
                 return;
             }
         };
-        for Parked { path, received_at, datagram } in released {
-            let datagram = DatagramReceived { connection: id, path, received_at, datagram };
-            self.outbox.push(ForwarderEvent::Dtls(datagram));
+        if !released.is_empty() {
+            self.route_released(now, id, released, io);
         }
         self.touch(id);
     }

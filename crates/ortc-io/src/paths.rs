@@ -9,9 +9,13 @@
 //! | standing | entered by | STUN | DTLS | RTP and RTCP |
 //! |---|---|---|---|---|
 //! | none | – | taken | dropped | dropped |
-//! | [`Authenticated`](Standing::Authenticated) | [`PathUpdate::Authenticated`] | taken | parked | dropped |
+//! | [`Authenticated`](Standing::Authenticated) | [`PathUpdate::Authenticated`] | taken | parked | parked, for 1 s |
 //! | [`Validated`](Standing::Validated) | [`PathUpdate::Validated`] | taken | taken | taken |
 //! | [`Lingering`](Standing::Lingering) | [`PathUpdate::Lost`] | taken | taken | taken, for 5 s |
+//!
+//! A peer validates a path when we have answered it, we when it has answered us: it may send media on
+//! it before our own check is done. Nothing of what is parked is looked into, and media takes no room
+//! that DTLS has.
 //!
 //! What is received does not depend on what is selected: [`PathUpdate::Selected`] only says
 //! where the connection sends, so a nomination never costs a datagram in flight.
@@ -66,17 +70,29 @@ pub use self::error::PathError;
 use self::hash::AddressHash;
 use self::shared::{Shared, TransactionId};
 pub use self::stats::{PathStats, SharedStats};
-use crate::{ConnectionId, DatagramKind, Encapsulation, Path, PathUpdate, SocketId, prefetch};
+use crate::{
+    ConnectionId, DatagramKind, Encapsulation, Path, PathUpdate, SocketId, classify, prefetch,
+};
 
 /// How long a lost path is still received from: longer than what may be in flight or queued
 /// on any path worth using.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Most datagrams that wait for the validation of their paths, per connection.
+/// Most DTLS datagrams that wait for the validation of their paths, per connection.
 pub const MAX_PARKED: usize = 8;
 
-/// Most bytes that wait for the validation of their paths, per connection.
+/// Most bytes of DTLS that wait so, per connection.
 pub const MAX_PARKED_BYTES: usize = 10_000;
+
+/// Most RTP and RTCP datagrams that wait for the validation of their paths, per connection.
+pub const MAX_PARKED_MEDIA: usize = 32;
+
+/// Most bytes of RTP and RTCP that wait so, per connection.
+pub const MAX_PARKED_MEDIA_BYTES: usize = 40_000;
+
+/// How long RTP and RTCP wait so: for a check that is lost and sent again, and not until they are
+/// of no use.
+pub const MEDIA_WAIT: Duration = Duration::from_secs(1);
 
 /// Most paths of one connection. Each stands for an authenticated request, but a request can
 /// be replayed from any number of addresses.
@@ -124,6 +140,17 @@ pub struct Parked {
     pub datagram: Bytes,
 }
 
+impl Parked {
+    /// Whether it has a time after which it is of no use.
+    fn is_media(&self) -> bool {
+        is_media(classify(&self.datagram))
+    }
+}
+
+fn is_media(kind: DatagramKind) -> bool {
+    matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp)
+}
+
 /// The paths of all connections of a socket port; see the [module](self).
 #[derive(Debug, Default)]
 pub struct PathTable {
@@ -164,7 +191,6 @@ struct Connection {
     selected: Option<Path>,
     suspended: bool,
     parked: Vec<Parked>,
-    parked_bytes: usize,
     /// Requests on shared sockets, the oldest first.
     requests: VecDeque<(Instant, SocketId, TransactionId)>,
     stats: PathStats,
@@ -287,7 +313,7 @@ impl PathTable {
         let gone: Vec<Path> = state.paths.extract_if(.., on_it).collect();
         state.validated.retain(|path| path.socket != socket);
         state.selected = state.selected.filter(|path| path.socket != socket);
-        state.discard(|path| path.socket == socket);
+        state.discard(|parked| parked.path.socket == socket);
         let requests: Vec<_> = state.requests.iter().map(|(_, on, id)| (*on, *id)).collect();
         state.requests.retain(|(_, on, _)| *on != socket);
         let username_frag = state.username_frag.clone();
@@ -342,7 +368,7 @@ impl PathTable {
     }
 
     /// Takes note of what ICE has found out. Returns what was parked and may now be
-    /// delivered, in the order of arrival.
+    /// delivered, of all kinds, in the order of arrival.
     ///
     /// # Errors
     /// [`PathError`]; nothing has changed then.
@@ -377,7 +403,7 @@ impl PathTable {
                     state.validated.reserve_exact(1);
                     state.validated.push(path);
                 }
-                Ok(state.release(path))
+                Ok(state.release(now, path))
             }
             PathUpdate::Selected(path) => {
                 self.check_use(connection, path.socket)?;
@@ -408,8 +434,7 @@ impl PathTable {
     /// Which connection media that came in on a path belongs to; `None` when it must not be
     /// taken.
     ///
-    /// Counts nothing, so that a caller may ask once for a batch:
-    /// [`count_unvalidated`](Self::count_unvalidated) is for what it drops.
+    /// Counts nothing: what it knows no taker for is for [`admit`](Self::admit) to park or to count.
     pub fn route(&self, now: Instant, path: Path) -> Option<ConnectionId> {
         let holder = self.holder(now, path)?;
         match holder.standing {
@@ -427,20 +452,6 @@ impl PathTable {
         match entry.standing {
             Standing::Lingering { until } if until <= now => None,
             _ => Some(entry),
-        }
-    }
-
-    /// Counts `datagrams` dropped on a socket because [`route`](Self::route) knew no taker.
-    pub fn count_unvalidated(&mut self, socket: SocketId, datagrams: u64) {
-        match self.socket(socket).map(|known| &known.tenancy) {
-            Some(Tenancy::Owned(owner)) => {
-                let owner = *owner;
-                if let Ok(connection) = self.get_mut(owner) {
-                    connection.stats.unvalidated += datagrams;
-                }
-            }
-            Some(Tenancy::Shared(_)) => self.shared.strangers += datagrams,
-            None => self.orphaned += datagrams,
         }
     }
 
@@ -477,9 +488,7 @@ impl PathTable {
             | (_, Some(Standing::Validated | Standing::Lingering { .. })) => {
                 Admission::Deliver(owner)
             }
-            (DatagramKind::Dtls, Some(Standing::Authenticated)) => {
-                connection.park(now, path, datagram)
-            }
+            (_, Some(Standing::Authenticated)) => connection.park(now, path, kind, datagram),
             _ => {
                 connection.stats.unvalidated += 1;
                 Admission::Dropped
@@ -691,21 +700,33 @@ impl PathTable {
 }
 
 impl Connection {
-    fn park(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Admission {
-        if self.parked.len() >= MAX_PARKED || self.parked_bytes + datagram.len() > MAX_PARKED_BYTES
-        {
+    fn park(&mut self, now: Instant, path: Path, kind: DatagramKind, datagram: &[u8]) -> Admission {
+        let is_media = is_media(kind);
+        if is_media {
+            self.discard(|parked| parked.is_media() && parked.received_at + MEDIA_WAIT <= now);
+        }
+        let others = self.parked.iter().filter(|parked| parked.is_media() == is_media);
+        let (count, bytes) = others.fold((0, datagram.len()), |(count, bytes), other| {
+            (count + 1, bytes + other.datagram.len())
+        });
+        let (most, most_bytes) = match is_media {
+            true => (MAX_PARKED_MEDIA, MAX_PARKED_MEDIA_BYTES),
+            false => (MAX_PARKED, MAX_PARKED_BYTES),
+        };
+        if count >= most || bytes > most_bytes {
             self.stats.park_overflow += 1;
             return Admission::Dropped;
         }
         self.stats.parked += 1;
-        self.parked_bytes += datagram.len();
         let datagram = Bytes::copy_from_slice(datagram);
         self.parked.push(Parked { path, received_at: now, datagram });
         Admission::Parked
     }
 
-    fn release(&mut self, path: Path) -> Vec<Parked> {
-        let released = self.take_parked(|parked| parked == path);
+    fn release(&mut self, now: Instant, path: Path) -> Vec<Parked> {
+        self.discard(|parked| parked.is_media() && parked.received_at + MEDIA_WAIT <= now);
+        let released: Vec<Parked> =
+            self.parked.extract_if(.., |parked| parked.path == path).collect();
         self.stats.released += released.len() as u64;
         released
     }
@@ -714,18 +735,12 @@ impl Connection {
     fn leave(&mut self, path: Path) {
         self.validated.retain(|known| *known != path);
         self.selected = self.selected.filter(|known| *known != path);
-        self.discard(|parked| parked == path);
+        self.discard(|parked| parked.path == path);
     }
 
-    fn discard(&mut self, of: impl Fn(Path) -> bool) {
-        let discarded = self.take_parked(of);
-        self.stats.unvalidated += discarded.len() as u64;
-    }
-
-    fn take_parked(&mut self, of: impl Fn(Path) -> bool) -> Vec<Parked> {
-        let taken: Vec<Parked> = self.parked.extract_if(.., |parked| of(parked.path)).collect();
-        self.parked_bytes -= taken.iter().map(|parked| parked.datagram.len()).sum::<usize>();
-        taken
+    fn discard(&mut self, of: impl Fn(&Parked) -> bool) {
+        let discarded = self.parked.extract_if(.., |parked| of(parked)).count();
+        self.stats.unvalidated += discarded as u64;
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Client {
     pub(super) peer: Peer,
     /// The server's connection to it.
     pub(super) at_server: ConnectionId,
+    /// The server's path to it.
+    path: Path,
 }
 
 impl Room {
@@ -67,7 +69,7 @@ impl Room {
         server.send(ForwarderCommand::SetKeys(at_server, keys(false)));
         peer.set_keys(true);
         settle().await;
-        self.clients.push(Client { peer, at_server });
+        self.clients.push(Client { peer, at_server, path });
     }
 
     /// Has the first client publish [`SSRC`] as VP8.
@@ -179,6 +181,30 @@ fn every_subscriber_gets_every_packet_and_the_publisher_one_request() {
         // What is for one subscriber stands in one run.
         assert_eq!(stats.runs.lengths[7], 5 * 10, "{:?}", stats.runs);
         assert_eq!(stats.media.key_frames_requested, 1);
+    });
+}
+
+#[test]
+fn what_overtakes_the_check_of_its_path_is_forwarded_too() {
+    sim::run(37, |net| async move {
+        let room = Room::new(&net, 2).await;
+        let sender = room.publish();
+        let mut receiver = room.subscribe(1);
+        settle().await;
+        let Client { at_server, path, .. } = room.clients[0];
+        let server = room.server_of(at_server);
+        server.send(ForwarderCommand::Path(at_server, PathUpdate::Lost(path)));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        server.send(ForwarderCommand::Path(at_server, PathUpdate::Authenticated(path)));
+        for n in 0..4 {
+            sender.push(packet(n)).unwrap();
+            settle().await;
+        }
+        assert_eq!(numbers(&mut receiver), all(0..0));
+        server.send(ForwarderCommand::Path(at_server, PathUpdate::Validated(path)));
+        sender.push(packet(4)).unwrap();
+        settle().await;
+        assert_eq!(numbers(&mut receiver), all(0..5));
     });
 }
 

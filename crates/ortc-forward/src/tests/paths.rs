@@ -39,6 +39,37 @@ fn dtls_is_parked_until_its_path_is_validated() {
 }
 
 #[test]
+fn media_that_overtakes_the_check_of_its_path_is_not_lost() {
+    sim::run(27, |net| async move {
+        let a = Peer::start(&net, "10.0.0.1", 1).await;
+        let b = Peer::start(&net, "10.0.0.2", 2).await;
+        let to_a = b.path_to(&a);
+        a.select(a.path_to(&b));
+        b.send(ForwarderCommand::Path(ID, PathUpdate::Authenticated(to_a)));
+        for (peer, is_client) in [(&a, true), (&b, false)] {
+            peer.send(ForwarderCommand::Open(ID));
+            peer.set_keys(is_client);
+        }
+        let sender = a.add_sender();
+        let mut receiver = b.add_receiver();
+        for n in 0..5 {
+            sender.push(packet(n)).unwrap();
+        }
+        settle().await;
+        assert_eq!(numbers(&mut receiver), all(0..0));
+        let stats = b.stats().await;
+        assert!((5..=6).contains(&stats.paths.parked), "and perhaps a report: {stats:?}");
+
+        b.send(ForwarderCommand::Path(ID, PathUpdate::Validated(to_a)));
+        sender.push(packet(5)).unwrap();
+        settle().await;
+        assert_eq!(numbers(&mut receiver), all(0..6));
+        let stats = b.stats().await;
+        assert_eq!((stats.paths.unvalidated, stats.paths.released), (0, stats.paths.parked));
+    });
+}
+
+#[test]
 fn no_more_than_eight_dtls_datagrams_are_parked() {
     sim::run(22, |net| async move {
         let a = Peer::start(&net, "10.0.0.1", 1).await;

@@ -1,13 +1,13 @@
 /// What a table has dropped, parked and refused for one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PathStats {
-    /// DTLS datagrams parked.
+    /// Datagrams parked: DTLS, RTP and RTCP on paths that are authenticated and not yet validated.
     pub parked: u64,
     /// Of those, delivered after all.
     pub released: u64,
-    /// DTLS datagrams dropped because too much was parked already.
+    /// Datagrams dropped because too much was parked already.
     pub park_overflow: u64,
-    /// DTLS, RTP and RTCP datagrams dropped because nobody vouches for their path.
+    /// DTLS, RTP and RTCP datagrams dropped because nobody vouches for their path, or not in time.
     pub unvalidated: u64,
     /// Datagrams dropped because they are of no kind that belongs here.
     pub unknown: u64,

@@ -25,19 +25,20 @@ fn stats(table: &PathTable) -> PathStats {
 fn each_standing_takes_what_the_ladder_says() {
     let (mut table, now) = table();
     let admissions = |table: &mut PathTable, now| {
-        [Stun, Dtls, Rtp].map(|kind| table.admit(now, path(1), kind, b"x"))
+        [(Stun, b"\x00"), (Dtls, b"\x16"), (Rtp, b"\x80")]
+            .map(|(kind, datagram)| table.admit(now, path(1), kind, datagram))
     };
     let (deliver, dropped) = (Admission::Deliver(ALICE), Admission::Dropped);
     assert_eq!(admissions(&mut table, now), [deliver, dropped, dropped]);
     table.update(now, ALICE, PathUpdate::Authenticated(path(1))).unwrap();
-    assert_eq!(admissions(&mut table, now), [deliver, Admission::Parked, dropped]);
+    assert_eq!(admissions(&mut table, now), [deliver, Admission::Parked, Admission::Parked]);
     table.update(now, ALICE, PathUpdate::Validated(path(1))).unwrap();
     assert_eq!(admissions(&mut table, now), [deliver; 3]);
     table.update(now, ALICE, PathUpdate::Lost(path(1))).unwrap();
     let late = now + GRACE - Duration::from_millis(1);
     assert_eq!(admissions(&mut table, late), [deliver; 3]);
     assert_eq!(admissions(&mut table, now + GRACE), [deliver, dropped, dropped]);
-    let expected = PathStats { parked: 1, released: 1, unvalidated: 5, ..PathStats::default() };
+    let expected = PathStats { parked: 2, released: 2, unvalidated: 4, ..PathStats::default() };
     assert_eq!(stats(&table), expected);
 }
 
@@ -70,7 +71,7 @@ fn what_was_parked_is_released_in_order_by_its_own_path_alone() {
     for port in [1, 2] {
         table.update(now, ALICE, PathUpdate::Authenticated(path(port))).unwrap();
     }
-    for (port, datagram) in [(1, b"a"), (2, b"b"), (1, b"c")] {
+    for (port, datagram) in [(1, b"\x16a"), (2, b"\x16b"), (1, b"\x16c")] {
         assert_eq!(table.admit(now, path(port), Dtls, datagram), Admission::Parked);
     }
     let later = now + Duration::from_secs(1);
@@ -80,7 +81,7 @@ fn what_was_parked_is_released_in_order_by_its_own_path_alone() {
         received_at: now,
         datagram: Bytes::from_static(datagram),
     };
-    assert_eq!(released, [parked(b"a"), parked(b"c")]);
+    assert_eq!(released, [parked(b"\x16a"), parked(b"\x16c")]);
     assert_eq!(table.update(later, ALICE, PathUpdate::Validated(path(1))).unwrap(), []);
     table.update(later, ALICE, PathUpdate::Lost(path(2))).unwrap();
     let expected = PathStats { parked: 3, released: 2, unvalidated: 1, ..PathStats::default() };
@@ -88,16 +89,51 @@ fn what_was_parked_is_released_in_order_by_its_own_path_alone() {
 }
 
 #[test]
-fn at_most_eight_datagrams_and_ten_kilobytes_are_parked() {
-    for (len, fit) in [(10, 8), (1250, 8), (1300, 7), (10_000, 1), (10_001, 0)] {
-        let (mut table, now) = table();
-        table.update(now, ALICE, PathUpdate::Authenticated(path(1))).unwrap();
-        for _ in 0..10 {
-            table.admit(now, path(1), Dtls, &vec![20; len]);
+fn what_is_parked_has_a_bound_for_dtls_and_one_for_media() {
+    let dtls = [(10, 8), (1250, 8), (1300, 7), (10_000, 1), (10_001, 0)];
+    let media = [(10, 32), (1250, 32), (1300, 30), (40_000, 1), (40_001, 0)];
+    for (kind, first, cases) in [(Dtls, 20, dtls), (Rtp, 0x80, media)] {
+        for (len, fit) in cases {
+            let (mut table, now) = table();
+            table.update(now, ALICE, PathUpdate::Authenticated(path(1))).unwrap();
+            let mut datagram = vec![0; len];
+            datagram[0] = first;
+            for _ in 0..40 {
+                table.admit(now, path(1), kind, &datagram);
+            }
+            let expected =
+                PathStats { parked: fit, park_overflow: 40 - fit, ..PathStats::default() };
+            assert_eq!(stats(&table), expected, "{kind:?} of {len} bytes");
+            // The other has its room still.
+            let (other, first) = if kind == Rtp { (Dtls, b"\x16") } else { (Rtp, b"\x80") };
+            assert_eq!(table.admit(now, path(1), other, first), Admission::Parked);
         }
-        let expected = PathStats { parked: fit, park_overflow: 10 - fit, ..PathStats::default() };
-        assert_eq!(stats(&table), expected, "{len} bytes");
     }
+}
+
+#[test]
+fn media_waits_for_a_second_and_dtls_for_as_long_as_it_takes() {
+    let (mut table, now) = table();
+    let at = |ms| now + Duration::from_millis(ms);
+    table.update(now, ALICE, PathUpdate::Authenticated(path(1))).unwrap();
+    for ms in 0..40 {
+        table.admit(at(ms), path(1), Rtp, b"\x80");
+    }
+    table.admit(now, path(1), Dtls, b"\x16");
+    // The first eight make room once their time is over.
+    assert_eq!(table.admit(at(1_006), path(1), Rtp, b"\x80 late"), Admission::Parked);
+    let released = table.update(at(1_020), ALICE, PathUpdate::Validated(path(1))).unwrap();
+    let times: Vec<_> = released.iter().map(|parked| parked.received_at).collect();
+    let waited = (21..32).map(at).chain([now, at(1_006)]);
+    assert_eq!(times, waited.collect::<Vec<_>>());
+    let expected = PathStats {
+        parked: 34,
+        released: 13,
+        park_overflow: 8,
+        unvalidated: 21,
+        ..PathStats::default()
+    };
+    assert_eq!(stats(&table), expected);
 }
 
 #[test]
@@ -255,10 +291,16 @@ fn invariants_hold_under_random_operations() {
                 8..=20 => {
                     let kind = *rng.choice(&[Stun, Dtls, Rtp, Unknown]).unwrap();
                     let trusted = table.route(now, path);
-                    match table.admit(now, path, kind, &[20; 1300]) {
+                    let first = match kind {
+                        Rtp => 0x80,
+                        _ => 20,
+                    };
+                    match table.admit(now, path, kind, &[first; 1300]) {
                         Admission::Deliver(_) if kind == Stun => {}
                         Admission::Deliver(owner) => assert_eq!(trusted, Some(owner)),
-                        Admission::Parked => assert_eq!((kind, trusted), (Dtls, None)),
+                        Admission::Parked => {
+                            assert!(matches!(kind, Dtls | Rtp) && trusted.is_none());
+                        }
                         Admission::Dropped => {}
                     }
                 }
@@ -301,10 +343,14 @@ impl PathTable {
                 assert!(connection.sockets.contains(&path.socket));
             }
             known += connection.paths.len();
-            assert!(connection.paths.len() <= MAX_PATHS && connection.parked.len() <= MAX_PARKED);
+            assert!(connection.paths.len() <= MAX_PATHS);
             assert!(connection.requests.len() <= MAX_TRANSACTIONS);
-            let bytes: usize = connection.parked.iter().map(|p| p.datagram.len()).sum();
-            assert!(bytes == connection.parked_bytes && bytes <= MAX_PARKED_BYTES);
+            let (media, dtls): (Vec<_>, Vec<_>) =
+                connection.parked.iter().partition(|parked| parked.is_media());
+            let bytes =
+                |of: &[&Parked]| of.iter().map(|parked| parked.datagram.len()).sum::<usize>();
+            assert!(dtls.len() <= MAX_PARKED && bytes(&dtls) <= MAX_PARKED_BYTES);
+            assert!(media.len() <= MAX_PARKED_MEDIA && bytes(&media) <= MAX_PARKED_MEDIA_BYTES);
             for parked in &connection.parked {
                 assert_eq!(self.standing(now, parked.path), Some(Standing::Authenticated));
             }

@@ -338,13 +338,9 @@ impl SocketActor {
         more
     }
 
-    fn deliver_parked(
-        &mut self,
-        connection: ConnectionId,
-        kind: DatagramKind,
-        parked: Vec<Parked>,
-    ) {
+    fn deliver_parked(&mut self, connection: ConnectionId, parked: Vec<Parked>) {
         for Parked { path, received_at, datagram } in parked {
+            let kind = classify(&datagram);
             self.deliver(kind, DatagramReceived { connection, path, received_at, datagram });
         }
     }
@@ -493,7 +489,7 @@ impl Handler<SocketCommand> for SocketActor {
             }
             SocketCommand::ClaimPeer(connection, peer) => {
                 match self.paths.claim(now(), connection, &peer) {
-                    Ok(waited) => self.deliver_parked(connection, DatagramKind::Stun, waited),
+                    Ok(waited) => self.deliver_parked(connection, waited),
                     Err(error) => self.refuse(&error),
                 }
             }
@@ -508,7 +504,7 @@ impl Handler<SocketCommand> for SocketActor {
             SocketCommand::Path(connection, update) => {
                 match self.paths.update(now(), connection, update) {
                     Ok(released) => {
-                        self.deliver_parked(connection, DatagramKind::Dtls, released);
+                        self.deliver_parked(connection, released);
                         self.arm_grace(context);
                     }
                     Err(error) => self.refuse(&error),
