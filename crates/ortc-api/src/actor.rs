@@ -30,7 +30,7 @@ use crate::received::Received;
 use crate::socket::{SocketHold, SocketUse};
 use crate::trace::Trace;
 use crate::transports::{DtlsStart, IceStart, MediaPlane, RtpStart, SocketStart, Transports};
-use crate::vigil::{ChildLost, Family};
+use crate::vigil::{ChildLost, Family, Watch};
 
 /// How long one step of closing may take before the next is taken regardless. The media
 /// thread answers within a millisecond; half a second tells a stall from a busy machine.
@@ -54,6 +54,8 @@ pub(crate) struct ConnectionActor {
     engine: Rc<EngineContext>,
     slot: Slot,
     children: Option<Rc<Children>>,
+    /// Has it told when one of them has died.
+    watch: Option<Watch>,
     /// What the children are made of, until the actor has started: a kilobyte.
     start: Option<Box<ChildrenStart>>,
     step_timer: Option<SpawnHandle>,
@@ -150,6 +152,7 @@ impl ConnectionActor {
             slot: start.slot,
             engine: Rc::clone(engine),
             children: None,
+            watch: None,
             start: Some(Box::new(children)),
             step_timer: None,
             connect_timeout: start.connect_timeout,
@@ -393,7 +396,7 @@ impl Actor for ConnectionActor {
                 }));
             }
             let children = Rc::new(self.make_children(start, &own));
-            self.engine.vigil.watch(&children, own.downgrade().recipient());
+            self.watch = Some(self.engine.vigil.watch(&children, own.downgrade().recipient()));
             self.children = Some(children);
         }
         self.own = Some(own);

@@ -4,7 +4,8 @@
 //! looks at all connections of an engine in turn: a timer for each took a quarter of what 10,000
 //! idle connections cost.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -31,15 +32,25 @@ pub(crate) struct ChildLost;
 /// The connections of an engine, on its control thread.
 #[derive(Default)]
 pub(crate) struct Vigil {
-    watched: RefCell<Vec<Watched>>,
+    /// By a number that no other has had.
+    watched: RefCell<BTreeMap<u64, Watched>>,
+    /// How many there have been.
+    count: Cell<u64>,
     /// Wakes who keeps it: there is a connection, or the end.
     wake: Rc<Notify>,
 }
 
 struct Watched {
-    /// Gone with the connection.
     children: Weak<dyn Family>,
     connection: WeakRecipient<ChildLost>,
+}
+
+/// Whoever drops it is not looked after any more, and nothing is left of it: an address of an actor,
+/// a weak one too, keeps its mailbox.
+#[must_use]
+pub(crate) struct Watch {
+    vigil: Weak<Vigil>,
+    number: u64,
 }
 
 impl Vigil {
@@ -52,39 +63,49 @@ impl Vigil {
 
     /// Has `connection` told, once within eight seconds, when one of its children has died.
     pub(crate) fn watch<F: Family + 'static>(
-        &self,
+        self: &Rc<Self>,
         children: &Rc<F>,
         connection: WeakRecipient<ChildLost>,
-    ) {
+    ) -> Watch {
         let children: Weak<F> = Rc::downgrade(children);
-        self.watched.borrow_mut().push(Watched { children, connection });
+        let number = self.count.replace(self.count.get() + 1);
+        self.watched.borrow_mut().insert(number, Watched { children, connection });
         self.wake.notify_one();
+        Watch { vigil: Rc::downgrade(self), number }
     }
 
-    /// Looks at an eighth of all, from a place on; returns where to go on, or `None` when there is
+    /// Looks at an eighth of all, from a number on; returns where to go on, or `None` when there is
     /// nobody.
-    fn step(&self, from: usize) -> Option<usize> {
+    fn step(&self, from: u64) -> Option<u64> {
         let mut watched = self.watched.borrow_mut();
-        let mut place = from;
-        for _ in 0..watched.len().div_ceil(ROUND) {
-            if place >= watched.len() {
-                place = 0;
-            }
-            let Some(Watched { children, connection }) = watched.get(place) else { break };
+        let share = watched.len().div_ceil(ROUND);
+        let in_turn = watched.range(from..).chain(watched.range(..from)).take(share);
+        let mut next = from;
+        let mut gone = Vec::new();
+        for (number, Watched { children, connection }) in in_turn {
+            next = number + 1;
             let is_well = children.upgrade().map(|children| children.are_alive());
+            if is_well != Some(true) {
+                gone.push(*number);
+            }
             if is_well == Some(false)
                 && let Some(connection) = connection.upgrade()
             {
                 connection.do_send(ChildLost);
             }
-            if is_well == Some(true) {
-                place += 1;
-            } else {
-                // What takes its place is looked at next.
-                watched.swap_remove(place);
-            }
         }
-        (!watched.is_empty()).then_some(place)
+        for number in gone {
+            watched.remove(&number);
+        }
+        (!watched.is_empty()).then_some(next)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(vigil) = self.vigil.upgrade() {
+            vigil.watched.borrow_mut().remove(&self.number);
+        }
     }
 }
 
@@ -110,7 +131,6 @@ async fn keep(vigil: Weak<Vigil>, wake: Rc<Notify>) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -148,9 +168,11 @@ mod tests {
         let told = Arc::new(AtomicUsize::new(0));
         let connections: Vec<_> = (0..20).map(|_| Connection(Arc::clone(&told)).start()).collect();
         let families: Vec<_> = (0..20).map(|_| Rc::new(Children(Cell::new(true)))).collect();
-        for (children, connection) in families.iter().zip(&connections) {
-            vigil.watch(children, connection.downgrade().recipient());
-        }
+        let mut watches: Vec<_> = families
+            .iter()
+            .zip(&connections)
+            .map(|(children, connection)| vigil.watch(children, connection.downgrade().recipient()))
+            .collect();
         tokio::time::sleep(STEP * 20).await;
         assert_eq!(told.load(Ordering::Relaxed), 0);
         families[3].0.set(false);
@@ -159,8 +181,16 @@ mod tests {
         assert_eq!(told.load(Ordering::Relaxed), 2);
         tokio::time::sleep(STEP * 20).await;
         assert_eq!((told.load(Ordering::Relaxed), vigil.watched.borrow().len()), (2, 18));
-        drop(families);
-        tokio::time::sleep(STEP * 20).await;
+        drop(watches.drain(..10));
+        assert_eq!(vigil.watched.borrow().len(), 9, "whoever goes is forgotten at once");
+        families[12].0.set(false);
+        tokio::time::sleep(STEP * 8).await;
+        assert_eq!((told.load(Ordering::Relaxed), vigil.watched.borrow().len()), (3, 8));
+        // What was given up is nobody else's.
+        let another = vigil.watch(&families[0], connections[0].downgrade().recipient());
+        drop(watches);
+        assert_eq!(vigil.watched.borrow().len(), 1);
+        drop(another);
         assert!(vigil.watched.borrow().is_empty());
     }
 }

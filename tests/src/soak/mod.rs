@@ -51,15 +51,17 @@ pub struct Soak {
     connections: u64,
     lives: u64,
     rounds: u64,
+    allocated: fn() -> u64,
 }
 
 impl Soak {
-    /// Starts the engines and the server.
+    /// Starts the engines and the server. `allocated` tells how many bytes the process has
+    /// allocated and not freed.
     ///
     /// # Errors
     /// What the system refuses, in words.
-    pub async fn begin() -> Result<Self, String> {
-        Self::begin_on(None).await
+    pub async fn begin(allocated: fn() -> u64) -> Result<Self, String> {
+        Self::begin_on(None, allocated).await
     }
 
     /// The same, with addresses that vanish and come back under the calls. The process has to be
@@ -67,15 +69,16 @@ impl Soak {
     ///
     /// # Errors
     /// What the system refuses, in words.
-    pub async fn begin_on_changing_networks() -> Result<Self, String> {
-        Self::begin_on(Some(Networks::begin().await?)).await
+    pub async fn begin_on_changing_networks(allocated: fn() -> u64) -> Result<Self, String> {
+        Self::begin_on(Some(Networks::begin().await?), allocated).await
     }
 
-    async fn begin_on(networks: Option<Networks>) -> Result<Self, String> {
+    async fn begin_on(networks: Option<Networks>, allocated: fn() -> u64) -> Result<Self, String> {
         let stage = Stage::begin(networks.is_some()).await?;
         let rooms = Rooms::begin().await?;
         let begun = Instant::now();
-        Ok(Self { stage, networks, rooms, begun, connections: 0, lives: 0, rounds: 0 })
+        let (connections, lives, rounds) = (0, 0, 0);
+        Ok(Self { stage, networks, rooms, begun, connections, lives, rounds, allocated })
     }
 
     /// Goes on until there has been enough, in rounds of so many `lives`; after each, `observe`
@@ -154,7 +157,7 @@ impl Soak {
                 return Err(format!("{open} connections do not close"));
             }
         }
-        Ok(Sample::take(self.begun.elapsed(), self.connections))
+        Ok(Sample::take(self.begun.elapsed(), self.connections, (self.allocated)()))
     }
 }
 
@@ -171,7 +174,8 @@ fn joined(
 /// What has grown from the end of the warm-up to the last sample; `None` when there are too few.
 ///
 /// Of what is counted, the least of a few samples is taken at both ends: the stream by which the
-/// server was asked may still be there in one of them, and a leak is in all.
+/// server was asked may still be there in one of them, or memory that the allocator gives back
+/// later, and a leak is in all.
 pub fn growth(samples: &[Sample]) -> Option<Growth> {
     let few = WARM_UP as usize;
     let warm = samples.get(few..2 * few)?;

@@ -17,13 +17,14 @@ const STYLE: &str = "<style>text{font:13px system-ui,sans-serif;fill:#24292f}\
 /// A curve: its name, and what it shows of a sample.
 type Curve = (&'static str, fn(&Sample) -> f64);
 
-const CURVES: [Curve; 3] = [
+const CURVES: [Curve; 4] = [
+    ("allocated, kB", |sample| sample.allocated as f64 / 1024.0),
     ("resident memory, MB", |sample| sample.resident_kb as f64 / 1024.0),
     ("file descriptors", |sample| sample.descriptors as f64),
     ("tasks", |sample| sample.tasks as f64),
 ];
 
-/// Draws memory, descriptors and tasks over the connections that have come and gone, each from
+/// Draws what is allocated, memory, descriptors and tasks over the connections that have come and gone, each from
 /// zero on.
 pub fn plot(samples: &[Sample]) -> String {
     let last = samples.last().map_or(1, |sample| sample.connections.max(1)) as f64;
@@ -80,14 +81,15 @@ mod tests {
         let sample = |connections| Sample {
             elapsed: Duration::ZERO,
             connections,
+            allocated: 20_480,
             resident_kb: 20_480,
             descriptors: 30,
             threads: 8,
             tasks: 5,
         };
         let svg = plot(&[sample(0), sample(500), sample(1_000)]);
-        // 20 MB of the 23 that the axis reaches.
+        // 20 kB of the 23 that the axis reaches.
         assert!(svg.contains("points=\"90.0,76.3 410.0,76.3 730.0,76.3\""), "{svg}");
-        assert_eq!(svg.matches("<polyline").count(), 3);
+        assert_eq!(svg.matches("<polyline").count(), 4);
     }
 }

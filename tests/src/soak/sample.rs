@@ -9,7 +9,9 @@ pub struct Sample {
     pub elapsed: Duration,
     /// Connections that have been made and are closed.
     pub connections: u64,
-    /// Resident memory, in kB.
+    /// Bytes that are allocated.
+    pub allocated: u64,
+    /// Resident memory, in kB: what the allocator keeps of the system's, in use or not.
     pub resident_kb: u64,
     /// Open file descriptors.
     pub descriptors: u64,
@@ -21,7 +23,7 @@ pub struct Sample {
 
 impl Sample {
     /// Reads `/proc/self`; where there is none, all but the tasks is zero.
-    pub fn take(elapsed: Duration, connections: u64) -> Self {
+    pub fn take(elapsed: Duration, connections: u64, allocated: u64) -> Self {
         let entries = |path| std::fs::read_dir(path).map_or(0, |entries| entries.count() as u64);
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -29,6 +31,7 @@ impl Sample {
         Self {
             elapsed,
             connections,
+            allocated,
             resident_kb: resident.and_then(kb).unwrap_or(0),
             descriptors: entries("/proc/self/fd"),
             threads: entries("/proc/self/task"),
@@ -36,10 +39,12 @@ impl Sample {
         }
     }
 
-    /// This one, with the fewest descriptors, threads and tasks that any of these has.
+    /// This one, with the least of all that is counted that any of these has.
     pub(super) fn with_least_of(&self, samples: &[Self]) -> Self {
         let least = |of: fn(&Self) -> u64| samples.iter().chain([self]).map(of).min().unwrap_or(0);
         Self {
+            allocated: least(|sample| sample.allocated),
+            resident_kb: least(|sample| sample.resident_kb),
             descriptors: least(|sample| sample.descriptors),
             threads: least(|sample| sample.threads),
             tasks: least(|sample| sample.tasks),
@@ -53,8 +58,10 @@ impl Sample {
 pub struct Growth {
     /// Connections in between.
     pub connections: u64,
+    /// Bytes allocated for each of them; below zero if there are fewer.
+    pub allocated_per_connection: f64,
     /// Bytes of resident memory for each of them; below zero if it has shrunk.
-    pub bytes_per_connection: f64,
+    pub resident_per_connection: f64,
     /// File descriptors.
     pub descriptors: i64,
     /// Threads.
@@ -67,10 +74,11 @@ impl Growth {
     pub(super) fn between(from: &Sample, to: &Sample) -> Self {
         let more = |of: fn(&Sample) -> u64| of(to) as i64 - of(from) as i64;
         let connections = to.connections - from.connections;
-        let bytes = more(|sample| sample.resident_kb) * 1024;
+        let each = |bytes: i64| bytes as f64 / connections.max(1) as f64;
         Self {
             connections,
-            bytes_per_connection: bytes as f64 / connections.max(1) as f64,
+            allocated_per_connection: each(more(|sample| sample.allocated)),
+            resident_per_connection: each(more(|sample| sample.resident_kb) * 1024),
             descriptors: more(|sample| sample.descriptors),
             threads: more(|sample| sample.threads),
             tasks: more(|sample| sample.tasks),
@@ -87,14 +95,22 @@ mod tests {
         let from = Sample {
             elapsed: Duration::ZERO,
             connections: 100,
+            allocated: 1_000_000,
             resident_kb: 5_000,
             descriptors: 10,
             threads: 4,
             tasks: 7,
         };
-        let to = Sample { connections: 1_100, resident_kb: 7_000, tasks: 6, ..from };
+        let to = Sample {
+            connections: 1_100,
+            allocated: 1_016_000,
+            resident_kb: 7_000,
+            tasks: 6,
+            ..from
+        };
         let growth = Growth::between(&from, &to);
-        assert_eq!(growth.bytes_per_connection, 2_048.0);
+        assert_eq!(growth.allocated_per_connection, 16.0);
+        assert_eq!(growth.resident_per_connection, 2_048.0);
         assert_eq!((growth.connections, growth.descriptors, growth.tasks), (1_000, 0, -1));
     }
 
@@ -103,6 +119,7 @@ mod tests {
         let calm = Sample {
             elapsed: Duration::ZERO,
             connections: 0,
+            allocated: 1,
             resident_kb: 1,
             descriptors: 34,
             threads: 9,
@@ -118,12 +135,39 @@ mod tests {
         assert_eq!(of(&[9, 9, 9, 9, 34]), None);
     }
 
+    #[test]
+    fn memory_of_one_sample_is_no_growth_and_a_leak_is() {
+        let of = |leak: u64, peaks: [u64; 12]| {
+            let samples: Vec<_> = (0..)
+                .zip(peaks)
+                .map(|(n, peak)| Sample {
+                    elapsed: Duration::ZERO,
+                    connections: 1_000 * n,
+                    allocated: 2_000_000 + 1_000 * n * leak,
+                    resident_kb: 20_000 + peak,
+                    descriptors: 34,
+                    threads: 9,
+                    tasks: 2,
+                })
+                .collect();
+            crate::soak::growth(&samples).unwrap()
+        };
+        // What the allocator has taken for a round and gives back.
+        let growth = of(0, [0, 0, 0, 0, 0, 2_000, 2_100, 2_200, 0, 2_300, 2_350, 2_400]);
+        assert_eq!((growth.allocated_per_connection, growth.resident_per_connection), (0.0, 0.0));
+        // The least of both ends is that of their first samples, 4,000 connections apart, and
+        // their last are 7,000.
+        let growth = of(70, [0, 0, 0, 0, 0, 0, 0, 0, 700, 700, 700, 700]);
+        assert_eq!(growth.allocated_per_connection, 40.0);
+        assert_eq!(growth.resident_per_connection, 102.4);
+    }
+
     #[tokio::test]
     async fn a_descriptor_more_is_seen() {
-        let before = Sample::take(Duration::ZERO, 0);
+        let before = Sample::take(Duration::ZERO, 0, 0);
         let _file = std::fs::File::open("/proc/self/status").unwrap();
         let _task = tokio::spawn(std::future::pending::<()>());
-        let growth = Growth::between(&before, &Sample::take(Duration::ZERO, 0));
+        let growth = Growth::between(&before, &Sample::take(Duration::ZERO, 0, 0));
         // Other tests of this process open files as well.
         assert!(growth.descriptors >= 1);
         assert_eq!(growth.tasks, 1);

@@ -1,15 +1,26 @@
-//! An allocator that counts what its thread has taken and not given back.
+//! An allocator that counts what its thread, and what all of the process, has taken and not given
+//! back.
 //!
-//! Under the simulated network everything lives on one thread, so that is what connections hold.
+//! Under the simulated network everything lives on one thread, so that is what connections hold;
+//! over sockets of the system they are on many.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 #![allow(unsafe_code, reason = "a global allocator that counts cannot be written otherwise")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
     static MOST: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Of all threads.
+static EVERYWHERE: AtomicIsize = AtomicIsize::new(0);
+
+/// Bytes that the process has allocated and not freed.
+pub fn live_everywhere() -> u64 {
+    EVERYWHERE.load(Ordering::Relaxed).try_into().unwrap_or(0)
 }
 
 /// Bytes that this thread has allocated and not freed.
@@ -39,6 +50,7 @@ impl Held {
 struct Counter;
 
 fn count(bytes: isize) {
+    EVERYWHERE.fetch_add(bytes, Ordering::Relaxed);
     // A thread that is ending has nothing left to count by.
     let _ = LIVE.try_with(|live| {
         let now = live.get() + bytes;
