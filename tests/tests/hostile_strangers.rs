@@ -197,6 +197,7 @@ fn an_address_that_only_replays_gets_at_most_three_times_what_it_sends() {
             }
             for random in 0..20 {
                 net.inject(victim, alice, &client_hello(random));
+                net.inject(victim, alice, &[0x80; 200]);
             }
         })
         .await;
@@ -212,8 +213,9 @@ fn an_address_that_only_replays_gets_at_most_three_times_what_it_sends() {
         let stats = call.alice.stats().await;
         let PathStats { parked, park_overflow, unvalidated, .. } = stats.paths;
         // Those of addresses that were given up in the meantime are nobody's.
-        assert!(parked <= 8 && park_overflow > 8_000, "{stats:?}");
-        assert!(park_overflow + unvalidated >= 9_992, "{stats:?}");
+        // Media of more than a second ago makes room, of the ten seconds that it takes.
+        assert!(parked <= 8 + 11 * 32 && park_overflow > 16_000, "{stats:?}");
+        assert!(park_overflow + unvalidated >= 20_000 - 8 - 32, "{stats:?}");
         // It had no part in any of that.
         call.is_unharmed(50, |_, _| {}).await;
     });
