@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
 use super::schedule::Schedule;
-use super::turns::{self, Entrant};
+use super::turns::{self, Entrant, Measured};
 use super::{CONTESTANT, NAME, round};
 use crate::bench::{Bench, Figure, Limit, Options, Row};
 use crate::error::{Failure, Result};
@@ -42,7 +42,8 @@ const CONTESTANTS: &[&str] = &["bare", "bare-plain", "ortc", "ortc-numbered", "s
 /// Those that time their steps.
 const TIMED: &[&str] = &["bare", "bare-plain", "ortc"];
 
-/// How often everybody is measured, in turns; of the cost, the lower quartile counts.
+/// How often everybody is measured, in turns; of the cost, the lower quartile counts, and of how many
+/// times that of another it is, the median.
 const ROUNDS: usize = 6;
 
 /// How often those are that have goals, and how many times as long all of it takes: what else the
@@ -91,33 +92,24 @@ fn run(options: &Options, report: &mut dyn FnMut(Row)) -> Result<()> {
         return Err(Failure::new(format!("nothing has what `--where` asks for; there are {keys}")));
     }
     for plan in plans {
-        let mut rows = runtime.block_on(measure(&plan, options))?;
-        compare(&plan, &mut rows);
+        let rows = runtime.block_on(measure(&plan, options))?;
         rows.into_iter().for_each(&mut *report);
     }
     Ok(())
 }
 
-/// Adds to our row how it stands beside the others.
-fn compare(plan: &Plan, rows: &mut [Row]) {
-    let cost = |who: &str| {
-        let row = rows.iter().find(|row| row.who == who)?;
-        row.figures.get("ns_per_packet")?.as_f64()
-    };
-    let Some(ours) = cost("ortc") else { return };
+/// How ours stands beside the others.
+fn compare(plan: &Plan, entrants: &[Entrant]) -> Map<String, Value> {
+    let find = |who: &str| entrants.iter().find(|it| it.session.who == who);
+    let times = |one: &str, other: &str| find(one)?.times(find(other)?);
     let ratios = [
-        ("times_bare", cost(plan.bare()).map(|bare| ours / bare)),
-        ("numbered_times_ortc", cost("ortc-numbered").map(|numbered| numbered / ours)),
-        ("str0m_times_ortc", cost("str0m").map(|theirs| theirs / ours)),
-        ("webrtc_rs_times_ortc", cost("webrtc-rs").map(|theirs| theirs / ours)),
+        ("times_bare", times("ortc", plan.bare())),
+        ("numbered_times_ortc", times("ortc-numbered", "ortc")),
+        ("str0m_times_ortc", times("str0m", "ortc")),
+        ("webrtc_rs_times_ortc", times("webrtc-rs", "ortc")),
     ];
-    let ours = rows.iter_mut().find(|row| row.who == "ortc");
-    let Some(ours) = ours else { return };
-    for (key, ratio) in ratios {
-        if let Some(ratio) = ratio {
-            ours.figures.insert(key.into(), json!(round(ratio)));
-        }
-    }
+    let known = ratios.into_iter().filter_map(|(key, ratio)| Some((key, ratio?)));
+    known.map(|(key, ratio)| (key.into(), json!(round(ratio)))).collect()
 }
 
 async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
@@ -129,7 +121,7 @@ async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
         if has_goals { (ROUNDS_WITH_GOALS, STARTS_WITH_GOALS, LONGER) } else { (ROUNDS, 1, 1.0) };
     let time = Duration::from_secs_f64(plan.seconds * longer / rounds as f64);
     let mut entrants: Vec<Entrant> = Vec::new();
-    for _ in 0..starts {
+    for start in 0..starts {
         let before: Vec<_> =
             entrants.drain(..).map(|entrant| (entrant.session.who, entrant.measured)).collect();
         entrants = turns::start(CONTESTANTS, plan, false, options).await?;
@@ -140,7 +132,11 @@ async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
         turns::take(&mut entrants, rounds / starts, time, 1).await?;
         for (who, measured) in before {
             if let Some(entrant) = entrants.iter_mut().find(|entrant| entrant.session.who == who) {
-                entrant.measured[0].extend(measured.into_iter().flatten());
+                let all = entrant.measured[0].drain(..);
+                // The rounds go on from those before.
+                let now =
+                    all.map(|it| Measured { round: start * rounds / starts + it.round, ..it });
+                entrant.measured[0] = measured.into_iter().flatten().chain(now).collect();
             }
         }
     }
@@ -154,6 +150,9 @@ async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
         let mut figures = entrant.figures(0);
         if let Some(timed) = timed.iter().find(|it| it.session.who == who && it.counted(0) > 0) {
             figures.extend(timed.usage().split(entrant.cost(0)));
+        }
+        if who == "ortc" {
+            figures.extend(compare(plan, &entrants));
         }
         Row { who, parameters: plan.parameters(), figures }
     };

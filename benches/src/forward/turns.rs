@@ -24,6 +24,8 @@ pub(crate) struct Entrant {
 /// A run in which nothing was lost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
+    /// Which round it was.
+    pub(crate) round: usize,
     pub(crate) packets: f64,
     pub(crate) usage: Usage,
     /// Packets a second.
@@ -87,10 +89,10 @@ pub(crate) async fn take(
     for entrant in &mut *entrants {
         entrant.measured = vec![Vec::new(); entrant.schedules.len()];
     }
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let mut at = 0;
         while at < entrants.len() {
-            match entrants[at].take_turn(time, sample).await {
+            match entrants[at].take_turn(round, time, sample).await {
                 Ok(()) => at += 1,
                 Err(failure) => leave_out(entrants.remove(at).session.who, failure)?,
             }
@@ -113,8 +115,15 @@ pub(crate) fn want_most(entrants: &mut Vec<Entrant>, rounds: usize) -> Result<()
     Ok(())
 }
 
+impl Measured {
+    /// CPU time of a packet, in nanoseconds.
+    fn cost(&self) -> f64 {
+        self.usage.cpu_ns / self.packets
+    }
+}
+
 impl Entrant {
-    async fn take_turn(&mut self, time: Duration, sample: usize) -> Result<()> {
+    async fn take_turn(&mut self, round: usize, time: Duration, sample: usize) -> Result<()> {
         for (schedule, measured) in self.schedules.iter().zip(&mut self.measured) {
             let (outcome, usage) = self.session.measure(schedule, time, sample).await?;
             if outcome.received != outcome.expected {
@@ -122,6 +131,7 @@ impl Entrant {
                 continue;
             }
             measured.push(Measured {
+                round,
                 packets: outcome.expected as f64,
                 usage,
                 rate: outcome.rate(),
@@ -151,7 +161,22 @@ impl Entrant {
     /// CPU time of a packet, in nanoseconds: that of the lower quartile of the rounds. Whatever else
     /// the machine does adds to it, for a second or some at a time, and never takes from it.
     pub(crate) fn cost(&self, at: usize) -> f64 {
-        self.quantile(at, 0.25, |it| it.usage.cpu_ns / it.packets)
+        self.quantile(at, 0.25, Measured::cost)
+    }
+
+    /// How many times as much CPU time as another this needs for a packet, with the first schedule: the
+    /// median of what it was in each round. Whatever else the machine does for some seconds adds to
+    /// both then.
+    pub(crate) fn times(&self, other: &Self) -> Option<f64> {
+        let mut ratios: Vec<f64> = self.measured[0]
+            .iter()
+            .filter_map(|it| {
+                let theirs = other.measured[0].iter().find(|other| other.round == it.round)?;
+                Some(it.cost() / theirs.cost())
+            })
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios.get(ratios.len() / 2).copied()
     }
 
     /// The delays, as figures.

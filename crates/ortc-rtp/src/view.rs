@@ -76,46 +76,55 @@ impl<'a> RtpView<'a> {
     }
 
     /// The payload type, 0 to 127.
+    #[inline]
     pub fn payload_type(&self) -> PayloadType {
         PayloadType(self.packet[1] & 0x7f)
     }
 
     /// The marker bit.
+    #[inline]
     pub fn marker(&self) -> bool {
         self.packet[1] & 0x80 != 0
     }
 
     /// The sequence number, without its rollovers.
+    #[inline]
     pub fn sequence(&self) -> u16 {
         u16_at(self.packet, 2)
     }
 
     /// The timestamp, in units of the clock rate.
+    #[inline]
     pub fn timestamp(&self) -> u32 {
         u32_at(self.packet, 4)
     }
 
     /// The synchronization source.
+    #[inline]
     pub fn ssrc(&self) -> Ssrc {
         Ssrc(u32_at(self.packet, 8))
     }
 
     /// Length of the header in bytes, CSRCs and extension block included.
+    #[inline]
     pub fn header_len(&self) -> usize {
         self.header_len
     }
 
     /// Whether there is padding behind the payload.
+    #[inline]
     pub fn is_padded(&self) -> bool {
         self.packet[0] & PADDED != 0
     }
 
     /// All that follows the header: the payload, and the padding if there is any.
+    #[inline]
     pub fn body(&self) -> &'a [u8] {
         &self.packet[self.header_len..]
     }
 
     /// The payload without padding; may be empty.
+    #[inline]
     pub fn payload(&self) -> &'a [u8] {
         &self.packet[self.header_len..self.payload_end]
     }

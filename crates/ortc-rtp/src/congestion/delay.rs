@@ -156,40 +156,67 @@ impl Default for Trendline {
     }
 }
 
-/// Times of arrival and smoothed delays, both in milliseconds, in any order, as a line has none. They
-/// are looked at several at a time.
+/// Times of arrival and smoothed delays, both in milliseconds, in any order, as a line has none, and
+/// their sums. Those go on from point to point, and are made anew with each window: nothing adds up
+/// that was lost in rounding.
 #[derive(Debug, Default)]
 struct Delays {
-    at: [[f64; LANES]; WINDOW / LANES],
-    delay: [[f64; LANES]; WINDOW / LANES],
+    points: [(f64, f64); WINDOW],
+    /// One of them, by how far from which the others are summed up: close to zero little is lost.
+    origin: (f64, f64),
+    sums: Sums,
 }
 
-const LANES: usize = 4;
+/// Of times, of delays, of the squares of times, and of the products.
+#[derive(Debug, Default)]
+struct Sums {
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+/// What points that came at one time may differ by, summed up and squared: times have a quarter of a
+/// millisecond at least between them.
+const AT_ONCE: f64 = 1e-3;
+
+/// Points further apart than this, in milliseconds, are summed up anew each time.
+const FAR: f64 = 30_000.0;
+
+impl Sums {
+    fn add(&mut self, (x, y): (f64, f64), sign: f64) {
+        self.x += sign * x;
+        self.y += sign * y;
+        self.xx += sign * (x * x);
+        self.xy += sign * (x * y);
+    }
+}
 
 impl Delays {
     fn set(&mut self, place: usize, at: f64, delay: f64) {
-        self.at[place / LANES][place % LANES] = at;
-        self.delay[place / LANES][place % LANES] = delay;
+        let before = std::mem::replace(&mut self.points[place], (at, delay));
+        if place == 0 || at - before.0 > FAR {
+            self.origin = (at, delay);
+            self.sums = Sums::default();
+            for point in self.points {
+                self.sums.add(self.relative(point), 1.0);
+            }
+        } else {
+            self.sums.add(self.relative(before), -1.0);
+            self.sums.add(self.relative((at, delay)), 1.0);
+        }
+    }
+
+    fn relative(&self, (at, delay): (f64, f64)) -> (f64, f64) {
+        (at - self.origin.0, delay - self.origin.1)
     }
 
     /// The slope by least squares; `None` if all came at one time.
     fn slope(&self) -> Option<f64> {
-        // By how far each is from one of them: close to zero nothing is lost in rounding.
-        let (origin, level) = (self.at[0][0], self.delay[0][0]);
-        let [mut x, mut y, mut xx, mut xy] = [[0.0; LANES]; 4];
-        for (at, delay) in self.at.iter().zip(&self.delay) {
-            for lane in 0..LANES {
-                let (at, delay) = (at[lane] - origin, delay[lane] - level);
-                x[lane] += at;
-                y[lane] += delay;
-                xx[lane] += at * at;
-                xy[lane] += at * delay;
-            }
-        }
-        let [x, y, xx, xy] = [x, y, xx, xy].map(|lanes| lanes.iter().sum::<f64>());
+        let Sums { x, y, xx, xy } = self.sums;
         let count = WINDOW as f64;
         let (above, below) = (xy - x * y / count, xx - x * x / count);
-        (below > 0.0).then(|| above / below)
+        (below > AT_ONCE).then(|| above / below)
     }
 }
 
@@ -280,8 +307,37 @@ mod tests {
             let found = delays.slope().unwrap();
             assert!((found - 0.25).abs() < 1e-6, "{found}");
         }
-        let at_once = Delays { at: [[5.0; LANES]; _], delay: [[1.0; LANES]; _] };
+        let mut at_once = Delays::default();
+        for n in 0..3 * WINDOW / 2 {
+            at_once.set(n % WINDOW, 1e9 + 0.1, n as f64);
+        }
         assert_eq!(at_once.slope(), None);
+    }
+
+    #[test]
+    fn a_line_is_the_same_from_point_to_point_as_anew() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut delays = Delays::default();
+        let mut at = 0.0;
+        for n in 0..50 * WINDOW {
+            // Hours without a packet, and a delay that jumps by seconds.
+            at += if rng.u8(..) == 0 { 1e7 } else { rng.f64() * 20.0 };
+            let jump = if rng.u8(..) == 0 { 1e4 } else { 0.0 };
+            delays.set(n % WINDOW, at, rng.f64() * 50.0 + jump);
+            if n < WINDOW {
+                continue;
+            }
+            let mean = |of: fn(&(f64, f64)) -> f64| {
+                delays.points.iter().map(of).sum::<f64>() / WINDOW as f64
+            };
+            let (x, y) = (mean(|it| it.0), mean(|it| it.1));
+            let (above, below) =
+                delays.points.iter().fold((0.0, 0.0), |(above, below), (at, delay)| {
+                    (above + (at - x) * (delay - y), below + (at - x) * (at - x))
+                });
+            let (found, expected) = (delays.slope().unwrap(), above / below);
+            assert!((found - expected).abs() < 1e-3, "{n}: {found} {expected}");
+        }
     }
 
     fn first(usages: &[Usage], wanted: Usage) -> Option<usize> {

@@ -126,12 +126,25 @@ pub struct BandwidthEstimator {
     silent_at: Option<Instant>,
     overused_at: Option<Instant>,
     told: Option<(Instant, f64)>,
+    known: Known,
+}
+
+/// What is concluded from feedback, and looked at with each packet that is sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Known {
+    estimate_bps: f64,
+    /// What may be on its way, in bits, before less is sent.
+    room_bits: f64,
+    /// The share of the estimate that is sent, if no more is.
+    share: f64,
 }
 
 impl BandwidthEstimator {
     /// Makes one that knows nothing, at the moment that the history of what is sent is made.
     pub fn new(now: Instant, limits: BandwidthLimits) -> Self {
         let limits = limits.sound();
+        let known =
+            Known { estimate_bps: limits.start as f64, room_bits: f64::INFINITY, share: 1.0 };
         Self {
             limits,
             detector: DelayDetector::default(),
@@ -161,6 +174,7 @@ impl BandwidthEstimator {
             silent_at: None,
             overused_at: None,
             told: None,
+            known,
         }
     }
 
@@ -170,11 +184,13 @@ impl BandwidthEstimator {
         if !self.is_informed() {
             self.rate = RateControl::new(self.limits.start as f64);
         }
+        self.renew();
     }
 
     /// Caps what is probed for and told, in bits per second: the application wants no more.
     pub fn set_cap(&mut self, bits_per_second: Option<u64>) {
         self.cap_bps = bits_per_second.map_or(f64::MAX, |bits| bits as f64);
+        self.renew();
     }
 
     /// Whether the peer has ever said anything: before that, nothing is known but what it began
@@ -202,10 +218,8 @@ impl BandwidthEstimator {
 
     /// What is sent in a moment at most, in bits per second, if there is as much.
     pub fn pacing_rate(&self) -> u64 {
-        let estimate = self.estimate_bps();
-        let share = self.share(estimate);
-        let factor = if share < 1.0 { PACING_WHILE_DRAINING } else { PACING };
-        (factor * self.shared_bps(estimate, share)) as u64
+        let factor = if self.share() < 1.0 { PACING_WHILE_DRAINING } else { PACING };
+        (factor * self.target_bps()) as u64
     }
 
     /// The smoothed round trip, with the time that the peer holds its feedback back.
@@ -233,31 +247,38 @@ impl BandwidthEstimator {
     }
 
     fn target_bps(&self) -> f64 {
-        let estimate = self.estimate_bps();
-        self.shared_bps(estimate, self.share(estimate))
-    }
-
-    fn shared_bps(&self, estimate_bps: f64, share: f64) -> f64 {
-        (estimate_bps * share).max(self.limits.min as f64)
+        (self.known.estimate_bps * self.share()).max(self.limits.min as f64)
     }
 
     /// The share of the estimate that is sent while a queue is being emptied.
-    fn share(&self, estimate_bps: f64) -> f64 {
+    fn share(&self) -> f64 {
+        let Known { room_bits, share, .. } = self.known;
+        debug_assert_eq!(self.known, self.conclude());
+        let bits = 8.0 * self.in_flight as f64;
+        if bits <= room_bits {
+            return share;
+        }
+        let full = bits / room_bits;
+        share.min((full * full).recip().max(LEAST_IN_FLIGHT_SHARE))
+    }
+
+    fn conclude(&self) -> Known {
+        let estimate_bps = self.estimate_bps();
         let mut share = 1.0f64;
         if self.draining_since.is_some() {
             let long = (self.queue.as_secs_f64() - QUEUE) / LONG_QUEUE;
             share = (1.0 - long.max(0.0)).max(LEAST_SHARE);
         }
-        if let Some((_, round_trip)) = self.least() {
+        let room_bits = self.least().map_or(f64::INFINITY, |(_, round_trip)| {
             let span = round_trip + self.interval + IN_FLIGHT;
-            let room = estimate_bps * span.as_secs_f64() + IN_FLIGHT_BITS;
-            let bits = 8.0 * self.in_flight as f64;
-            if bits > room {
-                let full = bits / room;
-                share = share.min((full * full).recip().max(LEAST_IN_FLIGHT_SHARE));
-            }
-        }
-        share
+            estimate_bps * span.as_secs_f64() + IN_FLIGHT_BITS
+        });
+        Known { estimate_bps, room_bits, share }
+    }
+
+    /// Something has changed that conclusions are drawn from.
+    fn renew(&mut self) {
+        self.known = self.conclude();
     }
 
     /// The least delay and round trip of the last ten to twenty seconds.
@@ -285,6 +306,7 @@ impl BandwidthEstimator {
             let after = (SILENCE_FACTOR * before).max(self.limits.min as f64);
             self.rate.set(now, after);
             self.controller.on_decrease(now, before, after);
+            self.renew();
         }
         self.silent_at = Some(now);
     }
@@ -292,6 +314,7 @@ impl BandwidthEstimator {
     /// Takes a cap that the peer names for the sum of all streams (REMB), in bits per second.
     pub fn on_remb(&mut self, bits_per_second: u64) {
         self.remb_bps = bits_per_second as f64;
+        self.renew();
     }
 
     /// Takes what one message of feedback says, in the order of sending, and how many bytes are
@@ -313,10 +336,15 @@ impl BandwidthEstimator {
         if in_alr {
             self.limited_at = Some(now);
         }
-        self.on_waited(results);
+        // What has waited in the feedback before counts for less.
+        let (bits, seconds) = self.waited;
+        self.waited = (bits / 2.0, seconds / 2.0);
+        let least = self.least().map_or(i64::MAX, |(least, _)| least);
+        let mut before = None;
         let mut probed = None;
         for packet in results {
             self.loss.on_packet(packet);
+            self.on_waited(packet, &mut before, least);
             // One that was taken for lost has come again, or late: its time says nothing.
             if let Some(arrived_us) = packet.arrived_us
                 && !packet.was_lost
@@ -337,6 +365,7 @@ impl BandwidthEstimator {
             self.draining_since = None;
         }
         self.probe(now, in_alr);
+        self.renew();
     }
 
     /// Has the processor fetch what feedback looks at besides this.
@@ -374,22 +403,20 @@ impl BandwidthEstimator {
         }
     }
 
-    /// What comes out of a queue comes as fast as the link takes it.
-    fn on_waited(&mut self, results: &[PacketResult]) {
-        let (bits, seconds) = &mut self.waited;
-        // Of the feedback before, it counts for less.
-        (*bits, *seconds) = (*bits / 2.0, *seconds / 2.0);
-        let Some((least, _)) = self.least() else { return };
-        let (bits, seconds) = &mut self.waited;
-        let mut before = None;
-        for packet in results.iter().filter(|it| !it.was_lost) {
-            let Some(arrived_us) = packet.arrived_us else { continue };
-            let has_waited = |before: &i64| before - packet.sent_us - least >= WAITED_US;
-            if let Some(before) = before.filter(|it| has_waited(it) && *it < arrived_us) {
-                *bits += 8.0 * packet.len as f64;
-                *seconds += (arrived_us - before) as f64 / 1e6;
-            }
-            before = Some(arrived_us);
+    /// What comes out of a queue comes as fast as the link takes it; `before` is when the packet
+    /// before has come, and `least` the least delay.
+    fn on_waited(&mut self, packet: &PacketResult, before: &mut Option<i64>, least: i64) {
+        if packet.was_lost {
+            return;
+        }
+        let Some(arrived_us) = packet.arrived_us else { return };
+        if let Some(before) = before.replace(arrived_us)
+            && before < arrived_us
+            && (before - packet.sent_us).saturating_sub(least) >= WAITED_US
+        {
+            let (bits, seconds) = &mut self.waited;
+            *bits += 8.0 * packet.len as f64;
+            *seconds += (arrived_us - before) as f64 / 1e6;
         }
     }
 
@@ -424,9 +451,8 @@ impl BandwidthEstimator {
             self.overused_at = Some(now);
             // While a queue is emptied and all that is sent for that gets through, and no more,
             // nothing new is known about the link.
-            let estimate = self.estimate_bps();
-            let share = self.share(estimate);
-            let (sent, is_emptied) = (self.shared_bps(estimate, share), share < 1.0);
+            self.renew();
+            let (sent, is_emptied) = (self.target_bps(), self.share() < 1.0);
             let is_known = is_emptied && through.is_some_and(|bps| bps < SENT * sent);
             if !is_known && self.rate.may_decrease(now, self.round_trip, through) {
                 let before = self.estimate_bps();

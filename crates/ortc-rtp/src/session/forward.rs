@@ -371,7 +371,7 @@ impl RtpSession {
         let pairs = ext_headers.as_ref().filter(|_| is_due).map(|pairs| pairs.element());
         let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
         let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
-        let header_len = forward.rewriter.write_header(header, packet, pairs, element, out)?;
+        let header_len = forward.rewriter.write_header(&header, packet, pairs, element, out)?;
         let (padding, added) = padding(if packet.is_padded() { 0 } else { opened.padding });
         let padding = &padding[..added];
         if added > 0 {

@@ -407,7 +407,7 @@ impl RtpSession {
         };
         let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
         let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
-        let header_len = forward.rewriter.write_header(header, packet, None, element, out)?;
+        let header_len = forward.rewriter.write_header(&header, packet, None, element, out)?;
         let octets = payload.len();
         // Without what a picture id is changed to, the packet is the one that was received.
         let mut changed = [0; MAX_DATAGRAM];

@@ -250,7 +250,7 @@ impl Rewriter {
     /// and room for the pairs.
     pub(crate) fn write_header(
         &self,
-        header: RtpHeader<'_>,
+        header: &RtpHeader<'_>,
         packet: &RtpView<'_>,
         pairs: Option<Extension<'_>>,
         number: Option<Extension<'_>>,
@@ -291,7 +291,7 @@ impl Rewriter {
                 elements[count] = number;
                 count += 1;
             }
-            RtpHeader { extensions: &elements[..count], ..header }.write(out).ok()?
+            RtpHeader { extensions: &elements[..count], ..*header }.write(out).ok()?
         };
         out[0] |= padding;
         Some(len)
@@ -327,7 +327,7 @@ mod tests {
         for (id, data) in [(1, &[1, 2][..]), (14, &[0xff, 0]), (16, &[1, 2]), (3, &[1, 2, 3])] {
             let element = Extension { id, data };
             let (mut ours, mut general) = ([0xaa; 40], [0xaa; 40]);
-            let len = rewriter.write_header(header, &packet, None, Some(element), &mut ours);
+            let len = rewriter.write_header(&header, &packet, None, Some(element), &mut ours);
             let extensions = &[element];
             let general_len = RtpHeader { extensions, ..header }.write(&mut general).ok();
             assert_eq!((len, ours), (general_len, general), "{id}");
@@ -479,7 +479,7 @@ mod tests {
             let number = Extension { id: 9, data: &[1, 2] };
             let sent = RtpHeader { extensions: &[], payload_type: VP8.sent, ..header };
             let len =
-                rewriter.write_header(sent, &view, None, Some(number), &mut out[..room]).unwrap();
+                rewriter.write_header(&sent, &view, None, Some(number), &mut out[..room]).unwrap();
             let view = RtpView::parse(&out[..len]).unwrap();
             let got: Vec<_> = view
                 .extensions()
