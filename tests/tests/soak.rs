@@ -10,7 +10,7 @@ use ortc_tests::soak::{Soak, Until, growth};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_leave_nothing_behind() {
     let mut soak = Soak::begin(live_everywhere).await.unwrap();
-    let samples = soak.run(Until::Connections(10_000), 360, |_| {}).await.unwrap();
+    let samples = soak.run(Until::Connections(10_000), 180, |_| {}).await.unwrap();
     let growth = growth(&samples).unwrap();
     soak.end().await;
     assert!(growth.connections >= 5_000, "{growth:?}");

@@ -176,7 +176,9 @@ impl Entrant {
             })
             .collect();
         ratios.sort_by(f64::total_cmp);
-        ratios.get(ratios.len() / 2).copied()
+        let middle = ratios.len() / 2;
+        let (below, above) = (ratios.get(ratios.len().checked_sub(1)? / 2)?, ratios.get(middle)?);
+        Some((below + above) / 2.0)
     }
 
     /// The delays, as figures.

@@ -74,16 +74,17 @@ impl Vigil {
         Watch { vigil: Rc::downgrade(self), number }
     }
 
-    /// Looks at an eighth of all, from a number on; returns where to go on, or `None` when there is
-    /// nobody.
-    fn step(&self, from: u64) -> Option<u64> {
+    /// Looks at an eighth of all, from below a number downwards, so that those who come meanwhile keep
+    /// nobody waiting; returns below which to go on, or `None` when there is nobody.
+    fn step(&self, below: u64) -> Option<u64> {
         let mut watched = self.watched.borrow_mut();
         let share = watched.len().div_ceil(ROUND);
-        let in_turn = watched.range(from..).chain(watched.range(..from)).take(share);
-        let mut next = from;
+        let from_above = watched.range(below..).rev();
+        let in_turn = watched.range(..below).rev().chain(from_above).take(share);
+        let mut next = below;
         let mut gone = Vec::new();
         for (number, Watched { children, connection }) in in_turn {
-            next = number + 1;
+            next = *number;
             let is_well = children.upgrade().map(|children| children.are_alive());
             if is_well != Some(true) {
                 gone.push(*number);
@@ -118,14 +119,14 @@ impl Drop for Vigil {
 async fn keep(vigil: Weak<Vigil>, wake: Rc<Notify>) {
     let mut steps = interval(STEP);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut place = Some(0);
+    let mut place = Some(u64::MAX);
     loop {
         if place.is_none() {
             wake.notified().await;
         }
         steps.tick().await;
         let Some(vigil) = vigil.upgrade() else { return };
-        place = vigil.step(place.unwrap_or_default());
+        place = vigil.step(place.unwrap_or(u64::MAX));
     }
 }
 
@@ -192,5 +193,33 @@ mod tests {
         assert_eq!(vigil.watched.borrow().len(), 1);
         drop(another);
         assert!(vigil.watched.borrow().is_empty());
+    }
+
+    #[actix::test]
+    async fn those_who_come_and_go_keep_nobody_waiting() {
+        tokio::time::pause();
+        let vigil = Vigil::begin();
+        let told = Arc::new(AtomicUsize::new(0));
+        let connection = Connection(Arc::clone(&told)).start();
+        let family = || Rc::new(Children(Cell::new(true)));
+        let watch =
+            |children: &Rc<Children>| vigil.watch(children, connection.downgrade().recipient());
+        let settled: Vec<_> = (0..50).map(|_| family()).collect();
+        let _watches: Vec<_> = settled.iter().map(watch).collect();
+        let mut guests = std::collections::VecDeque::new();
+        for n in 0..300 {
+            // Ten a second, for two seconds each.
+            let guest = family();
+            guests.push_back((watch(&guest), guest));
+            if guests.len() > 20 {
+                guests.pop_front();
+            }
+            if n == 100 {
+                settled[0].0.set(false);
+                settled[49].0.set(false);
+            }
+            tokio::time::sleep(STEP / 10).await;
+        }
+        assert_eq!(told.load(Ordering::Relaxed), 2, "twenty seconds later");
     }
 }

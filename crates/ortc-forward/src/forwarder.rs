@@ -27,7 +27,8 @@ use crate::timers::Timers;
 use crate::{ForwarderCommand, ForwarderConfig, ForwarderEvent, ForwarderHandle, ForwarderStats};
 
 /// Commands carried out in one turn. The dearest, binding a socket, takes some 10 µs; so
-/// media wait for commands about a millisecond at the very worst.
+/// media wait for commands about a millisecond at the very worst. For a path that
+/// is validated there may be media that has waited, 32 packets at the most.
 const COMMANDS_PER_TURN: usize = 128;
 
 /// Batches of 64 datagrams received in one turn: after 256 it is time to send.
@@ -264,6 +265,16 @@ impl PacketForwarder {
     }
 }
 
+/// How a packet of media has come.
+struct Arrival {
+    /// When it was taken from the socket.
+    at: Instant,
+    path: Path,
+    kind: DatagramKind,
+    /// Its place among what came with it.
+    index: usize,
+}
+
 /// Media that has waited for its path.
 struct Released(Vec<Vec<u8>>);
 
@@ -285,7 +296,8 @@ impl Plane {
     ) {
         let kind = classify(bytes);
         if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
-            return self.route_media(now, path, kind, index, bytes, io);
+            let arrival = Arrival { at: now, path, kind, index };
+            return self.route_media(now, arrival, bytes, io);
         }
         if kind == DatagramKind::Stun && self.take_consent(now, path, bytes, io) {
             return;
@@ -317,8 +329,9 @@ impl Plane {
         for Parked { path, received_at, datagram } in released {
             let kind = classify(&datagram);
             if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
-                let (index, mut bytes) = (media.0.len(), Vec::from(datagram));
-                self.route_media(now, path, kind, index, &mut bytes, io);
+                let arrival = Arrival { at: received_at, path, kind, index: media.0.len() };
+                let mut bytes = Vec::from(datagram);
+                self.route_media(now, arrival, &mut bytes, io);
                 media.0.push(bytes);
             } else {
                 let datagram = DatagramReceived { connection, path, received_at, datagram };
@@ -331,9 +344,7 @@ impl Plane {
     fn route_media(
         &mut self,
         now: Instant,
-        path: Path,
-        kind: DatagramKind,
-        index: usize,
+        Arrival { at, path, kind, index }: Arrival,
         bytes: &mut [u8],
         io: &mut impl DatagramIo,
     ) {
@@ -356,10 +367,10 @@ impl Plane {
         let mut has_work = true;
         let handled = guarded(|| match kind {
             DatagramKind::Rtcp => {
-                has_work = session.handle_rtcp(now, bytes);
+                has_work = session.handle_rtcp(at, bytes);
                 None
             }
-            _ => session.handle_rtp(now, bytes),
+            _ => session.handle_rtp(at, bytes),
         });
         let is_authentic = handled.is_some() && session.authentic() != authentic;
         let alarm = hearing.deadline();

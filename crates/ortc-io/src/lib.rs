@@ -94,8 +94,8 @@
 //!
 //! - **Datagrams are dropped, and counted, never queued** in this crate: a full mailbox, a
 //!   full send buffer and an unknown sender are all the same to a real-time protocol. What
-//!   waits (DTLS from paths that are not validated yet) is bounded by
-//!   [`paths::MAX_PARKED`].
+//!   waits (DTLS and media from paths that are not validated yet) is bounded by
+//!   [`paths::MAX_PARKED`] and [`paths::MAX_PARKED_MEDIA`].
 //! - **2,048 bytes** are the longest datagram taken. No protocol here sends more than an
 //!   Ethernet frame holds.
 //! - **Runs.** Datagrams of equal length for one

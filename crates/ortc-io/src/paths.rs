@@ -161,6 +161,9 @@ pub struct PathTable {
     lingering: VecDeque<(Instant, Path)>,
     /// Connections attached so far.
     attached: u64,
+    /// When media that waits for its path has to go, and whose it is; one for each connection that
+    /// has some.
+    waiting: VecDeque<(Instant, ConnectionId)>,
     taken: VecDeque<(ConnectionId, Path)>,
     shared: SharedStats,
     orphaned: u64,
@@ -191,6 +194,8 @@ struct Connection {
     selected: Option<Path>,
     suspended: bool,
     parked: Vec<Parked>,
+    /// Whether the table's [`waiting`](PathTable::waiting) has it.
+    is_waiting: bool,
     /// Requests on shared sockets, the oldest first.
     requests: VecDeque<(Instant, SocketId, TransactionId)>,
     stats: PathStats,
@@ -488,7 +493,13 @@ impl PathTable {
             | (_, Some(Standing::Validated | Standing::Lingering { .. })) => {
                 Admission::Deliver(owner)
             }
-            (_, Some(Standing::Authenticated)) => connection.park(now, path, kind, datagram),
+            (_, Some(Standing::Authenticated)) => {
+                let admission = connection.park(now, path, datagram);
+                if is_media(kind) && !std::mem::replace(&mut connection.is_waiting, true) {
+                    self.waiting.push_back((now + MEDIA_WAIT, owner));
+                }
+                admission
+            }
             _ => {
                 connection.stats.unvalidated += 1;
                 Admission::Dropped
@@ -556,11 +567,22 @@ impl PathTable {
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        self.lingering.front().map(|(at, _)| (*at, "the grace of a lost path ends"))
+        let grace = self.lingering.front().map(|(at, _)| (*at, "the grace of a lost path ends"));
+        let media = self.waiting.front().map(|(at, _)| (*at, "media has waited for its path"));
+        grace.into_iter().chain(media).min_by_key(|(at, _)| *at)
     }
 
-    /// Forgets lost paths whose grace is over.
+    /// Forgets lost paths whose grace is over, and media that has waited for too long.
     pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((_, connection)) = self.waiting.pop_front_if(|(at, _)| *at <= now) {
+            let Ok(state) = self.get_mut(connection) else { continue };
+            let next = state.expire(now);
+            state.is_waiting = next.is_some();
+            if let Some(at) = next {
+                let behind = self.waiting.partition_point(|(other, _)| *other <= at);
+                self.waiting.insert(behind, (at, connection));
+            }
+        }
         while let Some((_, path)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
             let is_over = self.entry(path).is_some_and(
                 |entry| matches!(entry.standing, Standing::Lingering { until } if until <= now),
@@ -700,10 +722,10 @@ impl PathTable {
 }
 
 impl Connection {
-    fn park(&mut self, now: Instant, path: Path, kind: DatagramKind, datagram: &[u8]) -> Admission {
-        let is_media = is_media(kind);
+    fn park(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Admission {
+        let is_media = is_media(classify(datagram));
         if is_media {
-            self.discard(|parked| parked.is_media() && parked.received_at + MEDIA_WAIT <= now);
+            self.expire(now);
         }
         let others = self.parked.iter().filter(|parked| parked.is_media() == is_media);
         let (count, bytes) = others.fold((0, datagram.len()), |(count, bytes), other| {
@@ -724,11 +746,17 @@ impl Connection {
     }
 
     fn release(&mut self, now: Instant, path: Path) -> Vec<Parked> {
-        self.discard(|parked| parked.is_media() && parked.received_at + MEDIA_WAIT <= now);
-        let released: Vec<Parked> =
-            self.parked.extract_if(.., |parked| parked.path == path).collect();
+        self.expire(now);
+        let released = self.take_parked(|parked| parked.path == path);
         self.stats.released += released.len() as u64;
         released
+    }
+
+    /// Drops media that has waited for too long; returns when the next will have.
+    fn expire(&mut self, now: Instant) -> Option<Instant> {
+        self.discard(|parked| parked.is_media() && parked.received_at + MEDIA_WAIT <= now);
+        let media = self.parked.iter().filter(|parked| parked.is_media());
+        media.map(|parked| parked.received_at + MEDIA_WAIT).min()
     }
 
     /// Does not send on a path any more.
@@ -739,8 +767,16 @@ impl Connection {
     }
 
     fn discard(&mut self, of: impl Fn(&Parked) -> bool) {
-        let discarded = self.parked.extract_if(.., |parked| of(parked)).count();
-        self.stats.unvalidated += discarded as u64;
+        self.stats.unvalidated += self.take_parked(of).len() as u64;
+    }
+
+    fn take_parked(&mut self, of: impl Fn(&Parked) -> bool) -> Vec<Parked> {
+        let taken = self.parked.extract_if(.., |parked| of(parked)).collect();
+        if self.parked.is_empty() {
+            // For as long as the connection lives there is hardly ever anything again.
+            self.parked = Vec::new();
+        }
+        taken
     }
 }
 

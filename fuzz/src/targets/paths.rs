@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ortc_io::paths::{Admission, PathTable, Standing};
+use ortc_io::paths::{
+    Admission, MAX_PARKED, MAX_PARKED_BYTES, MAX_PARKED_MEDIA, MAX_PARKED_MEDIA_BYTES, MEDIA_WAIT,
+    Parked, PathTable, Standing,
+};
 use ortc_io::{ConnectionId, DatagramKind, Path, PathUpdate, SocketId, classify};
 
 use crate::Dice;
-
-/// Datagrams and bytes that one connection parks at the most.
-const MAX_PARKED: (usize, usize) = (8, 10_000);
 
 pub(crate) fn run(data: &[u8]) {
     let mut dice = Dice::new(data);
@@ -39,9 +39,12 @@ pub(crate) fn run(data: &[u8]) {
             6 => {
                 let released = table.update(now, of, PathUpdate::Validated(path(what)));
                 let released = released.unwrap_or_default();
-                let bytes: usize = released.iter().map(|parked| parked.datagram.len()).sum();
-                assert!(released.len() <= MAX_PARKED.0 && bytes <= MAX_PARKED.1);
                 assert!(released.iter().all(|parked| parked.path == path(what)));
+                let (media, dtls): (Vec<_>, Vec<_>) =
+                    released.iter().partition(|parked| is_media(classify(&parked.datagram)));
+                assert!(dtls.len() <= MAX_PARKED && bytes(&dtls) <= MAX_PARKED_BYTES);
+                assert!(media.len() <= MAX_PARKED_MEDIA && bytes(&media) <= MAX_PARKED_MEDIA_BYTES);
+                assert!(media.iter().all(|parked| now < parked.received_at + MEDIA_WAIT));
             }
             7 => {
                 let selected = table.update(now, of, PathUpdate::Selected(path(what))).is_ok();
@@ -92,7 +95,15 @@ fn is_validated(standing: Option<Standing>) -> bool {
     matches!(standing, Some(Standing::Validated | Standing::Lingering { .. }))
 }
 
+fn is_media(kind: DatagramKind) -> bool {
+    matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp)
+}
+
+fn bytes(parked: &[&Parked]) -> usize {
+    parked.iter().map(|parked| parked.datagram.len()).sum()
+}
+
 /// What may wait: for the validation of its path, or for the fork that takes its sender.
 fn is_early(kind: DatagramKind) -> bool {
-    matches!(kind, DatagramKind::Dtls | DatagramKind::Stun)
+    matches!(kind, DatagramKind::Dtls | DatagramKind::Stun) || is_media(kind)
 }

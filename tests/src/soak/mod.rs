@@ -175,10 +175,11 @@ fn joined(
 ///
 /// Of what is counted, the least of a few samples is taken at both ends: the stream by which the
 /// server was asked may still be there in one of them, or memory that the allocator gives back
-/// later, and a leak is in all.
+/// later, and a leak is in all. What leaks is least in the first of them: it is told by the connections
+/// until then.
 pub fn growth(samples: &[Sample]) -> Option<Growth> {
     let few = WARM_UP as usize;
     let warm = samples.get(few..2 * few)?;
     let last = samples.get(samples.len() - few..)?;
-    Some(Growth::between(&warm.first()?.with_least_of(warm), &last.last()?.with_least_of(last)))
+    Some(Growth::between(&warm.first()?.with_least_of(warm), &last.first()?.with_least_of(last)))
 }

@@ -155,11 +155,10 @@ mod tests {
         // What the allocator has taken for a round and gives back.
         let growth = of(0, [0, 0, 0, 0, 0, 2_000, 2_100, 2_200, 0, 2_300, 2_350, 2_400]);
         assert_eq!((growth.allocated_per_connection, growth.resident_per_connection), (0.0, 0.0));
-        // The least of both ends is that of their first samples, 4,000 connections apart, and
-        // their last are 7,000.
+        // From the first of the warm ones to the first of the last, 4,000 connections later.
         let growth = of(70, [0, 0, 0, 0, 0, 0, 0, 0, 700, 700, 700, 700]);
-        assert_eq!(growth.allocated_per_connection, 40.0);
-        assert_eq!(growth.resident_per_connection, 102.4);
+        assert_eq!(growth.allocated_per_connection, 70.0);
+        assert_eq!(growth.resident_per_connection, 179.2);
     }
 
     #[tokio::test]

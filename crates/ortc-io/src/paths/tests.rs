@@ -137,6 +137,29 @@ fn media_waits_for_a_second_and_dtls_for_as_long_as_it_takes() {
 }
 
 #[test]
+fn media_that_waits_is_gone_after_its_second_and_dtls_stays() {
+    let (mut table, now) = table();
+    let at = |ms| now + Duration::from_millis(ms);
+    table.update(now, ALICE, PathUpdate::Authenticated(path(1))).unwrap();
+    assert_eq!(table.poll_timeout(), None);
+    for ms in [0, 400] {
+        table.admit(at(ms), path(1), Rtp, b"\x80");
+        table.admit(at(ms), path(1), Dtls, b"\x16");
+    }
+    let due = |table: &PathTable| table.poll_timeout().map(|(at, _)| at);
+    let waiting = |table: &PathTable| table.get(ALICE).unwrap().parked.len();
+    for (ms, next, kept) in [(999, Some(1_000), 4), (1_000, Some(1_400), 3), (1_400, None, 2)] {
+        table.handle_timeout(at(ms));
+        assert_eq!((due(&table), waiting(&table)), (next.map(at), kept), "at {ms} ms");
+    }
+    let released = table.update(at(9_000), ALICE, PathUpdate::Validated(path(1))).unwrap();
+    assert_eq!(released.len(), 2);
+    assert_eq!(table.get(ALICE).unwrap().parked.capacity(), 0);
+    let expected = PathStats { parked: 4, released: 2, unvalidated: 2, ..PathStats::default() };
+    assert_eq!(stats(&table), expected);
+}
+
+#[test]
 fn sending_follows_the_selected_path_then_the_one_validated_last() {
     let (mut table, now) = table();
     assert_eq!(table.outgoing(now, ALICE, None, b"x"), None);
@@ -351,6 +374,9 @@ impl PathTable {
                 |of: &[&Parked]| of.iter().map(|parked| parked.datagram.len()).sum::<usize>();
             assert!(dtls.len() <= MAX_PARKED && bytes(&dtls) <= MAX_PARKED_BYTES);
             assert!(media.len() <= MAX_PARKED_MEDIA && bytes(&media) <= MAX_PARKED_MEDIA_BYTES);
+            let alarms = self.waiting.iter().filter(|(_, waiting)| *waiting == id);
+            assert_eq!(alarms.count(), usize::from(connection.is_waiting));
+            assert!(connection.is_waiting || media.is_empty());
             for parked in &connection.parked {
                 assert_eq!(self.standing(now, parked.path), Some(Standing::Authenticated));
             }
@@ -392,6 +418,7 @@ impl PathTable {
             }
         }
         assert!(self.lingering.iter().is_sorted_by_key(|(until, _)| *until));
+        assert!(self.waiting.iter().is_sorted_by_key(|(until, _)| *until));
         assert!(self.taken.is_empty(), "all has been told");
     }
 }

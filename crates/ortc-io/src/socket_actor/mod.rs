@@ -452,9 +452,15 @@ impl Drop for SocketActor {
 impl Handler<Ready> for SocketActor {
     type Result = ();
 
-    fn handle(&mut self, Ready: Ready, _: &mut Context<Self>) {
+    fn handle(&mut self, Ready: Ready, context: &mut Context<Self>) {
+        let next = |actor: &Self| actor.paths.poll_timeout().map(|(at, _)| at);
+        let before = next(self);
         if self.receive() {
             self.readiness.notify_one();
+        }
+        // Media may wait for its path.
+        if next(self) != before {
+            self.arm_grace(context);
         }
     }
 }

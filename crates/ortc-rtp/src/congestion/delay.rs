@@ -176,8 +176,8 @@ struct Sums {
     xy: f64,
 }
 
-/// What points that came at one time may differ by, summed up and squared: times have a quarter of a
-/// millisecond at least between them.
+/// What the squares of points' distances from their mean, in milliseconds, add up to at most if they
+/// came at one time: the least of two times that are told apart is a quarter of one.
 const AT_ONCE: f64 = 1e-3;
 
 /// Points further apart than this, in milliseconds, are summed up anew each time.
@@ -195,7 +195,7 @@ impl Sums {
 impl Delays {
     fn set(&mut self, place: usize, at: f64, delay: f64) {
         let before = std::mem::replace(&mut self.points[place], (at, delay));
-        if place == 0 || at - before.0 > FAR {
+        if place == 0 || (at - before.0).abs() > FAR {
             self.origin = (at, delay);
             self.sums = Sums::default();
             for point in self.points {
@@ -321,7 +321,12 @@ mod tests {
         let mut at = 0.0;
         for n in 0..50 * WINDOW {
             // Hours without a packet, and a delay that jumps by seconds.
-            at += if rng.u8(..) == 0 { 1e7 } else { rng.f64() * 20.0 };
+            at += match rng.u8(..) {
+                0 => 1e7,
+                // What a peer says need not be so.
+                1 => -1e9,
+                _ => 0.25 + rng.f64() * 20.0,
+            };
             let jump = if rng.u8(..) == 0 { 1e4 } else { 0.0 };
             delays.set(n % WINDOW, at, rng.f64() * 50.0 + jump);
             if n < WINDOW {

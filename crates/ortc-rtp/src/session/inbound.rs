@@ -118,7 +118,9 @@ impl Parking {
         if self.packets.len() == MAX_PARKED {
             return expired + 1;
         }
-        self.packets.push_back((now, packet.to_vec()));
+        // What has waited for its path was received before.
+        let at = self.packets.back().map_or(now, |(last, _)| now.max(*last));
+        self.packets.push_back((at, packet.to_vec()));
         expired
     }
 
