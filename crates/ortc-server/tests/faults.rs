@@ -16,6 +16,9 @@ use support::{Scratch, Serving, has_recorded, until};
 /// Far more than it takes to connect.
 const SOON: Duration = Duration::from_secs(20);
 
+/// Bytes of a second of G.711.
+const G711_RATE: u64 = 8_000;
+
 fn signal(name: &str, process: &Child) {
     let sent = Command::new("kill").args([name, &process.id().to_string()]).status();
     assert!(sent.unwrap().success());
@@ -41,19 +44,21 @@ fn suspended_for(seconds: u32) -> [Value; 2] {
         let arguments = ["--play", "tone", "--record", record, "--duration", &duration, "--json"];
         server.call("x", &arguments)
     });
+    // In the midst of a call, and not while ICE has yet to settle on a pair.
     for directory in &directories {
-        until(SOON, "they hear each other", || has_recorded(directory, 1));
+        until(SOON, "they have heard each other for two seconds", || {
+            has_recorded(directory, 2 * G711_RATE)
+        });
     }
     signal("-STOP", &callers[0]);
     // What passes is the time of this machine: there is nothing to wait for.
     let passed = Command::new("sleep").arg(seconds.to_string()).status();
     assert!(passed.unwrap().success());
     signal("-CONT", &callers[0]);
-    callers.map(|caller| {
-        let output = caller.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        summary(&output)
-    })
+    let outputs = callers.map(|caller| caller.wait_with_output().unwrap());
+    let codes = outputs.each_ref().map(|output| output.status.code());
+    assert_eq!(codes, [Some(0); 2], "{outputs:?}");
+    outputs.each_ref().map(summary)
 }
 
 /// So much of `seconds` as was heard, at 50 packets a second.
