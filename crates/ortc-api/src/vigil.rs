@@ -82,20 +82,18 @@ impl Vigil {
         let from_above = watched.range(below..).rev();
         let in_turn = watched.range(..below).rev().chain(from_above).take(share);
         let mut next = below;
-        let mut gone = Vec::new();
+        let mut told = Vec::new();
         for (number, Watched { children, connection }) in in_turn {
             next = *number;
-            let is_well = children.upgrade().map(|children| children.are_alive());
-            if is_well != Some(true) {
-                gone.push(*number);
+            if children.upgrade().is_none_or(|children| children.are_alive()) {
+                continue;
             }
-            if is_well == Some(false)
-                && let Some(connection) = connection.upgrade()
-            {
+            told.push(*number);
+            if let Some(connection) = connection.upgrade() {
                 connection.do_send(ChildLost);
             }
         }
-        for number in gone {
+        for number in told {
             watched.remove(&number);
         }
         (!watched.is_empty()).then_some(next)

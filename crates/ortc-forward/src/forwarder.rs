@@ -295,7 +295,7 @@ impl Plane {
         io: &mut impl DatagramIo,
     ) {
         let kind = classify(bytes);
-        if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
+        if kind.is_media() {
             let arrival = Arrival { at: now, path, kind, index };
             return self.route_media(now, arrival, bytes, io);
         }
@@ -328,7 +328,7 @@ impl Plane {
         let mut media = Released(Vec::new());
         for Parked { path, received_at, datagram } in released {
             let kind = classify(&datagram);
-            if let DatagramKind::Rtp | DatagramKind::Rtcp = kind {
+            if kind.is_media() {
                 let arrival = Arrival { at: received_at, path, kind, index: media.0.len() };
                 let mut bytes = Vec::from(datagram);
                 self.route_media(now, arrival, &mut bytes, io);

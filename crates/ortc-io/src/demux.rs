@@ -15,6 +15,14 @@ pub enum DatagramKind {
     Unknown,
 }
 
+impl DatagramKind {
+    /// Whether it is RTP or RTCP.
+    #[inline]
+    pub fn is_media(self) -> bool {
+        matches!(self, Self::Rtp | Self::Rtcp)
+    }
+}
+
 /// Classifies a datagram by its first two bytes; an empty one is [`DatagramKind::Unknown`].
 pub fn classify(datagram: &[u8]) -> DatagramKind {
     match datagram {

@@ -143,12 +143,8 @@ pub struct Parked {
 impl Parked {
     /// Whether it has a time after which it is of no use.
     fn is_media(&self) -> bool {
-        is_media(classify(&self.datagram))
+        classify(&self.datagram).is_media()
     }
-}
-
-fn is_media(kind: DatagramKind) -> bool {
-    matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp)
 }
 
 /// The paths of all connections of a socket port; see the [module](self).
@@ -495,7 +491,7 @@ impl PathTable {
             }
             (_, Some(Standing::Authenticated)) => {
                 let admission = connection.park(now, path, datagram);
-                if is_media(kind) && !std::mem::replace(&mut connection.is_waiting, true) {
+                if kind.is_media() && !std::mem::replace(&mut connection.is_waiting, true) {
                     self.waiting.push_back((now + MEDIA_WAIT, owner));
                 }
                 admission
@@ -723,7 +719,7 @@ impl PathTable {
 
 impl Connection {
     fn park(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Admission {
-        let is_media = is_media(classify(datagram));
+        let is_media = classify(datagram).is_media();
         if is_media {
             self.expire(now);
         }

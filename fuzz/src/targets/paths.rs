@@ -41,7 +41,7 @@ pub(crate) fn run(data: &[u8]) {
                 let released = released.unwrap_or_default();
                 assert!(released.iter().all(|parked| parked.path == path(what)));
                 let (media, dtls): (Vec<_>, Vec<_>) =
-                    released.iter().partition(|parked| is_media(classify(&parked.datagram)));
+                    released.iter().partition(|parked| classify(&parked.datagram).is_media());
                 assert!(dtls.len() <= MAX_PARKED && bytes(&dtls) <= MAX_PARKED_BYTES);
                 assert!(media.len() <= MAX_PARKED_MEDIA && bytes(&media) <= MAX_PARKED_MEDIA_BYTES);
                 assert!(media.iter().all(|parked| now < parked.received_at + MEDIA_WAIT));
@@ -95,15 +95,11 @@ fn is_validated(standing: Option<Standing>) -> bool {
     matches!(standing, Some(Standing::Validated | Standing::Lingering { .. }))
 }
 
-fn is_media(kind: DatagramKind) -> bool {
-    matches!(kind, DatagramKind::Rtp | DatagramKind::Rtcp)
-}
-
 fn bytes(parked: &[&Parked]) -> usize {
     parked.iter().map(|parked| parked.datagram.len()).sum()
 }
 
 /// What may wait: for the validation of its path, or for the fork that takes its sender.
 fn is_early(kind: DatagramKind) -> bool {
-    matches!(kind, DatagramKind::Dtls | DatagramKind::Stun) || is_media(kind)
+    matches!(kind, DatagramKind::Dtls | DatagramKind::Stun) || kind.is_media()
 }

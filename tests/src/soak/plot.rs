@@ -24,8 +24,8 @@ const CURVES: [Curve; 4] = [
     ("tasks", |sample| sample.tasks as f64),
 ];
 
-/// Draws what is allocated, memory, descriptors and tasks over the connections that have come and gone, each from
-/// zero on.
+/// Draws what is allocated, memory, descriptors and tasks over the connections that have come and
+/// gone, each from zero on.
 pub fn plot(samples: &[Sample]) -> String {
     let last = samples.last().map_or(1, |sample| sample.connections.max(1)) as f64;
     let x = |connections: u64| LEFT + connections as f64 / last * (RIGHT - LEFT);

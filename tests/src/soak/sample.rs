@@ -22,7 +22,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Reads `/proc/self`; where there is none, all but the tasks is zero.
+    /// Reads `/proc/self`; where there is none, all that it tells is zero.
     pub fn take(elapsed: Duration, connections: u64, allocated: u64) -> Self {
         let entries = |path| std::fs::read_dir(path).map_or(0, |entries| entries.count() as u64);
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
