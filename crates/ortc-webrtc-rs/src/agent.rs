@@ -1,5 +1,6 @@
 //! One `webrtc-ice` agent for one local candidate.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use webrtc_ice::Error;
 use webrtc_ice::agent::Agent;
 use webrtc_ice::agent::agent_config::AgentConfig;
 use webrtc_ice::candidate::candidate_base::unmarshal_candidate;
-use webrtc_ice::candidate::{Candidate, CandidateType};
+use webrtc_ice::candidate::{Candidate, CandidatePairState, CandidateType};
 use webrtc_ice::network_type::NetworkType;
 use webrtc_ice::state::ConnectionState;
 use webrtc_ice::udp_network::UDPNetwork;
@@ -38,6 +39,8 @@ const QUEUE: usize = 128;
 /// What an agent tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AgentEvent {
+    /// A check to this address of the peer was answered, for the first time.
+    Validated { remote: SocketAddr },
     /// It has a pair with this address of the peer, of this type and priority.
     Selected { remote: SocketAddr, kind: CandidateType, priority: u32 },
     /// Its selected pair answers again.
@@ -86,9 +89,10 @@ impl AgentHandle {
         let agent_config =
             agent_config(config, Arc::clone(&conn), start.local.ip(), start.controlling);
         let (candidates, described) = mpsc::channel(QUEUE);
+        let of_agent = Arc::clone(&conn);
         let task = actix::spawn(async move {
             let (connection, local) = (start.connection, start.local);
-            if let Err(error) = run(start, agent_config, described, reports).await {
+            if let Err(error) = run(start, agent_config, &of_agent, described, reports).await {
                 warn!(?connection, %local, %error, "an ICE agent has failed");
             }
         });
@@ -134,11 +138,14 @@ fn agent_config(
 async fn run(
     start: AgentStart,
     config: AgentConfig,
+    conn: &PortConn,
     mut described: mpsc::Receiver<RTCIceCandidateDescription>,
     reports: Recipient<AgentReport>,
 ) -> Result<(), Error> {
     let agent = Agent::new(config).await?;
-    report_events(&agent, &start, reports);
+    let (socket, session) = (start.socket, start.session);
+    let report = Arc::new(move |event| reports.do_send(AgentReport { socket, session, event }));
+    report_events(&agent, &report);
     agent.gather_candidates()?;
     let RTCIceConnectionInfo { username_frag, password, .. } = start.remote;
     // Never sent to: dropping it would cancel.
@@ -153,6 +160,7 @@ async fn run(
     };
     tokio::pin!(connecting);
     let mut connected = false;
+    let mut validated = BTreeSet::new();
     loop {
         tokio::select! {
             result = &mut connecting, if !connected => {
@@ -164,10 +172,29 @@ async fn run(
             candidate = described.recv() => match candidate {
                 Some(candidate) => add(&agent, &candidate),
                 None => break,
+            },
+            () = conn.answer_handled() => {
+                for remote in answering(&agent).await {
+                    if validated.insert(remote) {
+                        report(AgentEvent::Validated { remote });
+                    }
+                }
             }
         }
     }
     agent.close().await
+}
+
+/// The addresses of the peer to which a check has succeeded. The stack tells only of the pair that
+/// it selects, and stays with the first that a controlling peer nominates; a peer may send on each.
+async fn answering(agent: &Agent) -> Vec<SocketAddr> {
+    let remotes = agent.get_remote_candidates_stats().await;
+    let pairs = agent.get_candidate_pairs_stats().await;
+    let succeeded = pairs.iter().filter(|pair| pair.state == CandidatePairState::Succeeded);
+    succeeded
+        .filter_map(|pair| remotes.iter().find(|remote| remote.id == pair.remote_candidate_id))
+        .filter_map(|remote| Some(SocketAddr::new(remote.ip.parse().ok()?, remote.port)))
+        .collect()
 }
 
 fn add(agent: &Agent, candidate: &RTCIceCandidateDescription) {
@@ -182,10 +209,8 @@ fn add(agent: &Agent, candidate: &RTCIceCandidateDescription) {
     }
 }
 
-fn report_events(agent: &Agent, start: &AgentStart, reports: Recipient<AgentReport>) {
-    let (socket, session) = (start.socket, start.session);
-    let report = Arc::new(move |event| reports.do_send(AgentReport { socket, session, event }));
-    let of_state = Arc::clone(&report);
+fn report_events(agent: &Agent, report: &Arc<impl Fn(AgentEvent) + Send + Sync + 'static>) {
+    let (of_state, report) = (Arc::clone(report), Arc::clone(report));
     agent.on_connection_state_change(Box::new(move |state| {
         match state {
             ConnectionState::Connected => of_state(AgentEvent::Alive),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use actix::Recipient;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ortc_io::{ConnectionId, Path, PathUpdate, SendControl, SocketCommand, SocketId};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use webrtc_ice::udp_mux::UDPMux;
 use webrtc_util::{Conn, Error};
 
@@ -39,6 +40,9 @@ pub(crate) struct PortConn {
     socket: Option<(SocketId, SocketAddr)>,
     arrivals: Mutex<mpsc::Receiver<Arrival>>,
     answered: std::sync::Mutex<BTreeSet<SocketAddr>>,
+    /// Whether what was read last is an answer to a check.
+    is_answer: AtomicBool,
+    answer_handled: Notify,
 }
 
 impl PortConn {
@@ -77,9 +81,17 @@ impl PortConn {
         socket: Option<(SocketId, SocketAddr)>,
     ) -> (Arc<Self>, mpsc::Sender<Arrival>) {
         let (push, arrivals) = mpsc::channel(QUEUE);
-        let arrivals = Mutex::new(arrivals);
         let answered = std::sync::Mutex::default();
-        (Arc::new(Self { sockets, connection, socket, arrivals, answered }), push)
+        let (is_answer, answer_handled) = (AtomicBool::new(false), Notify::new());
+        let arrivals = Mutex::new(arrivals);
+        let conn =
+            Self { sockets, connection, socket, arrivals, answered, is_answer, answer_handled };
+        (Arc::new(conn), push)
+    }
+
+    /// Waits until the stack has handled an answer to one of its checks.
+    pub(crate) async fn answer_handled(&self) {
+        self.answer_handled.notified().await;
     }
 
     fn transmit(&self, path: Option<Path>, datagram: &[u8]) {
@@ -89,10 +101,15 @@ impl PortConn {
     }
 
     async fn next(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), Error> {
+        // The stack handles what it has read before it reads again.
+        if self.is_answer.swap(false, Ordering::Relaxed) {
+            self.answer_handled.notify_one();
+        }
         let arrival = self.arrivals.lock().await.recv().await;
         let Some((datagram, from)) = arrival else { return std::future::pending().await };
         let room = buffer.get_mut(..datagram.len()).ok_or(Error::ErrBufferShort)?;
         room.copy_from_slice(&datagram);
+        self.is_answer.store(datagram.starts_with(&BINDING_SUCCESS), Ordering::Relaxed);
         Ok((datagram.len(), from))
     }
 }
@@ -201,6 +218,22 @@ mod tests {
             for _ in 0..2 {
                 assert!(matches!(sockets.next().await, SocketCommand::SendControl(_)));
             }
+        }
+    }
+
+    #[actix::test]
+    async fn an_answer_is_handled_once_the_stack_reads_on() {
+        use futures_util::FutureExt;
+
+        let sockets = Probe::<SocketCommand>::new();
+        let (conn, push) = PortConn::of_selected_path(sockets.recipient(), ID);
+        for (first, is_answer) in [(BINDING_SUCCESS, true), ([0, 1], false)] {
+            let datagram = Bytes::from([&first[..], &[0; 18]].concat());
+            push.try_send((datagram, address(1))).unwrap();
+            conn.recv(&mut [0; 20]).await.unwrap();
+            assert_eq!(conn.answer_handled().now_or_never(), None);
+            assert!(conn.recv(&mut [0; 20]).now_or_never().is_none(), "there is no more");
+            assert_eq!(conn.answer_handled().now_or_never(), is_answer.then_some(()));
         }
     }
 

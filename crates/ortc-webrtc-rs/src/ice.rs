@@ -310,8 +310,8 @@ impl WebrtcIceActor {
         }
     }
 
-    /// An agent has a pair. Whatever is nominated may be received on; media goes where the
-    /// peer has nominated last, or where we have first.
+    /// An agent has a pair. Media goes where the peer has nominated last, or where we have first,
+    /// and is taken from wherever a check was answered.
     fn nominated(&mut self, socket: SocketId, pair: Pair, context: &mut Context<Self>) {
         let path = Path::plain(socket, pair.remote);
         let Some(local) = self.locals.iter_mut().find(|local| local.socket == socket) else {
@@ -576,6 +576,9 @@ impl Handler<AgentReport> for WebrtcIceActor {
             return;
         }
         match event {
+            AgentEvent::Validated { remote } => {
+                self.path(PathUpdate::Validated(Path::plain(socket, remote)));
+            }
             AgentEvent::Selected { remote, kind, priority } => {
                 let pair = Pair { session, remote, kind, priority, alive: true };
                 self.nominated(socket, pair, context);

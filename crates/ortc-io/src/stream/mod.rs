@@ -211,24 +211,25 @@ fn ends(
 impl StreamTask {
     /// Moves messages until either side closes.
     pub async fn run(self) {
-        let Self { stream, incoming, outgoing, shared, frames, framing } = self;
+        let Self { stream, mut incoming, outgoing, shared, frames, framing } = self;
         let (reader, writer) = tokio::io::split(stream);
         let ended = tokio::select! {
-            read = read_all(reader, frames, incoming, &shared) => read,
+            read = read_all(reader, frames, &mut incoming, &shared) => read,
             written = write_all(writer, framing, outgoing) => written,
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a stream has ended");
             let _ = shared.failure.set(error.to_string());
         }
-        // Dropping the rings tells the media thread.
+        // Dropping this ring tells the media thread, which then looks for the failure.
+        drop(incoming);
     }
 }
 
 async fn read_all(
     mut reader: impl AsyncRead + Unpin,
     mut frames: Frames,
-    incoming: RingSender<Bytes>,
+    incoming: &mut RingSender<Bytes>,
     shared: &Shared,
 ) -> io::Result<()> {
     loop {
