@@ -9,8 +9,8 @@ use super::delay::Usage;
 /// What is left after an overuse (§5.5: 0.85).
 const BETA: f64 = 0.85;
 
-/// Growth by a factor in a second, far from the known capacity (§5.5).
-const GROWTH: f64 = 1.08;
+/// Growth by a factor in a second, far from the known capacity (§5.5: 1.08), as its logarithm.
+const LN_GROWTH: f64 = 0.076_961_041_136_128_32;
 
 /// More than so much above what gets through is not known to get through (§5.5: 1.5, and some
 /// room for those who send little).
@@ -124,7 +124,7 @@ impl RateControl {
         let step = if self.capacity.mean_kbps.is_some() {
             self.step_bps(round_trip) * seconds
         } else {
-            (self.rate_bps * (GROWTH.powf(seconds) - 1.0)).max(1_000.0 * seconds)
+            (self.rate_bps * (LN_GROWTH * seconds).exp_m1()).max(1_000.0 * seconds)
         };
         let limit = throughput_bps.map_or(f64::MAX, |bps| AHEAD * bps + AHEAD_BPS);
         self.rate_bps = (self.rate_bps + step).min(limit.max(self.rate_bps));
@@ -203,7 +203,7 @@ mod tests {
             control.update(at(n), Usage::Normal, Some(control.rate_bps()), ROUND_TRIP, false);
         }
         let rate = control.rate_bps();
-        assert!((rate - 1e6 * GROWTH.powi(2)).abs() < 5e3, "{rate}");
+        assert!((rate - 1e6 * 1.08f64.powi(2)).abs() < 5e3, "{rate}");
         control.update(at(21), Usage::Over, Some(1e6), ROUND_TRIP, false);
         assert_eq!(control.rate_bps(), 850_000.0);
         for n in 22..=42 {

@@ -284,6 +284,7 @@ mod tests {
                 let arrived_us = (sent_us as f64 + delay_ms(n) * 1e3) as i64;
                 let packet = PacketResult {
                     number: n,
+                    packets: 1,
                     sent_us,
                     len: 1_000,
                     arrived_us: Some(arrived_us),

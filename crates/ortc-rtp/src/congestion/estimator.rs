@@ -318,7 +318,7 @@ impl BandwidthEstimator {
     }
 
     /// Takes what one message of feedback says, in the order of sending, and how many bytes are
-    /// still on their way.
+    /// still on their way. Packets that fared alike may be told of together.
     pub fn on_feedback(&mut self, now: Instant, results: &[PacketResult], in_flight: u64) {
         self.in_flight = in_flight;
         if results.is_empty() {
@@ -411,7 +411,7 @@ impl BandwidthEstimator {
         }
         let Some(arrived_us) = packet.arrived_us else { return };
         if let Some(before) = before.replace(arrived_us)
-            && before < arrived_us
+            && before <= arrived_us
             && (before - packet.sent_us).saturating_sub(least) >= WAITED_US
         {
             let (bits, seconds) = &mut self.waited;

@@ -16,14 +16,16 @@ const MAX_ROOM: usize = 8_192;
 /// Streams that one report by SSRCs may be about, as each costs a look at all that was sent.
 const MAX_STREAMS: usize = 32;
 
-/// What became of a packet.
+/// What became of a packet, or of some that follow each other and fared alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketResult {
-    /// Its number, with its rollovers.
+    /// Its number, with its rollovers; that of the first.
     pub number: u64,
+    /// How many packets it is about.
+    pub packets: u32,
     /// When it was sent, in microseconds since the history was made.
     pub sent_us: i64,
-    /// Its length in bytes.
+    /// Its length in bytes; that of all.
     pub len: usize,
     /// When it came, in microseconds of the receiver's clock; `None` if it is lost.
     pub arrived_us: Option<i64>,
@@ -31,6 +33,24 @@ pub struct PacketResult {
     pub was_lost: bool,
     /// The cluster of probes that it belongs to; 0 is none.
     pub cluster: u16,
+}
+
+impl PacketResult {
+    /// Takes in the packets behind, if they were sent and came at the same moments as these: most of
+    /// a run do, and an estimate makes the same of each. Returns whether it has; those of a probe are
+    /// looked at one by one.
+    #[inline]
+    pub(crate) fn join(&mut self, next: &Self) -> bool {
+        let is_of_them = (self.sent_us, self.arrived_us) == (next.sent_us, next.arrived_us)
+            && self.was_lost == next.was_lost
+            && (self.cluster, next.cluster) == (0, 0)
+            && self.number + u64::from(self.packets) == next.number;
+        if is_of_them {
+            self.packets += next.packets;
+            self.len += next.len;
+        }
+        is_of_them
+    }
 }
 
 /// A ring of the packets that were sent last, by transport-wide numbers.
@@ -117,6 +137,7 @@ impl SentHistory {
     /// Notes a packet that is sent with the next number.
     ///
     /// `cluster` names the probes that it belongs to, and is 0 for none.
+    #[inline]
     pub fn on_sent(&mut self, now: Instant, ssrc: Ssrc, sequence: u16, len: usize, cluster: u16) {
         if self.moment.0 != now {
             self.moment = (now, self.us(now) as u32);
@@ -139,6 +160,7 @@ impl SentHistory {
         self.next += 1;
     }
 
+    #[cold]
     fn make_room(&mut self) {
         let had = self.entries.len();
         if had == MAX_ROOM {
@@ -306,6 +328,7 @@ impl SentHistory {
         let age = (now_us as u32).wrapping_sub(entry.sent_us);
         Some(PacketResult {
             number,
+            packets: 1,
             sent_us: now_us - i64::from(age),
             len: usize::from(entry.len),
             arrived_us,
@@ -385,6 +408,36 @@ mod tests {
         assert_eq!(history.in_flight(), 0);
         // What was never sent.
         assert_eq!(answer(&mut history, at(start, 70), &[3, 500, 40_000]), []);
+    }
+
+    #[test]
+    fn packets_that_fared_alike_are_told_of_together() {
+        let packet = PacketResult {
+            number: 7,
+            packets: 1,
+            sent_us: 1_000,
+            len: 100,
+            arrived_us: Some(5_000),
+            was_lost: false,
+            cluster: 0,
+        };
+        let mut joined = packet;
+        assert!(joined.join(&PacketResult { number: 8, len: 50, ..packet }));
+        assert!(joined.join(&PacketResult { number: 9, ..packet }));
+        assert_eq!(joined, PacketResult { packets: 3, len: 250, ..packet });
+        for other in [
+            PacketResult { number: 11, ..packet },
+            PacketResult { number: 10, sent_us: 1_001, ..packet },
+            PacketResult { number: 10, arrived_us: Some(5_250), ..packet },
+            PacketResult { number: 10, arrived_us: None, ..packet },
+            PacketResult { number: 10, was_lost: true, ..packet },
+            PacketResult { number: 10, cluster: 1, ..packet },
+        ] {
+            assert!(!joined.join(&other), "{other:?}");
+        }
+        assert_eq!(joined.packets, 3);
+        let mut probe = PacketResult { cluster: 4, ..packet };
+        assert!(!probe.join(&PacketResult { number: 8, ..probe }));
     }
 
     #[test]

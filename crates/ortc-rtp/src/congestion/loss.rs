@@ -66,17 +66,17 @@ impl LossBound {
         let partial = &mut self.partial;
         if packet.was_lost {
             // It was only late.
-            partial.lost = partial.lost.saturating_sub(1);
-            partial.received += 1;
+            partial.lost = partial.lost.saturating_sub(packet.packets);
+            partial.received += packet.packets;
             return;
         }
         partial.began_us.get_or_insert(packet.sent_us);
         partial.newest_us = partial.newest_us.max(Some(packet.sent_us));
         partial.bytes += packet.len;
         if packet.arrived_us.is_some() {
-            partial.received += 1;
+            partial.received += packet.packets;
         } else {
-            partial.lost += 1;
+            partial.lost += packet.packets;
         }
     }
 
@@ -206,6 +206,7 @@ mod tests {
             through += (f64::from(u8::from(!lost)) * rate - through) * 0.05;
             bound.on_packet(&PacketResult {
                 number,
+                packets: 1,
                 sent_us: (at * 1e6) as i64,
                 len: 1_000,
                 arrived_us: (!lost).then_some((at * 1e6) as i64),
@@ -242,6 +243,7 @@ mod tests {
         for number in 0..2_000 {
             bound.on_packet(&PacketResult {
                 number,
+                packets: 1,
                 sent_us: 5_000 * number as i64,
                 len: 1_000,
                 arrived_us: Some(0),

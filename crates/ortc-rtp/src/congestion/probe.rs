@@ -325,6 +325,7 @@ mod tests {
         for n in 0..5 {
             let packet = PacketResult {
                 number: n,
+                packets: 1,
                 sent_us: (sent_us * n) as i64,
                 len: 1_000,
                 arrived_us: Some(9_000_000 + arrived_us * n as i64),

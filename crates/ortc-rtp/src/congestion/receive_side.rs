@@ -130,6 +130,7 @@ impl ReceiveEstimator {
         stream.newest = (timestamp, sent_us);
         let packet = PacketResult {
             number: 0,
+            packets: 1,
             sent_us,
             len,
             arrived_us: Some(arrived_us),

@@ -59,12 +59,14 @@ impl Congestion {
     }
 
     /// The number of the next packet that is sent with one.
+    #[inline]
     pub(super) fn next_number(&mut self, now: Instant) -> u16 {
         self.sending(now).history.next_number()
     }
 
     /// Notes a packet that is sent, with the next number if it has one; `len` is that of the
     /// datagram.
+    #[inline]
     pub(super) fn on_sent(&mut self, now: Instant, counted: Counted, of: (Ssrc, u16), len: usize) {
         let len = len + DATAGRAM_OVERHEAD;
         match counted {
@@ -142,6 +144,14 @@ impl Congestion {
     /// Lets go of what was learnt: what comes is of another path, or nothing comes any more.
     pub(super) fn clear(&mut self) {
         *self = Self { limits: self.limits, ..Self::default() };
+    }
+}
+
+/// Adds what became of packets, to those before if they fared alike.
+#[inline]
+fn take(results: &mut Vec<PacketResult>, new: PacketResult) {
+    if !results.last_mut().is_some_and(|last| last.join(&new)) {
+        results.push(new);
     }
 }
 
@@ -349,13 +359,15 @@ impl RtpSession {
         results.clear();
         if let Some(feedback) = TransportFeedback::parse(packet) {
             match feedback {
-                Ok(feedback) => history.on_feedback(now, &feedback, |it| results.push(it)),
+                Ok(feedback) => {
+                    history.on_feedback(now, &feedback, |it| take(&mut results, it));
+                }
                 Err(error) => self.stats.receive_drops.count_malformed(error),
             }
         } else if let Some(feedback) = CongestionFeedback::parse(packet) {
             match feedback {
                 Ok(feedback) => {
-                    history.on_congestion_feedback(now, &feedback, |it| results.push(it));
+                    history.on_congestion_feedback(now, &feedback, |it| take(&mut results, it));
                     // It is stream by stream.
                     results.sort_unstable_by_key(|it| it.number);
                 }

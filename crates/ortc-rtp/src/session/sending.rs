@@ -36,6 +36,7 @@ impl Sending {
     }
 
     /// Notes a packet that the peer will say something about.
+    #[inline]
     pub(super) fn on_sent(&mut self, now: Instant, (ssrc, sequence): (Ssrc, u16), len: usize) {
         if self.may_probe {
             return self.on_sent_probing(now, (ssrc, sequence), len);
