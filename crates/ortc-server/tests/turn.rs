@@ -185,7 +185,8 @@ async fn an_allocation_is_given_back_when_the_connection_closes() {
     let coturn = Coturn::start("quota", "127.0.0.1", &["--user-quota=1"]);
     let url = format!("turn:{}", coturn.address);
     let server = RTCIceServer::new(url.clone()).with_credential("alice", "secret");
-    let failed = [RTCEvent::IceServerFailed { url, reason: ServerFailure::QuotaReached }];
+    let because = |reason| [RTCEvent::IceServerFailed { url: url.clone(), reason }];
+    let failed = because(ServerFailure::QuotaReached);
     let begun = Instant::now();
     let mut held = 0;
     while held < 3 {
@@ -197,7 +198,9 @@ async fn an_allocation_is_given_back_when_the_connection_closes() {
             assert_eq!(heard, failed);
         } else {
             // coturn takes a second to free what it was given back; else it would be ten minutes.
-            assert_eq!(heard, failed);
+            // Of all the ports that are tried meanwhile, one may be that of such an allocation.
+            let is_held = heard == because(ServerFailure::AllocationMismatch);
+            assert!(is_held || heard == failed, "{heard:?}");
             assert!(begun.elapsed() < LIMIT, "{held} of 3 allocations were to be had");
         }
         holder.close();
