@@ -99,7 +99,7 @@ fn chromium_and_a_rust_peer_show_each_other_pictures() {
 fn chromium_and_a_rust_peer_hear_each_other_s_keys() {
     let server = Serving::start();
     let scratch = Scratch::new("keys");
-    let options = ["--play", SPEECH, "--dtmf", "0123456789ABCD*#", "--duration", "7", "--json"];
+    let options = ["--play", SPEECH, "--dtmf", "0123456789ABCD*#", "--duration", "10", "--json"];
     let caller = server.call("k", &options);
     let tone = scratch.0.join("tone.wav");
     fs::write(&tone, wav_tone()).unwrap();
