@@ -51,7 +51,7 @@ const ROUNDS: usize = 6;
 /// their memory happens to be, so each is started several times, and the first round after that does
 /// not count: congestion control is busy with finding out what there is.
 const ROUNDS_WITH_GOALS: usize = 30;
-const STARTS_WITH_GOALS: usize = 5;
+const STARTS_WITH_GOALS: usize = 10;
 const LONGER: f64 = 15.0;
 
 fn numbers(parameters: &Map<String, Value>) -> Option<(u64, u64, u64, &str)> {

@@ -1,6 +1,5 @@
 //! One `webrtc-ice` agent for one local candidate.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,7 +159,6 @@ async fn run(
     };
     tokio::pin!(connecting);
     let mut connected = false;
-    let mut validated = BTreeSet::new();
     loop {
         tokio::select! {
             result = &mut connecting, if !connected => {
@@ -175,7 +173,7 @@ async fn run(
             },
             () = conn.answer_handled() => {
                 for remote in answering(&agent).await {
-                    if validated.insert(remote) {
+                    if conn.note_validated(remote) {
                         report(AgentEvent::Validated { remote });
                     }
                 }

@@ -40,9 +40,11 @@ pub(crate) struct PortConn {
     socket: Option<(SocketId, SocketAddr)>,
     arrivals: Mutex<mpsc::Receiver<Arrival>>,
     answered: std::sync::Mutex<BTreeSet<SocketAddr>>,
-    /// Whether what was read last is an answer to a check.
+    /// Whether what was read last may be the first answer to a check there. One task reads.
     is_answer: AtomicBool,
     answer_handled: Notify,
+    /// Where a check was answered.
+    validated: std::sync::Mutex<BTreeSet<SocketAddr>>,
 }
 
 impl PortConn {
@@ -55,6 +57,16 @@ impl PortConn {
     /// Notes an answer; whether it is the first to this address.
     fn note_answer(&self, to: SocketAddr) -> bool {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(to)
+    }
+
+    /// Whether a check to this address was answered, and that is known.
+    fn is_validated(&self, at: SocketAddr) -> bool {
+        self.validated.lock().unwrap_or_else(PoisonError::into_inner).contains(&at)
+    }
+
+    /// Notes that a check to this address was answered; whether that is new.
+    pub(crate) fn note_validated(&self, at: SocketAddr) -> bool {
+        self.validated.lock().unwrap_or_else(PoisonError::into_inner).insert(at)
     }
 
     /// Speaks through one socket to any address.
@@ -84,12 +96,22 @@ impl PortConn {
         let answered = std::sync::Mutex::default();
         let (is_answer, answer_handled) = (AtomicBool::new(false), Notify::new());
         let arrivals = Mutex::new(arrivals);
-        let conn =
-            Self { sockets, connection, socket, arrivals, answered, is_answer, answer_handled };
+        let validated = std::sync::Mutex::default();
+        let conn = Self {
+            sockets,
+            connection,
+            socket,
+            arrivals,
+            answered,
+            is_answer,
+            answer_handled,
+            validated,
+        };
         (Arc::new(conn), push)
     }
 
-    /// Waits until the stack has handled an answer to one of its checks.
+    /// Waits until the stack has handled what may be an answer to a check, from where none is known
+    /// to have come.
     pub(crate) async fn answer_handled(&self) {
         self.answer_handled.notified().await;
     }
@@ -109,7 +131,8 @@ impl PortConn {
         let Some((datagram, from)) = arrival else { return std::future::pending().await };
         let room = buffer.get_mut(..datagram.len()).ok_or(Error::ErrBufferShort)?;
         room.copy_from_slice(&datagram);
-        self.is_answer.store(datagram.starts_with(&BINDING_SUCCESS), Ordering::Relaxed);
+        let is_answer = datagram.starts_with(&BINDING_SUCCESS) && !self.is_validated(from);
+        self.is_answer.store(is_answer, Ordering::Relaxed);
         Ok((datagram.len(), from))
     }
 }
@@ -222,12 +245,16 @@ mod tests {
     }
 
     #[actix::test]
-    async fn an_answer_is_handled_once_the_stack_reads_on() {
+    async fn a_first_answer_is_handled_once_the_stack_reads_on() {
         use futures_util::FutureExt;
 
         let sockets = Probe::<SocketCommand>::new();
         let (conn, push) = PortConn::of_selected_path(sockets.recipient(), ID);
-        for (first, is_answer) in [(BINDING_SUCCESS, true), ([0, 1], false)] {
+        let all = [(BINDING_SUCCESS, true), ([0, 1], false), (BINDING_SUCCESS, false)];
+        for (n, (first, is_answer)) in all.into_iter().enumerate() {
+            if n == 2 {
+                assert!(conn.note_validated(address(1)) && !conn.note_validated(address(1)));
+            }
             let datagram = Bytes::from([&first[..], &[0; 18]].concat());
             push.try_send((datagram, address(1))).unwrap();
             conn.recv(&mut [0; 20]).await.unwrap();

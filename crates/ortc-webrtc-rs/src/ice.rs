@@ -318,6 +318,7 @@ impl WebrtcIceActor {
             return;
         };
         local.pair = Some(pair);
+        // It may be told that it is selected before it is that a check was answered.
         self.path(PathUpdate::Validated(path));
         let controlling = self.peer.as_ref().is_some_and(|peer| peer.controlling);
         if !(controlling && self.state == IceState::Connected) {
@@ -577,7 +578,9 @@ impl Handler<AgentReport> for WebrtcIceActor {
         }
         match event {
             AgentEvent::Validated { remote } => {
-                self.path(PathUpdate::Validated(Path::plain(socket, remote)));
+                if self.locals.iter().any(|local| local.socket == socket) {
+                    self.path(PathUpdate::Validated(Path::plain(socket, remote)));
+                }
             }
             AgentEvent::Selected { remote, kind, priority } => {
                 let pair = Pair { session, remote, kind, priority, alive: true };

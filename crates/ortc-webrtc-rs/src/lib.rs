@@ -37,7 +37,8 @@
 //! comes for it; it binds nothing. So with the default media plane the packets still take
 //! the fast path, whichever engine found it: what an agent does is told to the socket port as
 //! path updates. An answer to a check makes a path authenticated, since the stack answers only
-//! what it has verified; a nominated pair is validated and selected.
+//! what it has verified; an answer to one of its own makes a path validated, and so one to send on
+//! while there is no better; a nominated pair is selected.
 //!
 //! SRTP has no port of its own, on purpose: in the forwarder it works in place, in batches,
 //! from a shared plaintext, and a seam in there would cost every packet. It is swapped with the

@@ -1,11 +1,12 @@
-//! Media may come on every path that was checked, although the stack stays with the first that a
-//! controlling peer nominates.
+//! Each path on which a check has succeeded is told of, although the stack stays with the first that
+//! a controlling peer nominates; and none on which an answer is forged.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
+use bytes::Bytes;
 use ortc_ice::{IceCommand, IceConfig, IceEvent, RTCIceConnectionInfo};
 use ortc_io::probe::Probe;
 use ortc_io::{
@@ -58,18 +59,23 @@ impl Side {
         self.actor.do_send(IceCommand::Connect { remote: remote.clone(), controlling });
     }
 
-    /// Passes a command on to whoever it is for; tells what was validated.
+    fn receive(&self, from: SocketAddr, datagram: Bytes) {
+        self.actor.do_send(DatagramReceived {
+            connection: ID,
+            path: Path::plain(SOCKET, from),
+            datagram,
+            received_at: ortc_io::now(),
+        });
+    }
+
+    /// Passes a command on to whoever of these it is for; tells what was validated.
     fn pass_on(&self, command: SocketCommand, peers: &[&Self]) -> Option<SocketAddr> {
         match command {
             SocketCommand::SendControl(sent) => {
                 let to = sent.path.expect("a check has its path").remote;
-                let peer = peers.iter().find(|peer| peer.address == to).expect("it is known");
-                peer.actor.do_send(DatagramReceived {
-                    connection: ID,
-                    path: Path::plain(SOCKET, self.address),
-                    datagram: sent.datagram,
-                    received_at: ortc_io::now(),
-                });
+                if let Some(peer) = peers.iter().find(|peer| peer.address == to) {
+                    peer.receive(self.address, sent.datagram);
+                }
                 None
             }
             SocketCommand::Path(ID, PathUpdate::Validated(path)) => Some(path.remote),
@@ -108,4 +114,52 @@ async fn each_path_that_a_check_succeeds_on_is_told_of() {
     };
     let all = tokio::time::timeout(Duration::from_secs(30), all).await;
     assert_eq!((all, validated), (Ok(()), expected));
+}
+
+#[actix::test]
+async fn a_forged_answer_validates_nothing() {
+    let [ours, theirs] = [1, 2].map(|seed| RTCIceConnectionInfo::from_random([seed; 32]));
+    let mut controlled = Side::new(&ours, 5000).await;
+    let mut genuine = Side::new(&theirs, 6000).await;
+    let mut forged = Side::new(&theirs, 6001).await;
+    controlled.connect(&theirs, false, &[&genuine, &forged]);
+    genuine.connect(&ours, true, &[&controlled]);
+    forged.connect(&ours, true, &[&controlled]);
+
+    let is_answer = |command: &SocketCommand| match command {
+        SocketCommand::SendControl(sent) => sent.datagram.starts_with(&[1, 1]),
+        _ => false,
+    };
+    let mut validated = BTreeSet::new();
+    let mut forgeries = 0;
+    let enough = async {
+        // Each is handled before the check that comes after it.
+        while forgeries < 6 || validated.is_empty() {
+            tokio::select! {
+                command = controlled.sockets.next() => {
+                    let peers: &[&Side] =
+                        if is_answer(&command) { &[&genuine] } else { &[&genuine, &forged] };
+                    validated.extend(controlled.pass_on(command, peers));
+                }
+                command = genuine.sockets.next() => {
+                    genuine.pass_on(command, &[&controlled]);
+                }
+                command = forged.sockets.next() => match command {
+                    SocketCommand::SendControl(sent) if sent.datagram.starts_with(&[1, 1]) => {
+                        // A true answer from elsewhere, and one that was changed on its way.
+                        let mut answer = sent.datagram.to_vec();
+                        controlled.receive(([127, 0, 0, 1], 7000).into(), sent.datagram);
+                        let integrity = answer.len() - 9;
+                        answer[integrity] ^= 1;
+                        controlled.receive(forged.address, answer.into());
+                        forgeries += 1;
+                    }
+                    // It is not answered, and so goes on checking, which has it checked.
+                    command => _ = forged.pass_on(command, &[&controlled]),
+                },
+            }
+        }
+    };
+    let enough = tokio::time::timeout(Duration::from_secs(30), enough).await;
+    assert_eq!((enough, validated), (Ok(()), BTreeSet::from([genuine.address])));
 }

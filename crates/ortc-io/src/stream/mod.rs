@@ -221,7 +221,8 @@ impl StreamTask {
             tracing::debug!(%error, "a stream has ended");
             let _ = shared.failure.set(error.to_string());
         }
-        // Dropping this ring tells the media thread, which then looks for the failure.
+        // Dropping this ring, and nothing before that, tells the media thread, which then looks for
+        // the failure.
         drop(incoming);
     }
 }
@@ -315,6 +316,32 @@ mod tests {
                 assert!(error.contains(said), "{error}");
             });
         }
+    }
+
+    /// Whether the failure was known when it was woken last.
+    struct Look {
+        shared: Arc<Shared>,
+        knew: std::sync::Mutex<Option<bool>>,
+    }
+
+    impl std::task::Wake for Look {
+        fn wake(self: Arc<Self>) {
+            *self.knew.lock().unwrap() = Some(self.shared.failure.get().is_some());
+        }
+    }
+
+    #[test]
+    fn why_a_stream_has_ended_is_known_before_it_is_told_that_it_has() {
+        run(async {
+            let (ours, theirs) = tokio::io::duplex(64);
+            let (mut end, task) = turn_ends(ours);
+            let look = Arc::new(Look { shared: Arc::clone(&end.shared), knew: None.into() });
+            end.register(&Waker::from(Arc::clone(&look)));
+            assert!(end.receive().unwrap().is_none());
+            drop(theirs);
+            task.run().await;
+            assert_eq!(*look.knew.lock().unwrap(), Some(true));
+        });
     }
 
     #[test]

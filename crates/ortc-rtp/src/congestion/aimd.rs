@@ -195,6 +195,11 @@ mod tests {
     const ROUND_TRIP: Duration = Duration::from_millis(100);
 
     #[test]
+    fn growth_is_that_of_the_draft() {
+        assert!((LN_GROWTH - 1.08f64.ln()).abs() < 1e-15);
+    }
+
+    #[test]
     fn it_grows_by_a_factor_until_an_overuse_and_by_steps_after_it() {
         let start = Instant::now();
         let mut control = RateControl::new(1e6);

@@ -403,20 +403,25 @@ impl BandwidthEstimator {
         }
     }
 
-    /// What comes out of a queue comes as fast as the link takes it; `before` is when the packet
-    /// before has come, and `least` the least delay.
-    fn on_waited(&mut self, packet: &PacketResult, before: &mut Option<i64>, least: i64) {
+    /// What comes out of a queue comes as fast as the link takes it; `before` is when the packets
+    /// before have come, and whether they had waited, and `least` the least delay. Those that come at
+    /// the same moment have waited if the first has: it is the link that comes between two moments.
+    fn on_waited(&mut self, packet: &PacketResult, before: &mut Option<(i64, bool)>, least: i64) {
         if packet.was_lost {
             return;
         }
         let Some(arrived_us) = packet.arrived_us else { return };
-        if let Some(before) = before.replace(arrived_us)
-            && before <= arrived_us
-            && (before - packet.sent_us).saturating_sub(least) >= WAITED_US
-        {
+        let (came, had_waited) = before.unwrap_or((arrived_us, false));
+        let has_waited = if came == arrived_us {
+            had_waited
+        } else {
+            came < arrived_us && (came - packet.sent_us).saturating_sub(least) >= WAITED_US
+        };
+        *before = Some((arrived_us, has_waited));
+        if has_waited {
             let (bits, seconds) = &mut self.waited;
             *bits += 8.0 * packet.len as f64;
-            *seconds += (arrived_us - before) as f64 / 1e6;
+            *seconds += (arrived_us - came) as f64 / 1e6;
         }
     }
 
@@ -535,5 +540,103 @@ impl BandwidthEstimator {
             self.told = Some((now, target));
             target as u64
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages about packets that are sent in moments of some, lost, late and held up in turn.
+    fn messages(seed: u64) -> Vec<Vec<PacketResult>> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut number, mut sent_us, mut came_us) = (0, 0, 0);
+        let mut messages = Vec::new();
+        let mut late = Vec::new();
+        for _ in 0..100 {
+            let mut message = std::mem::take(&mut late);
+            for _ in 0..random.usize(1..6) {
+                sent_us += random.i64(0..12_000);
+                for _ in 0..random.usize(1..9) {
+                    // A quarter of the moments are of a link that is full: one packet after the other.
+                    came_us = i64::max(came_us + 250 * random.i64(0..3), sent_us + 20_000);
+                    let is_lost = random.u8(0..20) == 0;
+                    let packet = PacketResult {
+                        number,
+                        packets: 1,
+                        sent_us,
+                        len: random.usize(100..1_200),
+                        arrived_us: (!is_lost).then_some(came_us),
+                        was_lost: false,
+                        cluster: 0,
+                    };
+                    message.push(packet);
+                    if is_lost && random.bool() {
+                        late.push(PacketResult {
+                            arrived_us: Some(came_us + 50_000),
+                            was_lost: true,
+                            ..packet
+                        });
+                    }
+                    number += 1;
+                }
+            }
+            messages.push(message);
+        }
+        messages
+    }
+
+    #[test]
+    fn of_packets_that_fared_alike_the_same_is_made_one_by_one_and_together() {
+        let start = Instant::now();
+        for seed in 0..20 {
+            let estimator = || BandwidthEstimator::new(start, BandwidthLimits::default());
+            let (mut single, mut joint) = (estimator(), estimator());
+            let (mut joins, mut waited) = (0, false);
+            for (n, message) in (1..).zip(messages(seed)) {
+                let now = start + Duration::from_millis(50 * n);
+                let mut joined = message.clone();
+                joined.dedup_by(|next, last| last.join(next));
+                joins += message.len() - joined.len();
+                single.on_feedback(now, &message, 0);
+                joint.on_feedback(now, &joined, 0);
+                let (one, other) = (single.waited.0, joint.waited.0);
+                assert!((one - other).abs() <= 1e-9 * one, "{one} and {other}");
+                waited |= joint.waited.0 > 0.0;
+                assert_eq!(single.waited.1, joint.waited.1);
+                assert_eq!(format!("{:?}", single.loss), format!("{:?}", joint.loss));
+                assert_eq!(format!("{:?}", single.detector), format!("{:?}", joint.detector));
+                assert_eq!(format!("{:?}", single.throughput), format!("{:?}", joint.throughput));
+                assert_eq!(single.target(), joint.target());
+            }
+            assert!(joins > 100 && waited, "{joins} of seed {seed} are joined");
+        }
+    }
+
+    #[test]
+    fn what_has_waited_comes_as_fast_as_the_link_takes_it() {
+        let start = Instant::now();
+        let packet = |number: u64, sent_us, arrived_us| PacketResult {
+            number,
+            packets: 1,
+            sent_us,
+            len: 1_250,
+            arrived_us: Some(arrived_us),
+            was_lost: false,
+            cluster: 0,
+        };
+        // Two come at a time, 2 ms apart: 10 Mbit/s. The first two have not been seen to wait.
+        let queued = (0..8).map(|n| packet(n, 0, 20_000 + 2_000 * (n / 2) as i64));
+        let mut estimator = BandwidthEstimator::new(start, BandwidthLimits::default());
+        // A least delay is to be known.
+        estimator.on_feedback(start, &[packet(100, -50_000, -45_000)], 0);
+        estimator.on_feedback(start, &queued.collect::<Vec<_>>(), 0);
+        assert_eq!(estimator.waited, (6.0 * 10_000.0, 0.006));
+        // What comes at one moment without having waited says nothing.
+        let mut estimator = BandwidthEstimator::new(start, BandwidthLimits::default());
+        let spaced =
+            (0..8).map(|n| packet(n, 50_000 * (n / 2) as i64, 50_000 * (n / 2) as i64 + 9));
+        estimator.on_feedback(start, &spaced.collect::<Vec<_>>(), 0);
+        assert_eq!(estimator.waited, (0.0, 0.0));
     }
 }

@@ -51,6 +51,14 @@ impl PacketResult {
         }
         is_of_them
     }
+
+    /// Adds it to those before, the last of which [takes it in](Self::join) if it can.
+    #[inline]
+    pub(crate) fn add_to(self, results: &mut Vec<Self>) {
+        if !results.last_mut().is_some_and(|last| last.join(&self)) {
+            results.push(self);
+        }
+    }
 }
 
 /// A ring of the packets that were sent last, by transport-wide numbers.

@@ -267,7 +267,7 @@ impl Burst {
             (self.first_sent, self.last_sent) = (packet.sent_us, packet.sent_us);
             (self.first_arrived_us, self.last_arrived_us) = (arrived_us, arrived_us);
         }
-        self.packets += 1;
+        self.packets += packet.packets as usize;
         self.bytes += packet.len;
         self.first_sent = self.first_sent.min(packet.sent_us);
         if packet.sent_us > self.last_sent {

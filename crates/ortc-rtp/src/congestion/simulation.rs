@@ -284,7 +284,7 @@ impl Gcc {
             let packet = RtcpView::new(&bytes).next().unwrap().unwrap();
             let feedback = TransportFeedback::parse(&packet).unwrap().unwrap();
             let mut results = Vec::new();
-            self.history.on_feedback(now, &feedback, |result| results.push(result));
+            self.history.on_feedback(now, &feedback, |it| it.add_to(&mut results));
             self.estimator.on_feedback(now, &results, self.history.in_flight());
             self.pacer.set_rate(now, self.estimator.pacing_rate());
             while let Some(cluster) = self.estimator.poll_probe() {

@@ -147,14 +147,6 @@ impl Congestion {
     }
 }
 
-/// Adds what became of packets, to those before if they fared alike.
-#[inline]
-fn take(results: &mut Vec<PacketResult>, new: PacketResult) {
-    if !results.last_mut().is_some_and(|last| last.join(&new)) {
-        results.push(new);
-    }
-}
-
 /// What was written, if anything was due.
 fn compound(write_due: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<Vec<u8>> {
     let mut compound = Vec::new();
@@ -360,16 +352,17 @@ impl RtpSession {
         if let Some(feedback) = TransportFeedback::parse(packet) {
             match feedback {
                 Ok(feedback) => {
-                    history.on_feedback(now, &feedback, |it| take(&mut results, it));
+                    history.on_feedback(now, &feedback, |it| it.add_to(&mut results));
                 }
                 Err(error) => self.stats.receive_drops.count_malformed(error),
             }
         } else if let Some(feedback) = CongestionFeedback::parse(packet) {
             match feedback {
                 Ok(feedback) => {
-                    history.on_congestion_feedback(now, &feedback, |it| take(&mut results, it));
+                    history.on_congestion_feedback(now, &feedback, |it| results.push(it));
                     // It is stream by stream.
                     results.sort_unstable_by_key(|it| it.number);
+                    results.dedup_by(|next, last| last.join(next));
                 }
                 Err(error) => self.stats.receive_drops.count_malformed(error),
             }
