@@ -93,19 +93,15 @@ impl PortConn {
         socket: Option<(SocketId, SocketAddr)>,
     ) -> (Arc<Self>, mpsc::Sender<Arrival>) {
         let (push, arrivals) = mpsc::channel(QUEUE);
-        let answered = std::sync::Mutex::default();
-        let (is_answer, answer_handled) = (AtomicBool::new(false), Notify::new());
-        let arrivals = Mutex::new(arrivals);
-        let validated = std::sync::Mutex::default();
         let conn = Self {
             sockets,
             connection,
             socket,
-            arrivals,
-            answered,
-            is_answer,
-            answer_handled,
-            validated,
+            arrivals: Mutex::new(arrivals),
+            answered: std::sync::Mutex::default(),
+            is_answer: AtomicBool::new(false),
+            answer_handled: Notify::new(),
+            validated: std::sync::Mutex::default(),
         };
         (Arc::new(conn), push)
     }

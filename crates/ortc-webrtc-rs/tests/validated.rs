@@ -11,7 +11,7 @@ use ortc_ice::{IceCommand, IceConfig, IceEvent, RTCIceConnectionInfo};
 use ortc_io::probe::Probe;
 use ortc_io::{
     Bind, ConnectionId, DatagramReceived, InterfaceAddress, InterfaceKind, Path, PathUpdate,
-    SocketCommand, SocketEvent, SocketId,
+    SendControl, SocketCommand, SocketEvent, SocketId,
 };
 use ortc_webrtc_rs::WebrtcIceActor;
 
@@ -84,17 +84,25 @@ impl Side {
     }
 }
 
+/// A controlled side, and two sockets of its peer, each of which nominates its pair.
+async fn sides() -> (Side, Side, Side) {
+    let [ours, theirs] = [1, 2].map(|seed| RTCIceConnectionInfo::from_random([seed; 32]));
+    let controlled = Side::new(&ours, 5000).await;
+    let (one, other) = (Side::new(&theirs, 6000).await, Side::new(&theirs, 6001).await);
+    controlled.connect(&theirs, false, &[&one, &other]);
+    one.connect(&ours, true, &[&controlled]);
+    other.connect(&ours, true, &[&controlled]);
+    (controlled, one, other)
+}
+
+/// Whether a check is answered with it.
+fn is_answer(sent: &SendControl) -> bool {
+    sent.datagram.starts_with(&[1, 1])
+}
+
 #[actix::test]
 async fn each_path_that_a_check_succeeds_on_is_told_of() {
-    let [ours, theirs] = [1, 2].map(|seed| RTCIceConnectionInfo::from_random([seed; 32]));
-    let mut controlled = Side::new(&ours, 5000).await;
-    // Two sockets of one peer, each of which nominates its pair.
-    let mut first = Side::new(&theirs, 6000).await;
-    let mut second = Side::new(&theirs, 6001).await;
-    controlled.connect(&theirs, false, &[&first, &second]);
-    first.connect(&ours, true, &[&controlled]);
-    second.connect(&ours, true, &[&controlled]);
-
+    let (mut controlled, mut first, mut second) = sides().await;
     let expected = BTreeSet::from([first.address, second.address]);
     let mut validated = BTreeSet::new();
     let all = async {
@@ -118,18 +126,7 @@ async fn each_path_that_a_check_succeeds_on_is_told_of() {
 
 #[actix::test]
 async fn a_forged_answer_validates_nothing() {
-    let [ours, theirs] = [1, 2].map(|seed| RTCIceConnectionInfo::from_random([seed; 32]));
-    let mut controlled = Side::new(&ours, 5000).await;
-    let mut genuine = Side::new(&theirs, 6000).await;
-    let mut forged = Side::new(&theirs, 6001).await;
-    controlled.connect(&theirs, false, &[&genuine, &forged]);
-    genuine.connect(&ours, true, &[&controlled]);
-    forged.connect(&ours, true, &[&controlled]);
-
-    let is_answer = |command: &SocketCommand| match command {
-        SocketCommand::SendControl(sent) => sent.datagram.starts_with(&[1, 1]),
-        _ => false,
-    };
+    let (mut controlled, mut genuine, mut forged) = sides().await;
     let mut validated = BTreeSet::new();
     let mut forgeries = 0;
     let enough = async {
@@ -137,15 +134,16 @@ async fn a_forged_answer_validates_nothing() {
         while forgeries < 6 || validated.is_empty() {
             tokio::select! {
                 command = controlled.sockets.next() => {
+                    let answers = matches!(&command, SocketCommand::SendControl(it) if is_answer(it));
                     let peers: &[&Side] =
-                        if is_answer(&command) { &[&genuine] } else { &[&genuine, &forged] };
+                        if answers { &[&genuine] } else { &[&genuine, &forged] };
                     validated.extend(controlled.pass_on(command, peers));
                 }
                 command = genuine.sockets.next() => {
                     genuine.pass_on(command, &[&controlled]);
                 }
                 command = forged.sockets.next() => match command {
-                    SocketCommand::SendControl(sent) if sent.datagram.starts_with(&[1, 1]) => {
+                    SocketCommand::SendControl(sent) if is_answer(&sent) => {
                         // A true answer from elsewhere, and one that was changed on its way.
                         let mut answer = sent.datagram.to_vec();
                         controlled.receive(([127, 0, 0, 1], 7000).into(), sent.datagram);

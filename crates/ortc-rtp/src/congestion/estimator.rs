@@ -558,7 +558,7 @@ mod tests {
             for _ in 0..random.usize(1..6) {
                 sent_us += random.i64(0..12_000);
                 for _ in 0..random.usize(1..9) {
-                    // A quarter of the moments are of a link that is full: one packet after the other.
+                    // With the one before it or up to 500 µs later, and not before it can.
                     came_us = i64::max(came_us + 250 * random.i64(0..3), sent_us + 20_000);
                     let is_lost = random.u8(0..20) == 0;
                     let packet = PacketResult {
