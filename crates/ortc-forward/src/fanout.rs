@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
 use ortc_rtp::{
-    ForwardConfig, ForwardTarget, LayerRates, MAX_ENCODINGS, OpenedRtp, Retransmission, RtpSession,
-    RtpView, SourceReport, Ssrc, TrackSource,
+    FORWARD_ROOM, ForwardConfig, ForwardTarget, LayerRates, MAX_ENCODINGS, OpenedRtp,
+    Retransmission, RtpSession, RtpView, SourceReport, Ssrc, TrackSource,
 };
 
 use crate::flight::record_sent;
@@ -20,7 +20,7 @@ use crate::plane::Plane;
 
 /// Runs that are gathered before they are handed to the network. As many again would go into one
 /// system call, but what was sealed first would have left the nearer caches until it is copied.
-const RUNS_PER_FLUSH: usize = 16;
+const RUNS_PER_FLUSH: usize = 32;
 
 /// Batches of other forwarders that are served in one turn.
 const ARRIVALS_PER_TURN: usize = 16;
@@ -157,14 +157,17 @@ impl Link {
                 progress.pending += 1;
                 continue;
             };
-            while progress.packets < pending.count {
-                let Opened { datagram, rtp, .. } = opened[pending.first + progress.packets];
+            let packets = &opened[pending.first..pending.first + pending.count];
+            let packets = &packets[progress.packets..];
+            let Some(mut run) = session.forward_run(now, &mut target, packets.len()) else {
+                *progress = Progress { pending: progress.pending + 1, packets: 0 };
+                continue;
+            };
+            for Opened { datagram, rtp, .. } in packets {
                 // It was parsed when it was opened, and parses again.
-                if let Ok(packet) = RtpView::parse(batch.packet(datagram, rtp.len))
-                    && let Some(room) = session.forward_room(&mut target, &packet, rtp)
-                {
-                    let fits = outgoing.push_on(path, room, |buffer| {
-                        let len = session.write_forward(now, target, &packet, rtp, buffer)?;
+                if let Ok(packet) = RtpView::parse(batch.packet(*datagram, rtp.len)) {
+                    let fits = outgoing.push_on(path, FORWARD_ROOM, |buffer| {
+                        let len = run.write(&packet, rtp, buffer)?;
                         record_sent(recorder, now, path, &buffer[..len]);
                         Some(len)
                     });

@@ -11,6 +11,7 @@ use crate::plane::Plane;
 const UNIX_EPOCH: u64 = 2_208_988_800;
 
 /// Notes a media datagram that is sent, where a connection has a recorder.
+#[inline]
 pub(crate) fn record_sent(
     recorder: &mut Option<Box<FlightRecorder>>,
     now: Instant,

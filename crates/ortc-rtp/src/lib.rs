@@ -163,9 +163,10 @@ pub use opus::{
 };
 pub use redundancy::{RedundantBlock, RedundantView, write_redundant};
 pub use session::{
-    DatagramCounts, EarlyLimits, ForwardTarget, MAX_PADDING, OpenedRtp, QualityLimitation,
-    QualityLimitations, ReceiveDrops, ReceiverSnapshot, RecoveryStats, Retransmission, RtpSession,
-    SendDrops, SenderSnapshot, SessionOptions, SessionSnapshot, SessionStats, SourceReport,
+    DatagramCounts, EarlyLimits, FORWARD_ROOM, ForwardRun, ForwardTarget, MAX_PADDING, OpenedRtp,
+    QualityLimitation, QualityLimitations, ReceiveDrops, ReceiverSnapshot, RecoveryStats,
+    Retransmission, RtpSession, SendDrops, SenderSnapshot, SessionOptions, SessionSnapshot,
+    SessionStats, SourceReport,
 };
 pub use srtp::{
     RtpOpened, Seal, SealJob, SealMark, SealTicket, SerialSeal, SrtpReceiver, SrtpSender,

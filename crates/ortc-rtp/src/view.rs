@@ -16,18 +16,23 @@ const ONE_BYTE_PROFILE: u16 = 0xBEDE;
 /// (RFC 8285 §4.3).
 const TWO_BYTE_PROFILE: u16 = 0x1000;
 
+#[inline]
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+    let bytes = &bytes[at..at + 2];
+    u16::from_be_bytes([bytes[0], bytes[1]])
 }
 
+#[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    let bytes = &bytes[at..at + 4];
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// Finds where the header of an RTP packet ends, CSRCs and extension included.
 ///
 /// This is the boundary between what SRTP authenticates only and what it encrypts. It looks
 /// at nothing behind the header, so that it serves sealed packets too.
+#[inline]
 pub(crate) fn header_len(packet: &[u8]) -> Result<usize, RtpError> {
     if packet.len() < FIXED_HEADER {
         return Err(RtpError::TooShort);
@@ -62,6 +67,7 @@ impl<'a> RtpView<'a> {
     ///
     /// # Errors
     /// [`RtpError::TooShort`], [`RtpError::Version`] and [`RtpError::Padding`]: drop the packet.
+    #[inline]
     pub fn parse(packet: &'a [u8]) -> Result<Self, RtpError> {
         let header_len = header_len(packet)?;
         let mut payload_end = packet.len();
@@ -280,6 +286,7 @@ impl RtpHeader<'_> {
     }
 
     /// The first twelve bytes, as of a header without extension.
+    #[inline]
     pub(crate) fn fixed(&self) -> [u8; FIXED_HEADER] {
         let mut out = [0; FIXED_HEADER];
         out[0] = 0x80;

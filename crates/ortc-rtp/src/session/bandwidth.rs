@@ -68,11 +68,17 @@ impl Congestion {
     /// datagram.
     #[inline]
     pub(super) fn on_sent(&mut self, now: Instant, counted: Counted, of: (Ssrc, u16), len: usize) {
-        let len = len + DATAGRAM_OVERHEAD;
+        if counted != Counted::No {
+            self.on_counted(now, counted, of, len + DATAGRAM_OVERHEAD);
+        }
+    }
+
+    fn on_counted(&mut self, now: Instant, counted: Counted, of: (Ssrc, u16), len: usize) {
+        let sending = self.sending(now);
         match counted {
             Counted::No => {}
-            Counted::Paced => _ = self.sending(now).pacer.on_sent(now, len),
-            Counted::Acknowledged => self.sending(now).on_sent(now, of, len),
+            Counted::Paced => _ = sending.pacer.on_sent(now, len),
+            Counted::Acknowledged => sending.on_sent(now, of, len),
         }
     }
 

@@ -16,6 +16,9 @@ const EVERY: u32 = 50;
 /// is seldom full.
 const MAX_DATAGRAM: usize = 1_228;
 
+/// Most bytes that they take: the head of the extension, and an element of 255 bytes, in words.
+pub(super) const MAX_BLOCK: usize = 4 + (2 + 255_usize).next_multiple_of(4);
+
 /// The pairs of one sending track, until a report of the receiver says that it knows the track.
 #[derive(Debug)]
 pub(super) struct SendExtHeaders {

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 
 use ortc_io::ring::RingReceiver;
 
-use super::RtpSession;
-use super::ext_headers::SendExtHeaders;
+use super::bandwidth::{Congestion, Counted};
+use super::ext_headers::{MAX_BLOCK, SendExtHeaders};
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
+use super::retransmit::Retransmitter;
+use super::{DatagramCounts, RtpSession, SessionStats};
 use crate::layers::{LayerMark, LayerSelector, Sent, Spot};
 use crate::stream::{Passage, Placed, Rewriter, SendStream};
 use crate::view::PADDED;
 use crate::{
     Extension, ForwardConfig, InsertedPacket, KeyFrameRequest, MAX_ENCODINGS, RouteEvent, RtpView,
-    SenderInfo, Ssrc, TrackSource,
+    SenderInfo, SrtpError, SrtpSender, Ssrc, TrackSource,
 };
 
 /// How often a key frame of one track is asked for at the most: whatever joins or is lost in
@@ -53,8 +55,11 @@ pub struct SourceReport {
     pub rtp_timestamp: u32,
 }
 
-/// Most bytes of padding that [`RtpSession::write_forward`] adds to a packet.
+/// Most bytes of padding that [`ForwardRun::write`] adds to a packet.
 pub const MAX_PADDING: u8 = 16;
+
+/// Bytes of room that [`ForwardRun::write`] needs for a packet.
+pub const FORWARD_ROOM: usize = MAX_DATAGRAM + MAX_BLOCK;
 
 /// So many bytes of padding (RFC 3550 §5.1): zeros, and the last one says how many.
 fn padding(count: u8) -> ([u8; MAX_PADDING as usize], usize) {
@@ -107,6 +112,25 @@ impl Forward {
         let rewriter = Rewriter::new(payload_types, extensions).unwrapping(unwrapped);
         let (selector, inserted, reports) = (None, None, [None; MAX_ENCODINGS]);
         Self { rewriter, source, needs_key_frames, selector, inserted, reports }
+    }
+
+    /// Whether a packet of a source in several layers is sent.
+    fn admits(&mut self, packet: &RtpView<'_>, opened: &OpenedRtp) -> bool {
+        let selector = self.selector.as_mut();
+        selector.is_some_and(|it| it.admits(opened.mark, opened.index, packet))
+    }
+
+    /// The place of one that is.
+    fn spot(
+        &mut self,
+        now: Instant,
+        stream: &SendStream,
+        packet: &RtpView<'_>,
+        opened: &OpenedRtp,
+        clock_rate: u32,
+    ) -> Option<Spot> {
+        let of = (opened.mark, opened.index);
+        self.selector.as_mut()?.place(now, Sent::of(stream), of, packet, clock_rate)
     }
 
     /// Breaks off: nothing is sent for a while, and then it goes on with the same source.
@@ -183,6 +207,131 @@ impl Forward {
     }
 }
 
+/// A track that is sent to while packets of another session for it follow each other; made by
+/// [`RtpSession::forward_run`].
+///
+/// What does not change from packet to packet is looked at once, and what is counted of all of them
+/// is counted when it is dropped.
+#[derive(Debug)]
+pub struct ForwardRun<'a> {
+    now: Instant,
+    srtp: &'a mut SrtpSender,
+    /// Bytes that sealing adds.
+    overhead: usize,
+    stream: &'a mut SendStream,
+    forward: &'a mut Forward,
+    ext_headers: Option<&'a mut SendExtHeaders>,
+    number_id: Option<u8>,
+    counted: Counted,
+    retransmitter: Option<&'a mut Retransmitter>,
+    congestion: &'a mut Congestion,
+    upstream: &'a mut Upstream,
+    stats: &'a mut SessionStats,
+    datagrams: &'a mut DatagramCounts,
+    /// Packets that were sent, and the bytes of their datagrams.
+    sent: u64,
+    bytes: u64,
+}
+
+impl ForwardRun<'_> {
+    /// Writes and seals a packet of another session, which opened it as `opened`, into `out`,
+    /// which has [`FORWARD_ROOM`]; returns its length, or `None` when it is not to be sent,
+    /// counted.
+    ///
+    /// Padding is added unless the packet has some of its own.
+    #[inline]
+    pub fn write(
+        &mut self,
+        packet: &RtpView<'_>,
+        opened: &OpenedRtp,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let Self { now, overhead, .. } = *self;
+        let drops = &mut self.stats.send_drops;
+        let is_layered = opened.mark.is_layered();
+        if is_layered && !self.forward.admits(packet, opened) {
+            drops.other_layer += 1;
+            return None;
+        }
+        let Some(Passage { types, skipped }) = self.forward.rewriter.passage(packet) else {
+            drops.not_forwarded += 1;
+            return None;
+        };
+        let (payload, body) = (&packet.payload()[skipped..], &packet.body()[skipped..]);
+        let (padding, added) = padding(if packet.is_padded() { 0 } else { opened.padding });
+        let header_room = self.forward.rewriter.header_room(packet, self.number_id.is_some());
+        if header_room + body.len() + added + overhead > MAX_DATAGRAM {
+            drops.oversized += 1;
+            return None;
+        }
+        let (index, timestamp) = (opened.index, packet.timestamp());
+        let (placed, spot) = if is_layered {
+            let spot = self.forward.spot(now, self.stream, packet, opened, types.clock_rate);
+            (spot.map(|spot| spot.placed()), spot)
+        } else {
+            let rewriter = &mut self.forward.rewriter;
+            (rewriter.place(now, self.stream, index, timestamp, types.clock_rate), None)
+        };
+        let Some(placed) = placed else {
+            drops.late += 1;
+            return None;
+        };
+        if placed.begins && self.forward.needs_key_frames {
+            self.upstream.push(self.forward.source, 0);
+        }
+        let marker = spot.map_or(packet.marker(), |spot| spot.marker);
+        let mut header = self.stream.note_forwarded(now, placed, payload.len(), marker);
+        header.payload_type = types.sent;
+        let pairs = self.ext_headers.as_mut().and_then(|pairs| {
+            let len = packet.header_len() + body.len() + overhead;
+            pairs.is_due(&header.fixed(), payload, len).then(|| pairs.element())
+        });
+        let number = self.number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
+        let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
+        let rewriter = &self.forward.rewriter;
+        let header_len = rewriter.write_header(&header, packet, pairs, element, out)?;
+        let padding = &padding[..added];
+        if added > 0 {
+            out[0] |= PADDED;
+        }
+        let sealed = match spot.filter(Spot::changes_payload) {
+            None => self.srtp.protect_rtp_behind(header_len, body, padding, out),
+            Some(spot) => {
+                let len = spot.copy_body(header_len, packet, padding, out)?;
+                self.srtp.protect_rtp(out, len)
+            }
+        };
+        let len = match sealed {
+            Ok(len) => len,
+            Err(error) => return self.note_not_sealed(header.ssrc, error),
+        };
+        self.congestion.on_sent(now, self.counted, (header.ssrc, header.sequence), len);
+        self.stats.padding_bytes += added as u64;
+        self.sent += 1;
+        self.bytes += len as u64;
+        self.stream.note_header(len - overhead - payload.len());
+        if let Some(retransmitter) = &mut self.retransmitter {
+            retransmitter.note_forwarded(now, placed.index, &out[..len]);
+        }
+        Some(len)
+    }
+
+    #[cold]
+    fn note_not_sealed(&mut self, ssrc: Ssrc, error: SrtpError) -> Option<usize> {
+        tracing::debug!(ssrc = ssrc.0, %error, "RTP is not sealed");
+        self.stats.send_drops.not_sealed += 1;
+        None
+    }
+}
+
+impl Drop for ForwardRun<'_> {
+    fn drop(&mut self) {
+        self.stats.rtp_sent += self.sent;
+        self.stats.rtp_forwarded += self.sent;
+        self.datagrams.count_all_sent(self.sent, self.bytes);
+    }
+}
+
 /// When key frames of a receiving track are asked for.
 #[derive(Debug, Default)]
 pub(super) struct KeyFrameRequests {
@@ -250,7 +399,7 @@ impl RtpSession {
     /// Adds a track to be sent that another session receives. One of the same SSRC, even if it
     /// was removed, goes on with the new source.
     ///
-    /// Its packets come by [`write_forward`](Self::write_forward).
+    /// Its packets come by [`forward_run`](Self::forward_run).
     pub fn add_forward(&mut self, now: Instant, config: ForwardConfig) {
         let (ssrc, enabled) = (config.ssrc, config.enabled);
         // Said in reports, should there be one before the first packet.
@@ -260,149 +409,56 @@ impl RtpSession {
         self.insert_sender(now, ssrc, (first.sent, first.clock_rate), &cname, feed, enabled);
     }
 
-    /// How many bytes of room a packet of another session, which opened it as `opened`, needs to be
-    /// sent to this peer, or `None` when it is not to be, counted.
-    pub fn forward_room(
+    /// Begins to send packets of another session on, which go to one track and follow each other;
+    /// `None` when none of these `count` is to be sent, counted.
+    pub fn forward_run(
         &mut self,
+        now: Instant,
         target: &mut ForwardTarget,
-        packet: &RtpView<'_>,
-        opened: OpenedRtp,
-    ) -> Option<usize> {
+        count: usize,
+    ) -> Option<ForwardRun<'_>> {
         let drops = &mut self.stats.send_drops;
-        let Some(keys) = &self.keys else {
-            drops.no_keys += 1;
+        let Some(keys) = &mut self.keys else {
+            drops.no_keys += count as u64;
             return None;
         };
         if self.senders.get(target.at).is_none_or(|sender| sender.ssrc() != target.ssrc) {
             target.at = self.senders.binary_search_by_key(&target.ssrc, Sender::ssrc).ok()?;
         }
         let sender = &mut self.senders[target.at];
-        let Feed::Forward(forward) = &mut sender.feed else { return None };
         if !sender.enabled {
-            drops.disabled += 1;
+            drops.disabled += count as u64;
             return None;
         }
-        if opened.mark.is_layered()
-            && !forward
-                .selector
-                .as_mut()
-                .is_some_and(|it| it.admits(opened.mark, opened.index, packet))
-        {
-            drops.other_layer += 1;
-            return None;
-        }
-        let passage = forward.rewriter.passage(packet);
-        let skipped = passage.map_or(0, |passage| passage.skipped);
-        let body = packet.body().len() - skipped + usize::from(opened.padding.min(MAX_PADDING));
-        let pairs = sender.ext_headers.as_ref().map_or(0, |pairs| pairs.len());
-        let is_numbered = sender.number_id.is_some();
-        let room =
-            forward.rewriter.header_room(packet, is_numbered) + body + keys.sender.overhead();
-        if passage.is_none() {
-            drops.not_forwarded += 1;
-            None
-        } else if room > MAX_DATAGRAM {
-            drops.oversized += 1;
-            None
-        } else {
-            Some(room + pairs)
-        }
-    }
-
-    /// Writes and seals a packet of another session, which opened it as `opened`, into `out`,
-    /// which has the [room](Self::forward_room) that was asked for; returns its length.
-    ///
-    /// Padding is added unless the packet has some of its own.
-    ///
-    /// `None` when it comes too late to be sent or cannot be sealed, counted.
-    pub fn write_forward(
-        &mut self,
-        now: Instant,
-        target: ForwardTarget,
-        packet: &RtpView<'_>,
-        opened: OpenedRtp,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let keys = self.keys.as_mut()?;
-        let sender = self.senders.get_mut(target.at).filter(|s| s.ssrc() == target.ssrc)?;
         if sender.is_silenced(now, 0) {
-            self.stats.send_drops.silenced += 1;
+            drops.silenced += count as u64;
             return None;
         }
         let counted = sender.counted();
-        let Sender {
+        let Sender { stream, feed, ext_headers, number_id, retransmitter, .. } = sender;
+        let Feed::Forward(forward) = feed else { return None };
+        Some(ForwardRun {
+            now,
+            overhead: keys.sender.overhead(),
+            srtp: &mut keys.sender,
             stream,
-            feed: Feed::Forward(forward),
-            ext_headers,
-            number_id,
-            retransmitter,
-            ..
-        } = sender
-        else {
-            return None;
-        };
-        let Passage { types, skipped } = forward.rewriter.passage(packet)?;
-        let (payload, body) = (&packet.payload()[skipped..], &packet.body()[skipped..]);
-        let (index, timestamp) = (opened.index, packet.timestamp());
-        let (placed, spot) = match &mut forward.selector {
-            Some(selector) if opened.mark.is_layered() => {
-                let of = (opened.mark, index);
-                let spot = selector.place(now, Sent::of(stream), of, packet, types.clock_rate);
-                (spot.map(|spot| spot.placed()), spot)
-            }
-            _ => {
-                let rewriter = &mut forward.rewriter;
-                (rewriter.place(now, stream, index, timestamp, types.clock_rate), None)
-            }
-        };
-        let Some(placed) = placed else {
-            self.stats.send_drops.late += 1;
-            return None;
-        };
-        if placed.begins && forward.needs_key_frames {
-            self.upstream.push(forward.source, 0);
-        }
-        let marker = spot.map_or(packet.marker(), |spot| spot.marker);
-        let mut header = stream.note_forwarded(now, placed, payload.len(), marker);
-        header.payload_type = types.sent;
-        let len = packet.header_len() + body.len() + keys.sender.overhead();
-        let is_due = |pairs: &mut Box<SendExtHeaders>| pairs.is_due(&header.fixed(), payload, len);
-        let is_due = ext_headers.as_mut().is_some_and(is_due);
-        let pairs = ext_headers.as_ref().filter(|_| is_due).map(|pairs| pairs.element());
-        let number = number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
-        let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
-        let header_len = forward.rewriter.write_header(&header, packet, pairs, element, out)?;
-        let (padding, added) = padding(if packet.is_padded() { 0 } else { opened.padding });
-        let padding = &padding[..added];
-        if added > 0 {
-            out[0] |= PADDED;
-        }
-        let sealed = match spot.filter(Spot::changes_payload) {
-            None => keys.sender.protect_rtp_behind(header_len, body, padding, out),
-            Some(spot) => {
-                let len = spot.copy_body(header_len, packet, padding, out)?;
-                keys.sender.protect_rtp(out, len)
-            }
-        };
-        match sealed {
-            Ok(len) => {
-                self.congestion.on_sent(now, counted, (target.ssrc, header.sequence), len);
-                self.stats.padding_bytes += added as u64;
-                self.stats.rtp_sent += 1;
-                self.stats.rtp_forwarded += 1;
-                self.datagrams.count_sent(len);
-                stream.note_header(len - keys.sender.overhead() - payload.len());
-                if let Some(retransmitter) = retransmitter {
-                    retransmitter.note_forwarded(now, placed.index, &out[..len]);
-                }
-                Some(len)
-            }
-            Err(error) => {
-                tracing::debug!(ssrc = target.ssrc.0, %error, "RTP is not sealed");
-                self.stats.send_drops.not_sealed += 1;
-                None
-            }
-        }
+            forward,
+            ext_headers: ext_headers.as_deref_mut(),
+            number_id: *number_id,
+            counted,
+            retransmitter: retransmitter.as_deref_mut(),
+            congestion: &mut self.congestion,
+            upstream: &mut self.upstream,
+            stats: &mut self.stats,
+            datagrams: &mut self.datagrams,
+            sent: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Counts packets that were to be forwarded while there was no path.
+    pub fn count_no_path(&mut self, packets: u64) {
+        self.stats.send_drops.no_path += packets;
     }
 
     /// Takes packets of an application for a forwarded track, numbered with those of its source
@@ -412,11 +468,6 @@ impl RtpSession {
         if let Some(Sender { feed: Feed::Forward(forward), .. }) = self.sender_mut(ssrc) {
             forward.inserted = Some(packets);
         }
-    }
-
-    /// Counts packets that were to be forwarded while there was no path.
-    pub fn count_no_path(&mut self, packets: u64) {
-        self.stats.send_drops.no_path += packets;
     }
 
     /// Where the packets of a sending track come from, if it is forwarded.

@@ -42,7 +42,7 @@ use quality::Quality;
 use retransmit::Resends;
 use unknown::Unknown;
 
-pub use forward::{ForwardTarget, MAX_PADDING, OpenedRtp, SourceReport};
+pub use forward::{FORWARD_ROOM, ForwardRun, ForwardTarget, MAX_PADDING, OpenedRtp, SourceReport};
 pub use quality::{QualityLimitation, QualityLimitations};
 pub use retransmit::Retransmission;
 pub use snapshot::{DatagramCounts, ReceiverSnapshot, SenderSnapshot, SessionSnapshot};

@@ -8,7 +8,7 @@ use super::{Keys, RtpSession};
 
 impl RtpSession {
     /// Has the processor fetch what the next steps, and then
-    /// [`write_forward`](Self::write_forward), look at first.
+    /// [`ForwardRun::write`](super::ForwardRun::write), look at first.
     ///
     /// Most of a forwarder's subscribers have left the caches from one burst to the next. Each of
     /// the four steps looks at what the one before has fetched, so whoever prepares the next

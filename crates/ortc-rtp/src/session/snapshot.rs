@@ -54,8 +54,12 @@ impl DatagramCounts {
     }
 
     pub(super) fn count_sent(&mut self, len: usize) {
-        self.sent += 1;
-        self.bytes_sent += len as u64;
+        self.count_all_sent(1, len as u64);
+    }
+
+    pub(super) fn count_all_sent(&mut self, datagrams: u64, bytes: u64) {
+        self.sent += datagrams;
+        self.bytes_sent += bytes;
     }
 }
 

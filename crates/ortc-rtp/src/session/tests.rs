@@ -577,11 +577,9 @@ impl Relay {
             }
             let Some(opened) = self.pair.b.handle_rtp(now, &mut datagram) else { continue };
             let view = RtpView::parse(&datagram[..opened.len]).unwrap();
-            let Some(room) = self.server.forward_room(&mut self.target, &view, opened) else {
-                continue;
-            };
-            let mut out = vec![0; room];
-            let len = self.server.write_forward(now, self.target, &view, opened, &mut out);
+            let mut out = vec![0; FORWARD_ROOM];
+            let run = self.server.forward_run(now, &mut self.target, 1);
+            let len = run.and_then(|mut run| run.write(&view, &opened, &mut out));
             if let Some(len) = len {
                 self.c.handle_datagram(now, &mut out[..len]);
             }
@@ -673,7 +671,10 @@ fn a_payload_type_that_is_not_forwarded_is_counted() {
     let view = RtpView::parse(&foreign).unwrap();
     let mark = Default::default();
     let opened = OpenedRtp { ssrc: TRACK, index: 1, len: 0, padding: 0, mark };
-    assert_eq!(relay.server.forward_room(&mut relay.target, &view, opened), None);
+    let (now, mut out) = (relay.pair.now, [0; FORWARD_ROOM]);
+    let mut run = relay.server.forward_run(now, &mut relay.target, 1).unwrap();
+    assert_eq!(run.write(&view, &opened, &mut out), None);
+    drop(run);
     assert_eq!(relay.server.stats().send_drops.not_forwarded, 1);
     assert_eq!(popped(&mut receiver), []);
 }

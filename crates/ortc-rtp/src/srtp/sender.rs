@@ -123,6 +123,7 @@ impl SrtpSender {
     /// # Errors
     /// As [`protect_rtp`](Self::protect_rtp); and [`SrtpError::Malformed`] when the header is
     /// not `header_len` bytes long.
+    #[inline]
     pub fn protect_rtp_behind(
         &mut self,
         header_len: usize,
@@ -180,6 +181,7 @@ impl SrtpSender {
     ///
     /// # Errors
     /// As [`protect_rtp`](Self::protect_rtp).
+    #[inline]
     pub fn reserve(&mut self, header: &[u8]) -> Result<SealTicket, SrtpError> {
         if header_len(header)? != header.len() {
             return Err(RtpError::Length.into());
@@ -213,6 +215,7 @@ impl SrtpSender {
     }
 
     /// Uses up the index of the packet that starts with `header`.
+    #[inline]
     fn reserve_index(&mut self, header: &[u8]) -> Result<SealTicket, SrtpError> {
         let (sequence, ssrc) = (u16_at(header, 2), u32_at(header, 8));
         let (slot, window) = self.rtp_windows.get(Ssrc(ssrc))?;

@@ -58,6 +58,18 @@ struct Run {
     shift: u64,
 }
 
+impl Run {
+    /// The place of a packet of the source in it.
+    #[inline]
+    fn place(self, index: u64, timestamp: u32, timestamp_shift: u32) -> Placed {
+        Placed {
+            index: index.wrapping_add(self.shift),
+            timestamp: timestamp.wrapping_add(timestamp_shift),
+            begins: false,
+        }
+    }
+}
+
 /// How a received packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Passage {
@@ -172,21 +184,32 @@ impl Rewriter {
     }
 
     /// How a received packet is sent; `None` if it is not.
+    #[inline]
     pub(crate) fn passage(&self, packet: &RtpView<'_>) -> Option<Passage> {
-        let mut received = packet.payload_type();
-        let mut skipped = 0;
-        if self.unwrapped.contains(&received) {
-            let primary = RedundantView::parse(packet.payload()).ok()?.primary();
-            received = primary.payload_type;
-            skipped = packet.payload().len() - primary.payload.len();
+        let received = packet.payload_type();
+        if !self.unwrapped.is_empty() && self.unwrapped.contains(&received) {
+            return self.unwrapped_passage(packet);
         }
-        let types = self.payload_types.iter().copied().find(|entry| entry.received == received)?;
-        Some(Passage { types, skipped })
+        Some(Passage { types: self.types_of(received)?, skipped: 0 })
+    }
+
+    /// That of a packet whose primary is sent without what it repeats.
+    #[inline(never)]
+    fn unwrapped_passage(&self, packet: &RtpView<'_>) -> Option<Passage> {
+        let primary = RedundantView::parse(packet.payload()).ok()?.primary();
+        let skipped = packet.payload().len() - primary.payload.len();
+        Some(Passage { types: self.types_of(primary.payload_type)?, skipped })
+    }
+
+    #[inline]
+    fn types_of(&self, received: PayloadType) -> Option<ForwardedPayloadType> {
+        self.payload_types.iter().copied().find(|entry| entry.received == received)
     }
 
     /// Most bytes that the header of `packet` takes as it is sent.
     ///
     /// `number` says that there is one more element, of two bytes, behind those that are passed on.
+    #[inline]
     pub(crate) fn header_room(&self, packet: &RtpView<'_>, number: bool) -> usize {
         let added = if number { NUMBER_ROOM } else { 0 };
         added + self.own_header_room(packet)
@@ -201,7 +224,27 @@ impl Rewriter {
     }
 
     /// Finds the place of a packet in `stream`; `None` when it is too late for it.
+    #[inline(always)]
     pub(crate) fn place(
+        &mut self,
+        now: Instant,
+        stream: &SendStream,
+        index: u64,
+        timestamp: u32,
+        clock_rate: u32,
+    ) -> Option<Placed> {
+        if let (Some(run), Some(shift)) = (self.run, self.timestamp_shift)
+            && index >= run.first
+        {
+            self.highest = self.highest.max(Some(index));
+            return Some(run.place(index, timestamp, shift));
+        }
+        self.place_elsewhere(now, stream, index, timestamp, clock_rate)
+    }
+
+    /// The place of a packet that does not simply go on with the run.
+    #[inline(never)]
+    fn place_elsewhere(
         &mut self,
         now: Instant,
         stream: &SendStream,
@@ -232,12 +275,7 @@ impl Rewriter {
             };
             at.wrapping_sub(timestamp)
         });
-        let placed = Placed {
-            index: index.wrapping_add(run.shift),
-            timestamp: timestamp.wrapping_add(shift),
-            begins,
-        };
-        Some(placed)
+        Some(Placed { begins, ..run.place(index, timestamp, shift) })
     }
 
     /// What a timestamp of the source is as it is sent; `None` before the first packet.
@@ -248,6 +286,7 @@ impl Rewriter {
     /// Writes the header of a packet with the elements that are passed on, pairs of our own before
     /// them and a number behind; returns its length. `out` has [`header_room`](Self::header_room),
     /// and room for the pairs.
+    #[inline(always)]
     pub(crate) fn write_header(
         &self,
         header: &RtpHeader<'_>,
@@ -256,45 +295,59 @@ impl Rewriter {
         number: Option<Extension<'_>>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let padding = if packet.is_padded() { PADDED } else { 0 };
         let passes = !self.extensions.is_empty() && packet.header_len() > FIXED_HEADER;
         let len = if !passes && pairs.is_none() && number.is_none() {
-            out.get_mut(..FIXED_HEADER)?.copy_from_slice(&header.fixed());
+            *out.first_chunk_mut()? = header.fixed();
             FIXED_HEADER
         } else if let (false, None, Some(Extension { id: id @ 1..=14, data: &[high, low] })) =
             (passes, pairs, number)
         {
             // What congestion control adds to each packet, in the one-byte form (RFC 8285 §4.2).
-            let out = out.get_mut(..FIXED_HEADER + NUMBER_ROOM)?;
-            out[..FIXED_HEADER].copy_from_slice(&header.fixed());
-            out[0] |= 0x10;
-            out[FIXED_HEADER..].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+            let (fixed, element) = out.split_first_chunk_mut()?;
+            *fixed = header.fixed();
+            fixed[0] |= 0x10;
+            *element.first_chunk_mut()? = [0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0];
             FIXED_HEADER + NUMBER_ROOM
         } else {
-            let mut elements = [Extension { id: 0, data: &[] }; MAX_ELEMENTS + 1];
-            let mut count = 0;
-            if let Some(pairs) = pairs {
-                elements[0] = pairs;
-                count = 1;
-            }
-            // A malformed element ends the block; what came before it is sound.
-            for element in packet.extensions().map_while(Result::ok) {
-                let known = self.extensions.iter().find(|(received, _)| *received == element.id);
-                if let Some((_, id)) = known
-                    && count < MAX_ELEMENTS
-                {
-                    elements[count] = Extension { id: *id, data: element.data };
-                    count += 1;
-                }
-            }
-            if let Some(number) = number {
-                elements[count] = number;
+            self.write_elements(header, packet, pairs, number, out)?
+        };
+        if packet.is_padded() {
+            out[0] |= PADDED;
+        }
+        Some(len)
+    }
+
+    /// Writes a header with all the elements that it has to have.
+    #[inline(never)]
+    fn write_elements(
+        &self,
+        header: &RtpHeader<'_>,
+        packet: &RtpView<'_>,
+        pairs: Option<Extension<'_>>,
+        number: Option<Extension<'_>>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let mut elements = [Extension { id: 0, data: &[] }; MAX_ELEMENTS + 1];
+        let mut count = 0;
+        if let Some(pairs) = pairs {
+            elements[0] = pairs;
+            count = 1;
+        }
+        // A malformed element ends the block; what came before it is sound.
+        for element in packet.extensions().map_while(Result::ok) {
+            let known = self.extensions.iter().find(|(received, _)| *received == element.id);
+            if let Some((_, id)) = known
+                && count < MAX_ELEMENTS
+            {
+                elements[count] = Extension { id: *id, data: element.data };
                 count += 1;
             }
-            RtpHeader { extensions: &elements[..count], ..*header }.write(out).ok()?
-        };
-        out[0] |= padding;
-        Some(len)
+        }
+        if let Some(number) = number {
+            elements[count] = number;
+            count += 1;
+        }
+        RtpHeader { extensions: &elements[..count], ..*header }.write(out).ok()
     }
 }
 

@@ -217,6 +217,7 @@ impl SendStream {
 
     /// Notes a packet whose numbers come from a [`Rewriter`](super::Rewriter), and its marker; it
     /// counts as sent. Returns its header, without extension.
+    #[inline(always)]
     pub fn note_forwarded(
         &mut self,
         now: Instant,

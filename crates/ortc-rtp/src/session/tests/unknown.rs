@@ -182,9 +182,10 @@ fn a_forwarded_track_tells_pairs_of_its_own_beside_what_it_passes_on() {
     let mut target = ForwardTarget::new(TRACK);
     let mark = Default::default();
     let opened = OpenedRtp { ssrc: TRACK, index: 1, len: 0, padding: 0, mark };
-    let room = pair.a.forward_room(&mut target, &view, opened).unwrap();
-    let mut out = vec![0; room];
-    let len = pair.a.write_forward(pair.now, target, &view, opened, &mut out).unwrap();
+    let mut out = vec![0; FORWARD_ROOM];
+    let mut run = pair.a.forward_run(pair.now, &mut target, 1).unwrap();
+    let len = run.write(&view, &opened, &mut out).unwrap();
+    drop(run);
     let sent = RtpView::parse(&out[..len]).unwrap();
     let sent: Vec<_> = sent.extensions().map(Result::unwrap).collect();
     let expected = [Extension { id: 15, data: b"seat=12" }, Extension { id: 3, data: &[0xaa] }];
