@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What a datagram has around it on most networks: the headers of IPv4 and UDP.
-const DATAGRAM_OVERHEAD: usize = 28;
+pub(super) const DATAGRAM_OVERHEAD: usize = 28;
 
 /// Longest padding that there is (RFC 3550 §5.1: its length is one byte).
 const PADDING: u8 = 255;
@@ -68,18 +68,15 @@ impl Congestion {
     /// datagram.
     #[inline]
     pub(super) fn on_sent(&mut self, now: Instant, counted: Counted, of: (Ssrc, u16), len: usize) {
-        if counted != Counted::No {
-            self.on_counted(now, counted, of, len + DATAGRAM_OVERHEAD);
+        if let Some(sending) = self.noting(now, counted) {
+            sending.note(now, counted, of, len);
         }
     }
 
-    fn on_counted(&mut self, now: Instant, counted: Counted, of: (Ssrc, u16), len: usize) {
-        let sending = self.sending(now);
-        match counted {
-            Counted::No => {}
-            Counted::Paced => _ = sending.pacer.on_sent(now, len),
-            Counted::Acknowledged => sending.on_sent(now, of, len),
-        }
+    /// What notes packets that count like that; none where they do not count at all.
+    #[inline]
+    pub(super) fn noting(&mut self, now: Instant, counted: Counted) -> Option<&mut Sending> {
+        (counted != Counted::No).then(|| self.sending(now))
     }
 
     /// What has been sent, with all that is to be decided by it.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use ortc_io::ring::RingReceiver;
 
-use super::bandwidth::{Congestion, Counted};
+use super::bandwidth::Counted;
 use super::ext_headers::{MAX_BLOCK, SendExtHeaders};
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use super::retransmit::Retransmitter;
+use super::sending::Sending;
 use super::{DatagramCounts, RtpSession, SessionStats};
 use crate::layers::{LayerMark, LayerSelector, Sent, Spot};
 use crate::stream::{Passage, Placed, Rewriter, SendStream};
@@ -224,7 +225,8 @@ pub struct ForwardRun<'a> {
     number_id: Option<u8>,
     counted: Counted,
     retransmitter: Option<&'a mut Retransmitter>,
-    congestion: &'a mut Congestion,
+    /// What notes them, where they count.
+    sending: Option<&'a mut Sending>,
     upstream: &'a mut Upstream,
     stats: &'a mut SessionStats,
     datagrams: &'a mut DatagramCounts,
@@ -286,7 +288,10 @@ impl ForwardRun<'_> {
             let len = packet.header_len() + body.len() + overhead;
             pairs.is_due(&header.fixed(), payload, len).then(|| pairs.element())
         });
-        let number = self.number_id.map(|id| (id, self.congestion.next_number(now).to_be_bytes()));
+        let number = match (self.number_id, &self.sending) {
+            (Some(id), Some(sending)) => Some((id, sending.history.next_number().to_be_bytes())),
+            _ => None,
+        };
         let element = number.as_ref().map(|(id, data)| Extension { id: *id, data });
         let rewriter = &self.forward.rewriter;
         let header_len = rewriter.write_header(&header, packet, pairs, element, out)?;
@@ -305,7 +310,9 @@ impl ForwardRun<'_> {
             Ok(len) => len,
             Err(error) => return self.note_not_sealed(header.ssrc, error),
         };
-        self.congestion.on_sent(now, self.counted, (header.ssrc, header.sequence), len);
+        if let Some(sending) = &mut self.sending {
+            sending.note(now, self.counted, (header.ssrc, header.sequence), len);
+        }
         self.stats.padding_bytes += added as u64;
         self.sent += 1;
         self.bytes += len as u64;
@@ -447,7 +454,7 @@ impl RtpSession {
             number_id: *number_id,
             counted,
             retransmitter: retransmitter.as_deref_mut(),
-            congestion: &mut self.congestion,
+            sending: self.congestion.noting(now, counted),
             upstream: &mut self.upstream,
             stats: &mut self.stats,
             datagrams: &mut self.datagrams,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::bandwidth::{Counted, DATAGRAM_OVERHEAD};
 use crate::Ssrc;
 use crate::congestion::{BandwidthEstimator, BandwidthLimits, Pacer, ProbeCluster, SentHistory};
 
@@ -35,9 +36,20 @@ impl Sending {
         })
     }
 
+    /// Notes a packet of a track whose packets count like that; `len` is that of the datagram.
+    #[inline]
+    pub(super) fn note(&mut self, now: Instant, counted: Counted, of: (Ssrc, u16), len: usize) {
+        let len = len + DATAGRAM_OVERHEAD;
+        match counted {
+            Counted::No => {}
+            Counted::Paced => _ = self.pacer.on_sent(now, len),
+            Counted::Acknowledged => self.on_sent(now, of, len),
+        }
+    }
+
     /// Notes a packet that the peer will say something about.
     #[inline]
-    pub(super) fn on_sent(&mut self, now: Instant, (ssrc, sequence): (Ssrc, u16), len: usize) {
+    fn on_sent(&mut self, now: Instant, (ssrc, sequence): (Ssrc, u16), len: usize) {
         if self.may_probe {
             return self.on_sent_probing(now, (ssrc, sequence), len);
         }
