@@ -47,12 +47,16 @@ const TIMED: &[&str] = &["bare", "bare-plain", "ortc"];
 const ROUNDS: usize = 6;
 
 /// How often those are that have goals, and how many times as long all of it takes: what else the
-/// machine does is to count less there. Two processes of one program differ by a tenth, by where
-/// their memory happens to be, so each is started several times, and the first round after that does
-/// not count: congestion control is busy with finding out what there is.
-const ROUNDS_WITH_GOALS: usize = 30;
+/// machine does is to count less there. It lasts for a second or some, so a round is shorter, and
+/// those that are compared meet it together. Two processes of one program differ by a tenth, by
+/// where their memory happens to be, so each is started several times.
+const ROUNDS_WITH_GOALS: usize = 150;
 const STARTS_WITH_GOALS: usize = 10;
 const LONGER: f64 = 15.0;
+
+/// Rounds after a start that do not count: congestion control is busy with finding out what there
+/// is.
+const WARM_UP: u32 = 5;
 
 fn numbers(parameters: &Map<String, Value>) -> Option<(u64, u64, u64, &str)> {
     let number = |key| parameters.get(key).and_then(Value::as_u64);
@@ -127,7 +131,7 @@ async fn measure(plan: &Plan, options: &Options) -> Result<Vec<Row>> {
         entrants = turns::start(CONTESTANTS, plan, false, options).await?;
         entrants.iter_mut().for_each(|entrant| entrant.schedules = vec![schedule.clone()]);
         if starts > 1 {
-            turns::take(&mut entrants, 1, time, 1).await?;
+            turns::take(&mut entrants, 1, time * WARM_UP, 1).await?;
         }
         turns::take(&mut entrants, rounds / starts, time, 1).await?;
         for (who, measured) in before {

@@ -94,6 +94,7 @@ impl PacketForwarder {
             foreign: Vec::new(),
             outbox,
             timers: Timers::default(),
+            reports: Timers::default(),
             ready: ReadyList::new(config.max_connections.max(1), wakeup.clone()),
             stats: ForwarderStats::default(),
             touched: Vec::new(),
@@ -229,21 +230,20 @@ impl PacketForwarder {
     fn expire(&mut self, now: Instant, io: &mut impl DatagramIo) {
         self.plane.paths.handle_timeout(now);
         // Each slot at most once a turn, should a core ask for an instant that has passed.
-        let mut fired = 0;
-        while fired <= self.plane.links.len()
+        let mut left = self.plane.links.len() + 1;
+        // A report that is made now, as the thread is awake, needs no wake-up any more.
+        while left > 0
+            && let Some(slot) = self.plane.reports.fire(now)
+        {
+            left -= 1;
+            self.plane.timers.disarm(slot);
+            self.plane.handle_timeout(now, slot, io);
+        }
+        while left > 0
             && let Some(slot) = self.plane.timers.fire(now)
         {
-            fired += 1;
-            let Some(link) = self.plane.links.at_mut(slot) else { continue };
-            let id = link.id;
-            let Some(session) = &mut link.session else { continue };
-            let is_silent = link.hearing.handle_timeout(now).is_some();
-            if guarded(|| session.handle_timeout(now)).is_none() {
-                self.plane.give_up(id, io);
-            } else if is_silent {
-                self.plane.doubt(id);
-            }
-            self.plane.touch(id);
+            left -= 1;
+            self.plane.handle_timeout(now, slot, io);
         }
     }
 

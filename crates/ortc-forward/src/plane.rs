@@ -38,7 +38,10 @@ pub(crate) struct Plane {
     /// Subscribers of tracks that other forwarders receive, sorted by source.
     pub(crate) foreign: Vec<Foreign>,
     pub(crate) outbox: Outbox,
+    /// What the thread is woken up for.
     pub(crate) timers: Timers,
+    /// When reports are due, which it is not woken up for.
+    pub(crate) reports: Timers,
     pub(crate) ready: ReadyList,
     pub(crate) stats: ForwarderStats,
     /// Slots to be followed up at the end of the turn.
@@ -349,6 +352,7 @@ impl Plane {
     /// has used.
     fn release(&mut self, id: ConnectionId, io: &mut impl DatagramIo) -> Vec<SocketId> {
         self.timers.disarm(id.slot);
+        self.reports.disarm(id.slot);
         self.consent.forget(id);
         if let Some(stats) = self.paths.stats(id) {
             self.stats.add_paths(&stats);
@@ -538,6 +542,20 @@ impl Plane {
         }
     }
 
+    /// Does what is due for the connection of a slot.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, slot: u32, io: &mut impl DatagramIo) {
+        let Some(link) = self.links.at_mut(slot) else { return };
+        let id = link.id;
+        let Some(session) = &mut link.session else { return };
+        let is_silent = link.hearing.handle_timeout(now).is_some();
+        if guarded(|| session.handle_timeout(now)).is_none() {
+            self.give_up(id, io);
+        } else if is_silent {
+            self.doubt(id);
+        }
+        self.touch(id);
+    }
+
     /// Has the end of the turn follow up on a connection.
     pub(crate) fn touch(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(id)
@@ -585,11 +603,12 @@ impl Plane {
                 }
                 outbox.push(ForwarderEvent::Route(event));
             }
-            session.poll_timeout()
+            (session.poll_timeout(), session.poll_report())
         });
-        let Some(deadline) = polled else { return self.give_up(id, io) };
+        let Some((deadline, report)) = polled else { return self.give_up(id, io) };
         let silence = link.hearing.deadline();
         self.timers.arm(id.slot, deadline.into_iter().chain(silence).min());
+        self.reports.arm(id.slot, report.map(|at| (at, "a report is due")));
         if session.has_retransmissions() {
             self.serve_retransmissions(now, id, path, io);
         }

@@ -10,6 +10,7 @@ mod invariants;
 mod media;
 mod paths;
 mod recovery;
+mod reports;
 mod shared;
 mod thread;
 

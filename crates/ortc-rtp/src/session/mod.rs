@@ -388,11 +388,8 @@ impl RtpSession {
         if self.closed {
             return None;
         }
-        let reports =
-            self.keys.is_some() && !(self.senders.is_empty() && self.receivers.is_empty());
         // Those of many sessions together cost one wake-up.
-        let report =
-            reports.then(|| (self.clock.next_tick(self.scheduler.next()), "a report is due"));
+        let report = self.poll_report().map(|at| (self.clock.next_tick(at), "a report is due"));
         self.receivers
             .iter()
             .filter_map(|receiver| receiver.stream.poll_timeout())
@@ -404,6 +401,14 @@ impl RtpSession {
             .chain(self.unknown_timeout())
             .chain(self.poll_congestion())
             .min_by_key(|(at, _)| *at)
+    }
+
+    /// When the next report is due, which is worth no wake-up of its own: whoever is awake then
+    /// calls [`handle_timeout`](Self::handle_timeout), and for nobody it waits longer than until
+    /// [`poll_timeout`](Self::poll_timeout) says, 31 ms at the most.
+    pub fn poll_report(&self) -> Option<Instant> {
+        let has_tracks = !(self.senders.is_empty() && self.receivers.is_empty());
+        (!self.closed && has_tracks && self.keys.is_some()).then(|| self.scheduler.next())
     }
 
     /// Does what is due at `now`.
