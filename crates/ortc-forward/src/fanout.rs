@@ -3,6 +3,9 @@
 //! Packets stay where they were received and opened until they have been sealed for all.
 //! That goes subscriber by subscriber, so that what is for one address stands in one run.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use ortc_io::{ConnectionId, DatagramIo, Path, ReceiveBatch, SendBatch};
@@ -17,10 +20,6 @@ use crate::link::{Link, guarded};
 use crate::mesh::{Arrived, CrossedBatch, Notice};
 use crate::padding::even_out;
 use crate::plane::Plane;
-
-/// Runs that are gathered before they are handed to the network. As many again would go into one
-/// system call, but what was sealed first would have left the nearer caches until it is copied.
-const RUNS_PER_FLUSH: usize = 32;
 
 /// Batches of other forwarders that are served in one turn.
 const ARRIVALS_PER_TURN: usize = 16;
@@ -136,6 +135,8 @@ enum Forwarded {
 struct Progress {
     pending: usize,
     packets: usize,
+    /// Whether a track was found elsewhere than the last time.
+    has_moved: bool,
 }
 
 impl Link {
@@ -159,8 +160,13 @@ impl Link {
             };
             let packets = &opened[pending.first..pending.first + pending.count];
             let packets = &packets[progress.packets..];
-            let Some(mut run) = session.forward_run(now, &mut target, packets.len()) else {
-                *progress = Progress { pending: progress.pending + 1, packets: 0 };
+            let run = session.forward_run(now, &mut target, packets.len());
+            if target != pending.target {
+                self.pending[progress.pending].target = target;
+                progress.has_moved = true;
+            }
+            let Some(mut run) = run else {
+                *progress = Progress { pending: progress.pending + 1, packets: 0, ..*progress };
                 continue;
             };
             for Opened { datagram, rtp, .. } in packets {
@@ -178,7 +184,7 @@ impl Link {
                 }
                 progress.packets += 1;
             }
-            *progress = Progress { pending: progress.pending + 1, packets: 0 };
+            *progress = Progress { pending: progress.pending + 1, packets: 0, ..*progress };
         }
         Forwarded::All
     }
@@ -395,8 +401,14 @@ impl Plane {
         let mut destinations = std::mem::take(&mut self.fan_out.destinations);
         for (place, slot) in destinations.iter().copied().enumerate() {
             self.fetch_ahead(&destinations[place + 1..]);
+            let (runs, room) = (self.outgoing.runs(), self.outgoing.remaining());
             self.forward_to(now, slot, batch, io);
-            if self.outgoing.runs() >= RUNS_PER_FLUSH {
+            // The next one most likely gets as much, which is to stay in one piece.
+            let runs = self.outgoing.runs().saturating_sub(runs);
+            let bytes = room.saturating_sub(self.outgoing.remaining());
+            if self.outgoing.runs() + runs > SendBatch::RUNS_PER_CALL
+                || self.outgoing.remaining() < bytes + FORWARD_ROOM
+            {
                 self.flush(io);
             }
         }
@@ -507,10 +519,32 @@ impl Plane {
                 None => return self.give_up(id, io),
             }
         }
+        if progress.has_moved {
+            self.note_places(id);
+        }
         let Some(link) = self.links.get_mut(id) else { return };
         link.pending.clear();
         if link.session.as_ref().is_some_and(|session| session.has_key_frame_requests()) {
             self.touch(id);
+        }
+    }
+
+    /// Notes where the tracks of a connection were found that it has just been sent packets on.
+    #[cold]
+    fn note_places(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        let pending = std::mem::take(&mut link.pending);
+        for Pending { first, target, .. } in &pending {
+            let Opened { source, rtp, .. } = self.fan_out.opened[*first];
+            let source = TrackSource { connection: source, ssrc: rtp.ssrc };
+            let subscribers = self.subscribers_mut(source).into_iter().flatten();
+            let is_it = |it: &&mut Subscriber| it.connection == id && it.target.ssrc == target.ssrc;
+            for subscriber in subscribers.filter(is_it) {
+                subscriber.target = *target;
+            }
+        }
+        if let Some(link) = self.links.get_mut(id) {
+            link.pending = pending;
         }
     }
 

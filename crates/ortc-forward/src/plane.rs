@@ -40,7 +40,8 @@ pub(crate) struct Plane {
     pub(crate) outbox: Outbox,
     /// What the thread is woken up for.
     pub(crate) timers: Timers,
-    /// When reports are due, which it is not woken up for.
+    /// When reports are due. They are made by a turn that is taken anyway, and only what is left
+    /// of them at the next of the moments that all have in common is in `timers` as well.
     pub(crate) reports: Timers,
     pub(crate) ready: ReadyList,
     pub(crate) stats: ForwarderStats,

@@ -5,9 +5,8 @@ use super::sys::{self, Message};
 use crate::batch::Run;
 use crate::{SendBatch, SendReport, SocketId};
 
-/// Most messages of one `sendmmsg`: more buys nothing (measured), and it bounds what is
-/// dropped in one go when a send buffer is full.
-pub(super) const SEND_MESSAGES: usize = 32;
+/// Most messages of one `sendmmsg`.
+pub(super) const SEND_MESSAGES: usize = SendBatch::RUNS_PER_CALL;
 
 /// Sends a batch through `transmit`, which takes some of the messages that it is given for a
 /// socket and says how many, or why not the first; `None` if there is no such socket.

@@ -79,6 +79,12 @@ impl Congestion {
         (counted != Counted::No).then(|| self.sending(now))
     }
 
+    /// Whether nothing has been sent yet that counts.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.sending.is_none()
+    }
+
     /// What has been sent, with all that is to be decided by it.
     fn settled(&mut self) -> Option<&mut Sending> {
         let sending = self.sending.as_deref_mut()?;

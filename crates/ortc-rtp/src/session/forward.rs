@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use ortc_io::ring::RingReceiver;
 
-use super::bandwidth::Counted;
+use super::bandwidth::{Congestion, Counted};
 use super::ext_headers::{MAX_BLOCK, SendExtHeaders};
 use super::outbound::{Feed, MAX_DATAGRAM, Sender};
 use super::retransmit::Retransmitter;
-use super::sending::Sending;
 use super::{DatagramCounts, RtpSession, SessionStats};
 use crate::layers::{LayerMark, LayerSelector, Sent, Spot};
 use crate::stream::{Passage, Placed, Rewriter, SendStream};
@@ -208,7 +207,7 @@ impl Forward {
     }
 }
 
-/// A track that is sent to while packets of another session for it follow each other; made by
+/// Sends packets of another session on, which follow each other, to one sending track; made by
 /// [`RtpSession::forward_run`].
 ///
 /// What does not change from packet to packet is looked at once, and what is counted of all of them
@@ -225,8 +224,7 @@ pub struct ForwardRun<'a> {
     number_id: Option<u8>,
     counted: Counted,
     retransmitter: Option<&'a mut Retransmitter>,
-    /// What notes them, where they count.
-    sending: Option<&'a mut Sending>,
+    congestion: &'a mut Congestion,
     upstream: &'a mut Upstream,
     stats: &'a mut SessionStats,
     datagrams: &'a mut DatagramCounts,
@@ -288,7 +286,8 @@ impl ForwardRun<'_> {
             let len = packet.header_len() + body.len() + overhead;
             pairs.is_due(&header.fixed(), payload, len).then(|| pairs.element())
         });
-        let number = match (self.number_id, &self.sending) {
+        let sending = self.congestion.noting(now, self.counted);
+        let number = match (self.number_id, &sending) {
             (Some(id), Some(sending)) => Some((id, sending.history.next_number().to_be_bytes())),
             _ => None,
         };
@@ -310,7 +309,7 @@ impl ForwardRun<'_> {
             Ok(len) => len,
             Err(error) => return self.note_not_sealed(header.ssrc, error),
         };
-        if let Some(sending) = &mut self.sending {
+        if let Some(sending) = sending {
             sending.note(now, self.counted, (header.ssrc, header.sequence), len);
         }
         self.stats.padding_bytes += added as u64;
@@ -416,8 +415,11 @@ impl RtpSession {
         self.insert_sender(now, ssrc, (first.sent, first.clock_rate), &cname, feed, enabled);
     }
 
-    /// Begins to send packets of another session on, which go to one track and follow each other;
-    /// `None` when none of these `count` is to be sent, counted.
+    /// Begins to send packets of another session on, `count` of them that follow each other and
+    /// go to one track.
+    ///
+    /// `None` when none of them is to be sent, counted; and when there is no such track, or it is
+    /// not forwarded, as it was removed a moment ago.
     pub fn forward_run(
         &mut self,
         now: Instant,
@@ -454,7 +456,7 @@ impl RtpSession {
             number_id: *number_id,
             counted,
             retransmitter: retransmitter.as_deref_mut(),
-            sending: self.congestion.noting(now, counted),
+            congestion: &mut self.congestion,
             upstream: &mut self.upstream,
             stats: &mut self.stats,
             datagrams: &mut self.datagrams,

@@ -91,7 +91,8 @@ impl Default for SessionOptions {
 /// 1. gives it what arrives, with [`handle_rtp`](Self::handle_rtp) and
 ///    [`handle_rtcp`](Self::handle_rtcp);
 /// 2. calls [`handle_timeout`](Self::handle_timeout) when
-///    [`poll_timeout`](Self::poll_timeout) says so;
+///    [`poll_timeout`](Self::poll_timeout) says so, and, if it is awake anyway, when
+///    [`poll_report`](Self::poll_report) does;
 /// 3. writes what is to be sent, room by room, with [`next_transmit`](Self::next_transmit)
 ///    and [`write_transmit`](Self::write_transmit), straight into its own buffers;
 /// 4. drains [`poll_event`](Self::poll_event);
@@ -403,9 +404,11 @@ impl RtpSession {
             .min_by_key(|(at, _)| *at)
     }
 
-    /// When the next report is due, which is worth no wake-up of its own: whoever is awake then
-    /// calls [`handle_timeout`](Self::handle_timeout), and for nobody it waits longer than until
-    /// [`poll_timeout`](Self::poll_timeout) says, 31 ms at the most.
+    /// When the next report is due, if there is anything to report.
+    ///
+    /// It is worth no wake-up of its own: it can wait for the moment that
+    /// [`poll_timeout`](Self::poll_timeout) says, at most 31 ms later. Who is awake before that
+    /// calls [`handle_timeout`](Self::handle_timeout) then, and is spared the wake-up.
     pub fn poll_report(&self) -> Option<Instant> {
         let has_tracks = !(self.senders.is_empty() && self.receivers.is_empty());
         (!self.closed && has_tracks && self.keys.is_some()).then(|| self.scheduler.next())

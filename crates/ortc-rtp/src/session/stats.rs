@@ -102,7 +102,8 @@ pub struct SendDrops {
     pub other_layer: u64,
     /// Forwarded too late: from before a pause or a change of the source.
     pub late: u64,
-    /// Audio while a tone of the same track sounds (RFC 4733 §2.4).
+    /// Audio while a tone of the same track sounds (RFC 4733 §2.4), whatever else would have kept it
+    /// back.
     pub silenced: u64,
     /// Longer than an Ethernet frame.
     pub oversized: u64,

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod capture;
+mod forwarding;
 mod recovery;
 mod redundancy;
 mod tones;

@@ -224,6 +224,7 @@ impl Rewriter {
     }
 
     /// Finds the place of a packet in `stream`; `None` when it is too late for it.
+    // Each packet of each subscriber goes through it, and a call is as much as what it does.
     #[inline(always)]
     pub(crate) fn place(
         &mut self,
@@ -286,6 +287,7 @@ impl Rewriter {
     /// Writes the header of a packet with the elements that are passed on, pairs of our own before
     /// them and a number behind; returns its length. `out` has [`header_room`](Self::header_room),
     /// and room for the pairs.
+    // As with `place`.
     #[inline(always)]
     pub(crate) fn write_header(
         &self,

@@ -217,6 +217,7 @@ impl SendStream {
 
     /// Notes a packet whose numbers come from a [`Rewriter`](super::Rewriter), and its marker; it
     /// counts as sent. Returns its header, without extension.
+    // Each packet of each subscriber goes through it, and a call is as much as what it does.
     #[inline(always)]
     pub fn note_forwarded(
         &mut self,
