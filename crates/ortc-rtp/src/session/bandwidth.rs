@@ -92,6 +92,12 @@ impl Congestion {
         Some(sending)
     }
 
+    /// Has the processor fetch where that is which notes packets.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.sending);
+    }
+
     /// Has the processor fetch what noting a packet looks at.
     pub(super) fn prefetch_sending(&self) {
         if let Some(sending) = &self.sending {

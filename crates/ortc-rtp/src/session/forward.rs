@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ortc_io::prefetch;
 use ortc_io::ring::RingReceiver;
 
 use super::bandwidth::{Congestion, Counted};
@@ -112,6 +113,16 @@ impl Forward {
         let rewriter = Rewriter::new(payload_types, extensions).unwrapping(unwrapped);
         let (selector, inserted, reports) = (None, None, [None; MAX_ENCODINGS]);
         Self { rewriter, source, needs_key_frames, selector, inserted, reports }
+    }
+
+    /// Has the processor fetch what each packet looks at.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        let Self { rewriter, source, needs_key_frames, selector, .. } = self;
+        prefetch(rewriter);
+        prefetch(source);
+        prefetch(needs_key_frames);
+        prefetch(selector);
     }
 
     /// Whether a packet of a source in several layers is sent.

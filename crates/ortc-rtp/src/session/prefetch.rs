@@ -2,7 +2,7 @@
 
 use ortc_io::prefetch;
 
-use super::forward::{Forward, ForwardTarget};
+use super::forward::ForwardTarget;
 use super::outbound::{Feed, Sender};
 use super::{Keys, RtpSession};
 
@@ -16,12 +16,15 @@ impl RtpSession {
     #[inline]
     pub fn prefetch(&self) {
         let Self { keys, senders, upstream, congestion, stats, datagrams, .. } = self;
-        prefetch(keys);
+        // Not a line more than is looked at: of these, there are only so many on their way at once.
+        if let Some(Keys { sender, .. }) = keys {
+            sender.prefetch_keys();
+        }
         prefetch(senders);
         prefetch(upstream);
-        prefetch(congestion);
-        prefetch(stats);
-        prefetch(datagrams);
+        congestion.prefetch();
+        stats.prefetch_forwarded();
+        datagrams.prefetch_sent();
     }
 
     /// The second step: the track, and the keys' indices.
@@ -42,7 +45,7 @@ impl RtpSession {
         if let Some(Sender { feed: Feed::Forward(forward), retransmitter, .. }) =
             self.senders.get(target.place())
         {
-            prefetch::<Forward>(forward);
+            forward.prefetch();
             if let Some(retransmitter) = retransmitter {
                 retransmitter.prefetch();
             }

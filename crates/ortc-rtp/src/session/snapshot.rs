@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ortc_io::prefetch;
+
 use super::outbound::Feed;
 use super::{RtpSession, SessionStats};
 use crate::{
@@ -51,6 +53,13 @@ impl DatagramCounts {
         self.bytes_sent += other.bytes_sent;
         self.received += other.received;
         self.bytes_received += other.bytes_received;
+    }
+
+    /// Has the processor fetch what is counted of what is sent.
+    #[inline]
+    pub(super) fn prefetch_sent(&self) {
+        prefetch(&self.sent);
+        prefetch(&self.bytes_sent);
     }
 
     pub(super) fn count_sent(&mut self, len: usize) {

@@ -1,3 +1,5 @@
+use ortc_io::prefetch;
+
 use crate::{RtpError, SrtpError};
 
 /// What an [`RtpSession`](crate::RtpSession) has counted since it was made.
@@ -114,6 +116,14 @@ pub struct SendDrops {
 }
 
 impl SessionStats {
+    /// Has the processor fetch what is counted of each packet that is forwarded.
+    #[inline]
+    pub(super) fn prefetch_forwarded(&self) {
+        prefetch(&self.rtp_sent);
+        prefetch(&self.rtp_forwarded);
+        prefetch(&self.padding_bytes);
+    }
+
     /// Adds what another session has counted.
     pub fn add(&mut self, other: &Self) {
         let Self { receive_drops, send_drops, .. } = other;

@@ -6,7 +6,7 @@ use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, Unbo
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
-use ortc_io::SrtpProfile;
+use ortc_io::{SrtpProfile, prefetch};
 use zeroize::Zeroizing;
 
 use crate::SrtpError;
@@ -127,6 +127,12 @@ impl SessionKey {
         }
         derive_label(&master, master_salt, salting, &mut salt[..profile.salt_len()]);
         Ok(Self { cipher: OnceLock::new(), profile, derived })
+    }
+
+    /// Has the processor fetch what the next packet looks at.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.cipher);
     }
 
     #[inline]

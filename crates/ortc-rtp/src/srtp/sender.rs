@@ -1,4 +1,4 @@
-use ortc_io::{SrtpKeys, SrtpProfile};
+use ortc_io::{SrtpKeys, SrtpProfile, prefetch};
 
 use super::cipher::{RTCP_HEADER, SessionKey, derive, overheads};
 use super::seal::{Seal, SealJob, SealTicket, SerialSeal};
@@ -57,6 +57,14 @@ impl SrtpSender {
     /// [`SrtpError::KeyLength`] when a key or salt has not the length of the profile.
     pub fn from_keys(keys: &SrtpKeys) -> Result<Self, SrtpError> {
         Self::new(keys.profile, &keys.local_key, &keys.local_salt)
+    }
+
+    /// Has the processor fetch what the next RTP packet looks at of `self`.
+    #[inline]
+    pub fn prefetch_keys(&self) {
+        self.rtp.prefetch();
+        prefetch(&self.profile);
+        prefetch(&self.rtp_windows);
     }
 
     /// Has the processor fetch what the next RTP packet looks at beside what is in `self`.
