@@ -9,6 +9,9 @@ mod sys_linux;
 #[cfg_attr(target_os = "linux", allow(dead_code, reason = "parts of it are tested"))]
 mod sys_other;
 
+#[cfg(target_os = "linux")]
+mod watch;
+
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
@@ -125,6 +128,9 @@ pub struct UdpStats {
 pub struct UdpIo {
     config: UdpConfig,
     poll: Poll,
+    /// Sockets that the poller does not know.
+    #[cfg(target_os = "linux")]
+    watch: watch::Watch,
     events: Events,
     waker: Arc<CoalescingWaker>,
     slots: Vec<Slot>,
@@ -165,6 +171,8 @@ impl UdpIo {
         Ok(Self {
             config,
             poll,
+            #[cfg(target_os = "linux")]
+            watch: watch::Watch::default(),
             events: Events::with_capacity(EVENTS),
             waker: Arc::new(CoalescingWaker { waker, pending: AtomicBool::new(false) }),
             slots: Vec::new(),
@@ -189,9 +197,9 @@ impl UdpIo {
         let timeout = if self.ready.is_empty() {
             deadline.map(|at| at.saturating_duration_since(Instant::now()))
         } else {
-            Some(std::time::Duration::ZERO)
+            Some(Duration::ZERO)
         };
-        match self.poll.poll(&mut self.events, timeout) {
+        match self.poll_all(timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -215,6 +223,42 @@ impl UdpIo {
             }
         }
         Ok(())
+    }
+
+    /// Waits for what is watched, and for what the poller knows.
+    #[cfg(target_os = "linux")]
+    fn poll_all(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if self.watch.is_empty() {
+            return self.poll.poll(&mut self.events, timeout);
+        }
+        self.events.clear();
+        let socket = |slot: u32| match &self.slots[slot as usize].socket {
+            Some(Socket::Udp { udp, .. }) => Some(udp),
+            _ => None,
+        };
+        let found = self.watch.wait(&self.poll, socket, timeout)?;
+        for number in found.sockets.into_iter().flatten() {
+            let slot = &mut self.slots[number as usize];
+            if !std::mem::replace(&mut slot.queued, true) {
+                self.ready.push_back(number);
+            }
+        }
+        if found.poller { self.poll.poll(&mut self.events, Some(Duration::ZERO)) } else { Ok(()) }
+    }
+
+    /// Waits for what the poller knows.
+    #[cfg(not(target_os = "linux"))]
+    fn poll_all(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll.poll(&mut self.events, timeout)
+    }
+
+    /// Has what arrives at a socket end a wait.
+    fn listen(&mut self, number: u32, udp: &mut UdpSocket) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if self.watch.add(number) {
+            return Ok(());
+        }
+        self.poll.registry().register(udp, Token(number as usize), Interest::READABLE)
     }
 
     /// Ends a [`wait`](Self::wait), or the next one. Of many wake-ups between two waits only
@@ -319,7 +363,7 @@ impl DatagramIo for UdpIo {
         let local = udp.local_addr()?;
         let gro = self.config.gro == Offload::Auto && sys::join_arrivals(&udp);
         let (index, number) = self.free_slot()?;
-        self.poll.registry().register(&mut udp, Token(index), Interest::READABLE)?;
+        self.listen(number, &mut udp)?;
         let slot = &mut self.slots[index];
         slot.socket = Some(Socket::Udp { udp, gro });
         Ok((SocketId { slot: number, generation: slot.generation }, local))
@@ -348,6 +392,10 @@ impl DatagramIo for UdpIo {
             slot.generation = slot.generation.wrapping_add(1);
             match &mut gone {
                 Socket::Udp { udp, .. } => {
+                    #[cfg(target_os = "linux")]
+                    if self.watch.remove(socket.slot) {
+                        return;
+                    }
                     // Closing the descriptor does the same; this only says so earlier.
                     let _ = self.poll.registry().deregister(udp);
                 }
