@@ -458,7 +458,7 @@ impl Plane {
         let mut subscribers = self.take_subscribers(source);
         let before = subscribers.len();
         for subscriber in &subscribers {
-            self.links.prefetch(subscriber.connection.slot);
+            self.links.prefetch_front(subscriber.connection.slot, Link::FRONT);
         }
         subscribers.retain(|Subscriber { connection, target }| {
             let link = self.links.get_mut(*connection);

@@ -17,24 +17,26 @@ const TRANSMITS_PER_TURN: usize = 64;
 
 /// One connection on the media plane.
 ///
-/// What a packet needs is reached from here without a further lookup.
+/// What a packet needs is reached from here without a further lookup. What is looked at where
+/// packets are sent to it stands in [front](Self::FRONT).
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Link {
     pub(crate) id: ConnectionId,
     /// SRTP and streams; `None` until opened and once closed.
     pub(crate) session: Option<Box<RtpSession>>,
-    /// Who is sent what this connection receives, sorted by SSRC.
-    pub(crate) subscriptions: Vec<Subscription>,
     /// What of the batch in hand it is still to be sent.
     pub(crate) pending: Vec<Pending>,
+    /// Its last seconds, where they are recorded.
+    pub(crate) recorder: Option<Box<FlightRecorder>>,
+    /// Who is sent what this connection receives, sorted by SSRC.
+    pub(crate) subscriptions: Vec<Subscription>,
     /// Whether this turn has done anything to it that [`Link::transmit`] has to follow up.
     pub(crate) is_touched: bool,
     /// Whether handling it has panicked: the end of the turn gives it up.
     pub(crate) has_panicked: bool,
     /// Whether it was closed; it is not opened again.
     pub(crate) is_closed: bool,
-    /// Its last seconds, where they are recorded.
-    pub(crate) recorder: Option<Box<FlightRecorder>>,
     /// Whether media comes on the path that it sends on.
     pub(crate) hearing: Hearing,
     pub(crate) mark: Arc<ReadyMark>,
@@ -72,6 +74,9 @@ impl Link {
             mark,
         }
     }
+
+    /// Bytes of what sending looks at.
+    pub(crate) const FRONT: usize = std::mem::offset_of!(Self, subscriptions);
 
     /// Has the applications' rings mark this connection at the next push.
     ///

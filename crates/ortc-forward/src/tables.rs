@@ -1,4 +1,4 @@
-use ortc_io::{ConnectionId, prefetch};
+use ortc_io::{ConnectionId, prefetch, prefetch_front};
 
 /// Connections by slot. Of each slot, only a later generation is ever let in again.
 #[derive(Debug)]
@@ -9,6 +9,7 @@ pub(crate) struct Slots<T> {
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Slot<T> {
     /// The next generation that may use the slot.
     next: u64,
@@ -65,6 +66,13 @@ impl<T> Slots<T> {
     pub(crate) fn prefetch(&self, slot: u32) {
         if let Some(slot) = self.slots.get(slot as usize) {
             prefetch(slot);
+        }
+    }
+
+    /// Has the processor fetch the front of a slot, with that of what is in it.
+    pub(crate) fn prefetch_front(&self, slot: u32, len: usize) {
+        if let Some(slot) = self.slots.get(slot as usize) {
+            prefetch_front(slot, size_of::<u64>() + len);
         }
     }
 

@@ -154,7 +154,7 @@ pub use messages::{
     ListenOn, OpenStream, Path, PathUpdate, SendControl, Share, SharedBound, SharedSocket,
     SocketCommand, SocketEvent, StreamKind, StreamTls,
 };
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_front};
 pub use resolver::{LinkNameStats, LinkNames, PublishedName, is_of_the_link, resolve};
 pub use socket_actor::{AttachMedia, ReadSocketStats, SendMedia, SocketActor, SocketActorStats};
 pub use stream::{

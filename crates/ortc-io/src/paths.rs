@@ -71,7 +71,7 @@ use self::hash::AddressHash;
 use self::shared::{Shared, TransactionId};
 pub use self::stats::{PathStats, SharedStats};
 use crate::{
-    ConnectionId, DatagramKind, Encapsulation, Path, PathUpdate, SocketId, classify, prefetch,
+    ConnectionId, DatagramKind, Encapsulation, Path, PathUpdate, SocketId, classify, prefetch_front,
 };
 
 /// How long a lost path is still received from: longer than what may be in flight or queued
@@ -169,14 +169,19 @@ pub struct PathTable {
 }
 
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Slot {
     /// The last generation that was attached.
     generation: Option<u32>,
     connection: Option<Connection>,
 }
 
+/// What is looked at where packets are sent stands in [front](Self::FRONT).
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Connection {
+    selected: Option<Path>,
+    suspended: bool,
     /// Counts the connections that were attached before.
     age: u64,
     /// Those that it owns and those that it has joined.
@@ -187,14 +192,17 @@ struct Connection {
     paths: Vec<Path>,
     /// In the order of validation.
     validated: Vec<Path>,
-    selected: Option<Path>,
-    suspended: bool,
     parked: Vec<Parked>,
     /// Whether the table's [`waiting`](PathTable::waiting) has it.
     is_waiting: bool,
     /// Requests on shared sockets, the oldest first.
     requests: VecDeque<(Instant, SocketId, TransactionId)>,
     stats: PathStats,
+}
+
+impl Connection {
+    /// Bytes of what sending looks at.
+    const FRONT: usize = std::mem::offset_of!(Self, age);
 }
 
 #[derive(Debug)]
@@ -523,7 +531,7 @@ impl PathTable {
     #[inline]
     pub fn prefetch(&self, slot: u32) {
         if let Some(slot) = self.connections.get(slot as usize) {
-            prefetch(slot);
+            prefetch_front(slot, std::mem::offset_of!(Slot, connection) + Connection::FRONT);
         }
     }
 

@@ -9,8 +9,15 @@ const CACHE_LINE: usize = 64;
 /// where the processor has no such instruction that stable Rust knows.
 #[inline]
 pub fn prefetch<T: ?Sized>(value: &T) {
+    prefetch_front(value, size_of_val(value));
+}
+
+/// As [`prefetch`], but of the first `len` bytes of the value alone: there are only so many lines on
+/// their way at once.
+#[inline]
+pub fn prefetch_front<T: ?Sized>(value: &T, len: usize) {
     let first = std::ptr::from_ref(value).cast::<u8>();
-    let len = size_of_val(value);
+    let len = len.min(size_of_val(value));
     for offset in (0..len).step_by(CACHE_LINE) {
         line(first.wrapping_add(offset));
     }
