@@ -139,6 +139,14 @@ struct Progress {
     has_moved: bool,
 }
 
+impl Progress {
+    /// Goes on with what is pending next.
+    fn next(&mut self) {
+        self.pending += 1;
+        self.packets = 0;
+    }
+}
+
 impl Link {
     /// Writes and seals what is pending straight into `outgoing`.
     fn forward(
@@ -155,7 +163,7 @@ impl Link {
             let mut target = pending.target;
             let Some(path) = path else {
                 session.count_no_path(pending.count as u64);
-                progress.pending += 1;
+                progress.next();
                 continue;
             };
             let packets = &opened[pending.first..pending.first + pending.count];
@@ -166,7 +174,7 @@ impl Link {
                 progress.has_moved = true;
             }
             let Some(mut run) = run else {
-                *progress = Progress { pending: progress.pending + 1, packets: 0, ..*progress };
+                progress.next();
                 continue;
             };
             for Opened { datagram, rtp, .. } in packets {
@@ -184,7 +192,7 @@ impl Link {
                 }
                 progress.packets += 1;
             }
-            *progress = Progress { pending: progress.pending + 1, packets: 0, ..*progress };
+            progress.next();
         }
         Forwarded::All
     }

@@ -12,12 +12,14 @@ use super::*;
 
 /// Sockets that only note what was done with them.
 #[derive(Default)]
-struct Sockets {
+pub(super) struct Sockets {
     /// Open ones by slot.
     open: BTreeMap<u32, SocketId>,
     generations: Vec<u32>,
     arriving: Vec<(SocketId, SocketAddr, Vec<u8>)>,
     failing: Vec<SocketId>,
+    /// Datagrams sent, and those of them on a socket that was closed.
+    pub(super) sent: usize,
     sent_on_closed: usize,
 }
 
@@ -57,6 +59,7 @@ impl DatagramIo for Sockets {
 
     fn send(&mut self, batch: &mut SendBatch) -> SendReport {
         let sent = batch.len();
+        self.sent += sent;
         let closed = |socket: SocketId| self.open.get(&socket.slot) != Some(&socket);
         self.sent_on_closed += batch.iter().filter(|(socket, ..)| closed(*socket)).count();
         batch.clear();

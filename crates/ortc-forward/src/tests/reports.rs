@@ -1,11 +1,9 @@
 //! Reports are made by whoever is awake, and wake the thread up only when they cannot wait.
 
-use std::io;
 use std::task::Waker;
 use std::time::Instant;
 
-use ortc_io::{DatagramIo, InterfaceAddress, ReceiveBatch, SendBatch, SendReport};
-
+use super::invariants::Sockets;
 use super::*;
 use crate::Turn;
 
@@ -13,39 +11,10 @@ use crate::Turn;
 /// room for rounding.
 const TICK: Duration = Duration::from_millis(32);
 
-/// A socket that counts what it is given.
-#[derive(Default)]
-struct Socket {
-    sent: usize,
-}
-
-impl DatagramIo for Socket {
-    fn bind(&mut self, address: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
-        Ok((SocketId { slot: 0, generation: 0 }, SocketAddr::new(address.ip(), 1000)))
-    }
-
-    fn close(&mut self, _: SocketId) {}
-
-    fn receive(&mut self, _: &mut ReceiveBatch, _: &mut Vec<(SocketId, io::Error)>) -> bool {
-        false
-    }
-
-    fn send(&mut self, batch: &mut SendBatch) -> SendReport {
-        let sent = batch.len();
-        self.sent += sent;
-        batch.clear();
-        SendReport { sent, dropped: 0, calls: 1 }
-    }
-
-    fn interfaces(&mut self) -> io::Result<Vec<InterfaceAddress>> {
-        Ok(Vec::new())
-    }
-}
-
 /// A forwarder of one connection that has sent a packet, and so has something to report.
 struct Sending {
     forwarder: PacketForwarder,
-    io: Socket,
+    io: Sockets,
     now: Instant,
     turn: Turn,
     /// Kept, as without them it would stop.
@@ -60,7 +29,7 @@ impl Sending {
         let (mut forwarder, handle, events) =
             PacketForwarder::new(&ForwarderConfig::default(), 1, clock, waker);
         let (packets, receiver) = ring(8);
-        let socket = SocketId { slot: 0, generation: 0 };
+        let socket = SocketId { slot: 0, generation: 1 };
         let path = Path::plain(socket, ([10, 0, 0, 2], 5).into());
         let address = SocketAddr::from(([10, 0, 0, 1], 0));
         for command in [
@@ -76,7 +45,7 @@ impl Sending {
             handle.send(command).unwrap();
         }
         packets.push(packet(0)).unwrap();
-        let mut io = Socket::default();
+        let mut io = Sockets::default();
         let turn = forwarder.turn(now, &mut io);
         assert_eq!(io.sent, 1, "the packet");
         Self { forwarder, io, now, turn, _ends: (handle, events, packets) }

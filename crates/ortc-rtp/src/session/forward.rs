@@ -118,11 +118,9 @@ impl Forward {
     /// Has the processor fetch what each packet looks at.
     #[inline]
     pub(super) fn prefetch(&self) {
-        let Self { rewriter, source, needs_key_frames, selector, .. } = self;
-        prefetch(rewriter);
-        prefetch(source);
-        prefetch(needs_key_frames);
-        prefetch(selector);
+        prefetch(&self.rewriter);
+        prefetch(&self.needs_key_frames);
+        prefetch(&self.selector);
     }
 
     /// Whether a packet of a source in several layers is sent.

@@ -679,3 +679,21 @@ fn a_payload_type_that_is_not_forwarded_is_counted() {
     assert_eq!(relay.server.stats().send_drops.not_forwarded, 1);
     assert_eq!(popped(&mut receiver), []);
 }
+
+/// A track of another session, sent as [`TRACK`]; `extensions` are the ids that are passed on.
+fn forward_config(extensions: Vec<(u8, u8)>) -> ForwardConfig {
+    ForwardConfig {
+        ssrc: TRACK,
+        source: TrackSource { connection: ID, ssrc: Ssrc(7) },
+        payload_types: vec![ForwardedPayloadType {
+            received: OPUS,
+            sent: OPUS,
+            clock_rate: 48_000,
+        }],
+        unwrapped: Vec::new(),
+        extensions,
+        cname: "name".to_owned(),
+        needs_key_frames: false,
+        enabled: true,
+    }
+}

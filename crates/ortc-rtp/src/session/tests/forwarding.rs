@@ -8,23 +8,6 @@ use crate::{ExtHeaders, Extension, MAX_PADDING, RtpHeader};
 /// Ids of header extensions as received; as sent, they need the two-byte form.
 const IDS: std::ops::RangeInclusive<u8> = 1..=14;
 
-fn forward_config(extensions: Vec<(u8, u8)>) -> ForwardConfig {
-    ForwardConfig {
-        ssrc: TRACK,
-        source: TrackSource { connection: ID, ssrc: Ssrc(7) },
-        payload_types: vec![ForwardedPayloadType {
-            received: OPUS,
-            sent: OPUS,
-            clock_rate: 48_000,
-        }],
-        unwrapped: Vec::new(),
-        extensions,
-        cname: "name".to_owned(),
-        needs_key_frames: false,
-        enabled: true,
-    }
-}
-
 /// A received packet with every extension there can be in the one-byte form, and a body.
 fn received(body: usize) -> Vec<u8> {
     let elements: Vec<_> = IDS.map(|id| Extension { id, data: &[9] }).collect();

@@ -151,21 +151,7 @@ fn packets_of_key_frames_tell_pairs_where_there_is_room() {
 #[test]
 fn a_forwarded_track_tells_pairs_of_its_own_beside_what_it_passes_on() {
     let mut pair = Pair::new();
-    let source = TrackSource { connection: ID, ssrc: Ssrc(7) };
-    let types = ForwardedPayloadType { received: OPUS, sent: OPUS, clock_rate: 48_000 };
-    pair.a.add_forward(
-        pair.now,
-        ForwardConfig {
-            ssrc: TRACK,
-            source,
-            payload_types: vec![types],
-            unwrapped: Vec::new(),
-            extensions: vec![(1, 3)],
-            cname: "name".to_owned(),
-            needs_key_frames: false,
-            enabled: true,
-        },
-    );
+    pair.a.add_forward(pair.now, forward_config(vec![(1, 3)]));
     pair.a.set_ext_headers(ext_headers("12"));
     let elements = [Extension { id: 1, data: &[0xaa] }, Extension { id: 15, data: b"seat=1" }];
     let header = RtpHeader {
